@@ -1,0 +1,116 @@
+# Plain GNU make. `make run` and `make check` install what they need (Debian) and do everything.
+# BUILD=dir builds elsewhere; SANITIZE=1 builds with ASan and UBSan.
+
+BUILD ?= build
+CC = gcc
+AR = gcc-ar
+PKG_CONFIG ?= pkg-config
+VERSION = 0.1.0
+PACKAGES = libuv libcurl json-c yaml-0.1 libsodium sqlite3
+
+warnings = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wconversion -Werror
+hardening = -fPIE -fstack-protector-strong -fstack-clash-protection
+hardening_link = -pie -Wl,-z,relro,-z,now,-z,noexecstack
+ifneq ($(filter x86_64 i%86,$(shell uname -m)),)
+hardening += -fcf-protection=full
+endif
+ifdef SANITIZE
+optimize = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+sanitize_link = -fsanitize=address,undefined
+else
+optimize = -O2 -g -D_FORTIFY_SOURCE=3
+endif
+
+# Debian 12 has llhttp as sources only; where a package exists, take that.
+llhttp_sources = /usr/share/llhttp
+llhttp_packaged := $(shell $(PKG_CONFIG) --exists libllhttp 2>/dev/null && echo yes)
+ifeq ($(llhttp_packaged),yes)
+PACKAGES += libllhttp
+else
+llhttp_flags = -isystem /usr/share/include/llhttp -DLLHTTP_STRICT_MODE=1
+llhttp_archive = $(BUILD)/libllhttp.a
+endif
+
+package_flags = $(patsubst -I%,-isystem %,$(shell $(PKG_CONFIG) --cflags $(PACKAGES)))
+package_libs = $(shell $(PKG_CONFIG) --libs $(1))
+
+CPPFLAGS += -D_GNU_SOURCE -DPROMPTGATE_VERSION='"$(VERSION)"' -I. -I$(BUILD)/gen
+CFLAGS += -std=gnu11 $(optimize) $(hardening) $(warnings)
+LDFLAGS += $(hardening_link) $(sanitize_link)
+
+shared_sources := $(sort $(wildcard shared/*.c shared/*/*.c))
+worker_sources := $(sort $(wildcard worker/*.c worker/*/*.c))
+master_sources := $(filter-out master/main.c,$(sort $(wildcard master/*.c master/*/*.c)))
+objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
+
+shared_libs = libuv json-c libsodium $(if $(llhttp_packaged),libllhttp)
+worker_libs = $(shared_libs) libcurl
+master_libs = $(worker_libs) yaml-0.1 sqlite3
+
+.PHONY: all
+all: $(BUILD)/promptgate
+
+$(BUILD)/promptgate: $(call objects,master/main.c) $(BUILD)/libmaster.a $(BUILD)/libworker.a \
+		$(BUILD)/libshared.a $(llhttp_archive)
+	$(CC) $(LDFLAGS) -o $@ $^ $(call package_libs,$(master_libs))
+
+$(BUILD)/libshared.a: $(call objects,$(shared_sources))
+$(BUILD)/libworker.a: $(call objects,$(worker_sources))
+$(BUILD)/libmaster.a: $(call objects,$(master_sources)) $(BUILD)/obj/gen/migrations.o
+$(BUILD)/lib%.a:
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+# Other people's code: no warnings of ours. The flags are the same in every unit that sees the
+# header, for the struct's layout depends on them.
+$(BUILD)/libllhttp.a: $(patsubst %,$(BUILD)/obj/llhttp/%.o,api http llhttp)
+$(BUILD)/obj/llhttp/%.o: $(llhttp_sources)/%.c
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 $(optimize) $(hardening) $(llhttp_flags) -w -c -o $@ $<
+
+$(BUILD)/obj/%.o: %.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(package_flags) $(llhttp_flags) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/obj/gen/%.o: $(BUILD)/gen/%.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+# Rebuild when flags change.
+.PHONY: force
+$(BUILD)/flags: force
+	@mkdir -p $(BUILD)
+	@echo '$(CC) $(CPPFLAGS) $(CFLAGS) $(llhttp_flags)' | cmp -s - $@ || \
+		echo '$(CC) $(CPPFLAGS) $(CFLAGS) $(llhttp_flags)' > $@
+
+migrations := $(sort $(wildcard sql/*/*.sql))
+$(BUILD)/gen/migrations.c: sql/embed.awk $(migrations)
+	@mkdir -p $(@D)
+	awk -f sql/embed.awk $(migrations) > $@.new && mv $@.new $@
+
+unit_tests := $(patsubst test/unit/%.c,%,$(sort $(wildcard test/unit/test_*.c)))
+unit_binaries = $(patsubst %,$(BUILD)/unit/%,$(unit_tests))
+
+# A unit test links what its name's first part needs: only master's may pull in SQLite and YAML.
+unit_archives = $(if $(filter master_%,$(1)),$(BUILD)/libmaster.a) \
+	$(if $(filter master_% worker_%,$(1)),$(BUILD)/libworker.a) $(BUILD)/libshared.a
+unit_libs = $(if $(filter master_%,$(1)),$(master_libs),$(if $(filter worker_%,$(1)),$(worker_libs),$(shared_libs)))
+
+.SECONDEXPANSION:
+$(BUILD)/unit/test_%: $(BUILD)/obj/test/unit/test_%.o $$(call unit_archives,$$*) $(llhttp_archive)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(call package_libs,$(call unit_libs,$*))
+
+.PHONY: unit
+unit: $(unit_binaries)
+	@for test in $(unit_binaries); do $$test || exit 1; done
+
+.PHONY: format
+format:
+	clang-format -i $(shell git ls-files '*.c' '*.h')
+
+.PHONY: clean
+clean:
+	rm -rf $(BUILD)
+
+-include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

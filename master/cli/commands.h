@@ -1,0 +1,9 @@
+/* The subcommands. Each takes its own argv (argv[0] is its name) and returns the exit status:
+ * 0 done, 1 refused or failed, 2 wrong usage. */
+#pragma once
+
+int cmd_serve(int argc, char **argv);
+int cmd_check(int argc, char **argv);
+int cmd_token(int argc, char **argv);
+int cmd_logs(int argc, char **argv);
+int cmd_version(int argc, char **argv);

@@ -1,0 +1,23 @@
+/* Reads a configuration directory into a `struct config`. Every mistake is reported, not only the
+ * first. */
+#pragma once
+
+#include "shared/config.h"
+
+struct config_problem {
+    struct config_problem *next;
+    bool warning;
+    char *text; /* "file:line:column: path: what is wrong, and what would be right" */
+};
+
+/* What a load found, in the order of files and lines. All zero is empty. */
+struct config_report {
+    struct config_problem *first, *last;
+    unsigned errors, warnings;
+    struct arena arena;
+};
+
+/* NULL when there is any error; warnings alone don't hinder. Give it back with config_free. */
+struct config *config_load(const char *directory, struct config_report *report)
+    __attribute__((warn_unused_result));
+void config_report_free(struct config_report *report);

@@ -1,0 +1,77 @@
+#include "shared/config.h"
+
+#include <sodium.h>
+#include <stdlib.h>
+
+static int compare_project(const void *key, const void *entry)
+{
+    return uuid_compare(key, &((const struct config_project *)entry)->id);
+}
+
+const struct config_project *config_project(const struct config *config, const struct uuid *id)
+{
+    if (config->projects_count == 0)
+        return NULL;
+    return bsearch(id, config->projects, config->projects_count, sizeof *config->projects,
+                   compare_project);
+}
+
+static int compare_slug(const void *key, const void *entry)
+{
+    struct str wanted = *(const struct str *)key;
+    struct str slug = str_of(((const struct config_endpoint *)entry)->slug);
+    int order = memcmp(wanted.at, slug.at, wanted.len < slug.len ? wanted.len : slug.len);
+    if (order != 0)
+        return order;
+    return wanted.len < slug.len ? -1 : wanted.len > slug.len;
+}
+
+const struct config_endpoint *config_endpoint(const struct config_project *project, struct str slug)
+{
+    if (slug.len == 0 || project->endpoints_count == 0)
+        return NULL;
+    return bsearch(&slug, project->endpoints, project->endpoints_count, sizeof *project->endpoints,
+                   compare_slug);
+}
+
+/* The first eight bytes lead to the place: they are a hash's, so timing tells nothing of use. */
+static int compare_hash_head(const void *key, const void *entry)
+{
+    return memcmp(key, ((const struct config_token *)entry)->hash, 8);
+}
+
+const struct config_token *config_token(const struct config *config,
+                                        const uint8_t hash[SHA256_BYTES])
+{
+    if (config->tokens_count == 0)
+        return NULL;
+    const struct config_token *found = bsearch(hash, config->tokens, config->tokens_count,
+                                               sizeof *config->tokens, compare_hash_head);
+    if (!found || sodium_memcmp(found->hash, hash, SHA256_BYTES) != 0)
+        return NULL;
+    return found;
+}
+
+const char *provider_name(enum provider_id id)
+{
+    static const char *const names[] = {
+#define PROVIDER(id, name, url, key) name,
+#include "shared/providers.def"
+#undef PROVIDER
+    };
+    return names[id];
+}
+
+void config_free(struct config **config)
+{
+    if (!*config)
+        return;
+    for (size_t i = 0; i < (*config)->credentials_count; i++) {
+        char *key = (char *)(uintptr_t)(*config)->credentials[i].api_key;
+        if (key)
+            sodium_memzero(key, strlen(key));
+    }
+    struct arena arena = (*config)->arena;
+    arena_free(&arena);
+    *config = NULL;
+}

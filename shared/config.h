@@ -1,0 +1,142 @@
+/* The configuration as every role sees it: plain structs, built by the master, immutable after,
+ * inherited by fork. All of it lives in `config.arena`. Times are milliseconds, sizes bytes;
+ * keys.def documents each key. */
+#pragma once
+
+#include "shared/base/arena.h"
+#include "shared/base/hash.h"
+#include "shared/base/log.h"
+#include "shared/base/uuid.h"
+#include "shared/prompt/template.h"
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+enum provider_id {
+#define PROVIDER(id, name, url, key) PROVIDER_##id,
+#include "shared/providers.def"
+#undef PROVIDER
+    PROVIDER_COUNT
+};
+
+struct config_listen {
+    const char *text; /* as written */
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } address;
+};
+
+struct config_store {
+    const char *driver; /* "sqlite" */
+    const char *path;
+};
+
+struct config_http {
+    int64_t max_body, max_header;
+    int64_t header_timeout_ms, body_timeout_ms, idle_timeout_ms, write_timeout_ms;
+    int64_t backlog;
+};
+
+struct config_upstream {
+    int64_t connect_timeout_ms, timeout_ms, first_byte_timeout_ms;
+    int64_t max_response;
+    int64_t keepalive;
+    const char *ca_file; /* NULL = the system's */
+};
+
+struct config_header {
+    const char *name, *value;
+};
+
+struct config_credential {
+    const char *name;
+    enum provider_id provider;
+    const char *base_url; /* never NULL, no slash at the end */
+    const char *api_key;  /* opened; NULL when the provider needs none */
+    struct config_header *headers;
+    size_t headers_count;
+};
+
+/* What answers: a provider and model, and how they are called. */
+struct config_target {
+    enum provider_id provider;
+    const char *model;
+    const struct config_credential *credential;
+    double temperature, top_p; /* NaN = not sent */
+    int64_t max_output_tokens; /* 0 = not set */
+    int64_t timeout_ms;        /* whole answer */
+};
+
+struct config_project;
+
+struct config_endpoint {
+    const char *slug;
+    const char *description;
+    const struct config_project *project;
+    bool active;
+    struct config_target target;
+    const struct template *system_prompt, *user_prompt; /* NULL = none */
+};
+
+struct config_project {
+    const char *name;  /* the file's name, and what rows carry */
+    const char *title; /* `name:` for people; the file's name when absent */
+    struct uuid id;
+    bool active;
+    struct config_endpoint *endpoints; /* sorted by slug */
+    size_t endpoints_count;
+};
+
+enum token_scope {
+    SCOPE_CHAT = 1,
+    SCOPE_MODELS = 2,
+    SCOPE_USAGE = 4,
+    SCOPE_ADMIN = 8,
+};
+
+struct config_token {
+    const char *name; /* file name; in a list "FILE:PREFIX" */
+    const char *prefix;
+    uint8_t hash[SHA256_BYTES];
+    const struct config_project *project; /* NULL for a token with scope admin alone */
+    unsigned scopes;                      /* enum token_scope bits */
+    const struct config_endpoint **endpoints;
+    size_t endpoints_count; /* 0 with `all_endpoints` = every endpoint of the project */
+    bool all_endpoints;
+    bool active;
+    int64_t expires_wall_ms; /* INT64_MAX = never */
+};
+
+struct config {
+    struct arena arena;
+    struct config_listen *listens;
+    size_t listens_count;
+    int64_t workers; /* resolved: at least 1 */
+    const char *state_dir, *runtime_dir;
+    int64_t shutdown_timeout_ms;
+    struct config_store store;
+    struct config_http http;
+    struct config_upstream upstream;
+    int64_t log_queue; /* gateway_logs.queue */
+    enum log_level log_level;
+    enum log_format log_format;
+    struct config_credential *credentials;
+    size_t credentials_count;
+    struct config_project *projects; /* sorted by id */
+    size_t projects_count;
+    struct config_token *tokens; /* sorted by hash */
+    size_t tokens_count;
+};
+
+/* Look-ups; NULL when there is none. The token's is constant-time in the hash's last comparison. */
+const struct config_project *config_project(const struct config *config, const struct uuid *id);
+const struct config_endpoint *config_endpoint(const struct config_project *project,
+                                              struct str slug);
+const struct config_token *config_token(const struct config *config,
+                                        const uint8_t hash[SHA256_BYTES]);
+/* "openai" of PROVIDER_OPENAI. */
+const char *provider_name(enum provider_id id);
+/* Clears opened keys and gives the memory back; the caller's pointer becomes NULL. */
+void config_free(struct config **config);

@@ -1,0 +1,104 @@
+/* A client connection: HTTP/1.1 on a transport, one request at a time, strict (RFC 9112).
+ *
+ *   head arrives ── events.head ──┬─ http_read_body ── events.body ── http_respond ── next request
+ *                                 └─ http_respond (unread body: the connection closes after it)
+ *   anything unreadable ── events.refused ── http_respond, then the connection closes
+ *   the client leaves while a request is open ── events.gone (nothing can be sent any more)
+ *
+ * The application answers every head and every refusal exactly once, at once or later, unless
+ * `gone` came first. Everything happens on the loop's thread. */
+#pragma once
+
+#include "shared/base/buf.h"
+#include "shared/http/api_error.h"
+
+#include <uv.h>
+
+struct http_limits {
+    size_t max_header;         /* bytes of request line and headers */
+    size_t max_body;           /* bytes, after chunked decoding */
+    int64_t header_timeout_ms; /* from a request's first byte to the end of its head */
+    int64_t body_timeout_ms;   /* from the head's end to the body's */
+    int64_t idle_timeout_ms;   /* between requests */
+    int64_t write_timeout_ms;  /* without progress while an answer is being sent */
+};
+
+struct http_header {
+    struct str name; /* lower-cased */
+    struct str value;
+};
+
+struct http_connection;
+
+/* Valid from events.head until the answer was given or `gone` came. */
+struct http_request {
+    struct str method; /* as sent: "POST" */
+    struct str target; /* as sent: "/api/x?y" */
+    struct str path;   /* target up to '?' */
+    struct str query;  /* behind '?'; absent without one */
+    const struct http_header *headers;
+    size_t headers_count;
+    int minor_version;     /* 0 or 1 */
+    bool has_body;         /* a body follows, even if empty */
+    struct str body;       /* whole, from events.body on */
+    uint64_t bytes_in;     /* head and body as they came over the wire so far */
+    int64_t began_us;      /* monotonic: the first byte */
+    const char *client_ip; /* of the peer; "unix" on a UNIX socket */
+};
+
+struct http_events {
+    void (*head)(void *context, struct http_connection *connection, struct http_request *request);
+    void (*body)(struct http_connection *connection, struct http_request *request);
+    /* `request` is NULL when the head itself is unreadable, else the request whose body is
+     * (events.head was called for it). `reason` is one of bad_http, headers_too_large,
+     * request_timeout, body_too_large; `detail` a sentence for the client. */
+    void (*refused)(void *context, struct http_connection *connection, struct http_request *request,
+                    enum api_error reason, const char *detail);
+    /* An open request's client is gone. The request is invalid after this call. */
+    void (*gone)(struct http_connection *connection, struct http_request *request);
+    /* The number of open connections became 0 (for draining). */
+    void (*idle)(void *context);
+};
+
+struct http_response {
+    int status;
+    struct str headers; /* whole lines, each ending in CRLF; not Content-Length, Connection,
+                           Keep-Alive, Date: those are added */
+    struct str body;
+    bool close; /* the connection ends after this answer */
+};
+
+struct http_server {
+    uv_loop_t *loop;
+    struct http_limits limits;
+    const struct http_events *events;
+    void *context;
+    /* private */
+    struct http_connection *connections;
+    size_t connections_count;
+    bool draining;
+};
+
+void http_server_init(struct http_server *server, uv_loop_t *loop, const struct http_limits *limits,
+                      const struct http_events *events, void *context);
+/* From a listener's connection callback: takes the connection that waits there. */
+void http_server_accept(struct http_server *server, uv_stream_t *listener);
+/* From now on each answer carries `Connection: close` and connections without an open request and
+ * without a byte of one are closed. `idle` is called once when none is left (at once if so). */
+void http_server_drain(struct http_server *server);
+
+/* For the application's own data, one pointer per connection, NULL at each new head. */
+void http_set_data(struct http_connection *connection, void *data);
+void *http_data(const struct http_connection *connection);
+
+/* Reads the body (also when there is none: `body` then comes with an empty one). events.body or
+ * events.refused follows, from the loop or from within this call. */
+void http_read_body(struct http_connection *connection);
+/* Sends the answer; head, body and headers are copied. Returns the bytes of the whole answer. A
+ * HEAD request gets the head alone. */
+size_t http_respond(struct http_connection *connection, const struct http_response *response);
+/* The value of the first header with this lower-case name; absent when there is none. */
+struct str http_header(const struct http_request *request, const char *name);
+/* How many headers have this name. */
+size_t http_header_count(const struct http_request *request, const char *name);
+const char *http_reason(int status);
