@@ -19,13 +19,15 @@ enum provider_id {
     PROVIDER_COUNT
 };
 
+union socket_address {
+    struct sockaddr any;
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+};
+
 struct config_listen {
     const char *text; /* as written */
-    union {
-        struct sockaddr any;
-        struct sockaddr_in v4;
-        struct sockaddr_in6 v6;
-    } address;
+    union socket_address address;
 };
 
 struct config_store {
