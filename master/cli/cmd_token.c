@@ -195,6 +195,8 @@ static const char *write_token(const struct creation *creation, struct token_vie
         if (file_create(arena_printf(&view->scratch, "%s/%s.yaml", folder, name), text, &exists,
                         error))
             return name;
+        if (exists && creation->name)
+            error_set(error, "there is a token %.64s already: choose another --name", name);
         if (!exists || creation->name)
             break;
     }
