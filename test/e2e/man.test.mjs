@@ -10,7 +10,7 @@ test('promptgate-api(7) lists every error of errors.def with its status, type an
         .matchAll(/^ERROR\((\w+), (\d+), "(\w+)",\s*"([^"]+)"\)/gm)]
         .map(([, code, status, type, sentence]) => ({ code, status, type, sentence }));
     const page = source('man/promptgate-api.7');
-    const listed = [...page.matchAll(/^\.It (\d+) Ta Dv (\w+) Ta Dv (\w+)\n(.+)$/gm)]
+    const listed = [...page.matchAll(/^\.It (\d+) Dv (\w+) Pq Dv (\w+)\n(.+)$/gm)]
         .map(([, status, code, type, sentence]) => ({ code, status, type, sentence }));
     assert.ok(table.length > 20);
     assert.deepEqual(listed, table);
