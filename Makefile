@@ -107,7 +107,7 @@ unit: $(unit_binaries)
 
 # The end-to-end tests' own node and packages, as the lock file names them.
 e2e_modules = test/e2e/node_modules/.installed
-e2e_node = test/e2e/node_modules/.bin/node
+e2e_node = $$(echo test/e2e/node_modules/node-linux-*/bin/node)
 $(e2e_modules): test/e2e/package.json test/e2e/package-lock.json
 	@for pause in 2 10 0; do \
 		(cd test/e2e && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error) && break; \
