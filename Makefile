@@ -146,6 +146,55 @@ lint-selftest:
 $(BUILD)/load: $(BUILD)/obj/test/bench/load.o
 	$(CC) $(LDFLAGS) -o $@ $^
 
+# The end-to-end tests' own node and packages, as the lock file names them.
+e2e_modules = test/e2e/node_modules/.installed
+e2e_node = $$(echo test/e2e/node_modules/node-linux-*/bin/node)
+$(e2e_modules): test/e2e/package.json test/e2e/package-lock.json
+	@for pause in 2 10 0; do \
+		(cd test/e2e && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error) && break; \
+		test $$pause != 0 || exit 1; sleep $$pause; \
+	done
+	@touch $@
+
+# One file at a time: some of them measure. TESTS=test/e2e/NAME.test.mjs runs a part.
+TESTS ?= test/e2e/*.test.mjs
+.PHONY: e2e
+e2e: $(BUILD)/promptgate $(BUILD)/load $(e2e_modules)
+	PROMPTGATE=$(abspath $(BUILD)/promptgate) LOAD=$(abspath $(BUILD)/load) SANITIZE=$(SANITIZE) \
+		$(e2e_node) --disable-warning=ExperimentalWarning --test --test-concurrency=1 \
+		--test-timeout=$(if $(SANITIZE),1200000,600000) $(TESTS)
+
+.PHONY: man-lint
+man-lint:
+	mandoc -T lint -W warning $(sort $(wildcard man/*.[1-9]))
+
+.PHONY: deps deps-run deps-check
+deps:
+	@packaging/install-deps.sh build
+deps-run:
+	@packaging/install-deps.sh run
+deps-check:
+	@packaging/install-deps.sh check
+
+# A demo gateway on 127.0.0.1:PORT with the built-in provider. The inner make starts anew, so it
+# sees what was just installed.
+PORT ?= 8080
+.PHONY: run
+run: deps-run
+	+@$(MAKE) --no-print-directory all
+	@packaging/demo.sh $(BUILD) $(PORT)
+
+.PHONY: check check-asan
+check: deps-check
+	+@$(MAKE) --no-print-directory all
+	+@$(MAKE) --no-print-directory lint lint-selftest man-lint
+	+@$(MAKE) --no-print-directory unit fuzz-replay
+	+@$(MAKE) --no-print-directory e2e
+check-asan: deps-check
+	+@$(MAKE) --no-print-directory SANITIZE=1 BUILD=$(BUILD)-asan all
+	+@$(MAKE) --no-print-directory SANITIZE=1 BUILD=$(BUILD)-asan unit fuzz-replay
+	+@$(MAKE) --no-print-directory SANITIZE=1 BUILD=$(BUILD)-asan e2e
+
 .PHONY: format
 format:
 	clang-format -i $(shell git ls-files '*.c' '*.h')
