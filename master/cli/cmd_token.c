@@ -57,8 +57,7 @@ static unsigned view_close(struct token_view *view)
 {
     struct config_report report = {0};
     problems_finish(&view->problems, &report);
-    for (const struct config_problem *problem = report.first; problem; problem = problem->next)
-        fprintf(stderr, "%s\n", problem->text);
+    config_report_print(&report, stderr);
     unsigned errors = report.errors;
     config_report_free(&report);
     problems_free(&view->problems);

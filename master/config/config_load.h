@@ -4,6 +4,8 @@
 
 #include "shared/config.h"
 
+#include <stdio.h>
+
 struct config_problem {
     struct config_problem *next;
     bool warning;
@@ -20,4 +22,6 @@ struct config_report {
 /* NULL when there is any error; warnings alone don't hinder. Give it back with config_free. */
 struct config *config_load(const char *directory, struct config_report *report)
     __attribute__((warn_unused_result));
+/* One line for each problem, warnings marked as such. */
+void config_report_print(const struct config_report *report, FILE *out);
 void config_report_free(struct config_report *report);
