@@ -56,7 +56,7 @@ struct http_connection {
     bool ended;      /* the client sent its end */
     bool sent;       /* SENDING: all is in the kernel */
     int handles;     /* not yet closed: transport and timer */
-    int64_t head_began_ms, head_ended_ms;
+    int64_t head_ended_ms;
     int64_t deadline_ms; /* of the phase */
     int64_t armed_ms;    /* when the timer fires: at the deadline or earlier */
     uv_timer_t timer;
@@ -78,7 +78,7 @@ static int64_t deadline_of(const struct http_connection *c, enum phase phase)
     case IDLE:
         return now_ms + limits->idle_timeout_ms;
     case HEAD:
-        return c->head_began_ms + limits->header_timeout_ms;
+        return now_ms + limits->header_timeout_ms;
     case BODY:
         return c->head_ended_ms + limits->body_timeout_ms;
     case SENDING:
@@ -208,7 +208,6 @@ static bool begin_request(struct http_connection *c)
 {
     if (c->input.len == 0)
         return false;
-    c->head_began_ms = (int64_t)uv_now(c->server->loop);
     request_parser_begin(&c->parser, clock_now_us());
     set_phase(c, HEAD);
     return true;

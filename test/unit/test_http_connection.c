@@ -194,6 +194,21 @@ static void test_early_answer_reaches_a_sending_client(void **state)
     loopback_stop(l);
 }
 
+static void test_unread_body_is_no_request(void **state)
+{
+    (void)state;
+    struct loopback *l = loopback_start(&calm_limits);
+    struct client c = client_open(l);
+    l->answer_unread = true;
+    client_send(l, &c, "POST /x HTTP/1.1\r\n" HOST "Content-Length: 29\r\n\r\n" GET("/y"));
+    client_send(l, &c, GET("/z"));
+    turn_until(l, client_ended(l, &c));
+    assert_non_null(strstr(buf_cstr(&c.got), "Connection: close\r\n"));
+    assert_string_equal(loopback_events(l), "head POST /x;");
+    client_close(&c);
+    loopback_stop(l);
+}
+
 static void test_refusals(void **state)
 {
     (void)state;
@@ -352,6 +367,7 @@ int main(void)
         cmocka_unit_test(test_body_too_large_by_length),
         cmocka_unit_test(test_body_too_large_by_chunks),
         cmocka_unit_test(test_early_answer_reaches_a_sending_client),
+        cmocka_unit_test(test_unread_body_is_no_request),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_head_too_large),
         cmocka_unit_test(test_unusual_requests_are_served),
