@@ -313,6 +313,7 @@ static void append_json(struct buf *out, const struct token_draft *token)
         json_write_string(out, str_of(token->endpoints[i]));
     }
     buf_puts(out, token->endpoints_node ? "]" : "");
+    buf_printf(out, ",\"active\":%s", token->active ? "true" : "false");
     append_text(out, "state", state_of(token));
     append_text(out, "expires", ends ? clock_rfc3339(token->expires_wall_ms, expires) : NULL);
     buf_putc(out, '}');

@@ -10,11 +10,11 @@
 #include <stdlib.h>
 
 enum {
-    KEEP_BYTES = 16 * 1024,    /* larger buffers are given back between requests */
-    AHEAD_BYTES = 64 * 1024,   /* beside max_header: kept of what follows the open request */
-    LINGER_BYTES = 256 * 1024, /* thrown away after the last answer, so that a client that still */
-    LINGER_MS = 1000,          /* sends can read it (RFC 9112 9.6) */
-    ANSWER_KEEP = 64 * 1024,   /* of the buffer that all connections share */
+    KEEP_BYTES = 16 * 1024,  /* larger buffers are given back between requests */
+    AHEAD_BYTES = 64 * 1024, /* beside max_header: kept of what follows the open request */
+    LINGER_BYTES = 64 << 20, /* thrown away after the last answer, so that a client that still */
+    LINGER_MS = 2000,        /* sends can read it (RFC 9112 9.6) */
+    ANSWER_KEEP = 64 * 1024, /* of the buffer that all connections share */
 };
 
 enum phase {
@@ -533,11 +533,21 @@ static size_t send_answer(struct http_connection *c, const struct http_response 
     return len;
 }
 
+/* An answer that comes before the body was asked for needn't cost the connection when the body
+ * has come together with the head. */
+static void pass_over_body(struct http_connection *c)
+{
+    if (c->phase == HELD && c->running &&
+        request_parser_start_body(&c->parser) == REQUEST_INCOMPLETE)
+        request_parser_body(&c->parser, &c->input);
+}
+
 size_t http_respond(struct http_connection *connection, const struct http_response *response)
 {
     struct http_connection *c = connection;
     if (!owes_answer(c))
         return 0;
+    pass_over_body(c);
     if (response->close || c->server->draining || !c->parser.whole || !c->parser.keep_alive)
         c->must_close = true;
     size_t len = send_answer(c, response);

@@ -118,8 +118,6 @@ static bool read_message(struct json_object *message, struct completion *complet
         return error_set(error, "the message's tool_calls are not a list");
     if (content && !completion->content.at)
         return error_set(error, "the message's content is not a string");
-    if (!completion->content.at && !completion->tool_calls && !completion->refusal.at)
-        return error_set(error, "the message has neither content nor tool calls");
     return true;
 }
 
