@@ -4,9 +4,10 @@
  *   load [-n REQUESTS] [-c CONNECTIONS] [-H 'Name: value']… [-d BODY | -d @FILE] [-r] [-t SECONDS]
  *        HOST PORT PATH
  *
- * GET without -d, POST with it. A request whose connection broke before the whole answer was there
- * is counted as broken and, with -r, sent again until it is answered. Exits 1 when no answer came
- * for SECONDS (default 60), 2 on a wrong call. Uses nothing of promptgate's own code. */
+ * GET without -d, POST with it. A request whose connection broke before the whole answer was there,
+ * or whose answer was not HTTP, is counted as broken and, with -r, sent again until it is answered.
+ * Exits 1 when no answer came for SECONDS (default 60), 2 on a wrong call. Uses nothing of
+ * promptgate's own code. */
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
