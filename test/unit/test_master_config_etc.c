@@ -2,7 +2,13 @@
 
 #include "shared/base/buf.h"
 
-/* Copies a sample, with what is commented out by "#" alone taken in when `uncomment`. */
+/* A key that is commented out, "#key" or "#  key"; words for people are "# words". */
+static bool is_commented_key(const char *at)
+{
+    return at[0] == '#' && at[1] != '\n' && (at[1] != ' ' || at[2] == ' ');
+}
+
+/* Copies a sample, with the keys that are commented out taken in when `uncomment`. */
 static void copy_sample(const struct config_folder *folder, const char *sample, const char *name,
                         bool uncomment)
 {
@@ -12,7 +18,7 @@ static void copy_sample(const struct config_folder *folder, const char *sample, 
     assert_non_null(file);
     while (fgets(line, sizeof line, file)) {
         char *at = line + strspn(line, " ");
-        if (uncomment && at[0] == '#' && at[1] != ' ' && at[1] != '\n')
+        if (uncomment && is_commented_key(at))
             memmove(at, at + 1, strlen(at));
         buf_puts(&text, line);
     }
