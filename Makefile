@@ -105,6 +105,14 @@ $(BUILD)/unit/test_%: $(BUILD)/obj/test/unit/test_%.o $$(call unit_archives,$$*)
 unit: $(unit_binaries)
 	@for test in $(unit_binaries); do $$test || exit 1; done
 
+.PHONY: format
+format:
+	clang-format -i $(shell git ls-files '*.c' '*.h')
+
+.PHONY: clean
+clean:
+	rm -rf $(BUILD)
+
 # The end-to-end tests' own node and packages, as the lock file names them.
 e2e_modules = test/e2e/node_modules/.installed
 e2e_node = $$(echo test/e2e/node_modules/node-linux-*/bin/node)
@@ -153,13 +161,5 @@ check-asan: deps-check
 	+@$(MAKE) --no-print-directory SANITIZE=1 BUILD=$(BUILD)-asan all
 	+@$(MAKE) --no-print-directory SANITIZE=1 BUILD=$(BUILD)-asan unit fuzz-replay
 	+@$(MAKE) --no-print-directory SANITIZE=1 BUILD=$(BUILD)-asan e2e
-
-.PHONY: format
-format:
-	clang-format -i $(shell git ls-files '*.c' '*.h')
-
-.PHONY: clean
-clean:
-	rm -rf $(BUILD)
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
