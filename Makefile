@@ -105,13 +105,46 @@ $(BUILD)/unit/test_%: $(BUILD)/obj/test/unit/test_%.o $$(call unit_archives,$$*)
 unit: $(unit_binaries)
 	@for test in $(unit_binaries); do $$test || exit 1; done
 
-.PHONY: format
-format:
-	clang-format -i $(shell git ls-files '*.c' '*.h')
+# Each fuzz target runs its corpus through replay.c; `make fuzz` builds the same with libFuzzer.
+FUZZ_SECONDS ?= 60
+fuzz_names := $(patsubst test/fuzz/fuzz_%.c,%,$(sort $(wildcard test/fuzz/fuzz_*.c)))
+fuzz_binaries = $(patsubst %,$(BUILD)/fuzz/%,$(fuzz_names))
+fuzz_main = $(if $(LIBFUZZER),,$(BUILD)/obj/test/fuzz/replay.o)
 
-.PHONY: clean
-clean:
-	rm -rf $(BUILD)
+$(BUILD)/fuzz/%: $(BUILD)/obj/test/fuzz/fuzz_%.o $$(fuzz_main) $$(call unit_archives,$$*) \
+		$(llhttp_archive)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) $(if $(LIBFUZZER),-fsanitize=fuzzer) -o $@ $^ \
+		$(call package_libs,$(call unit_libs,$*))
+
+.PHONY: fuzz-binaries fuzz-replay fuzz
+fuzz-binaries: $(fuzz_binaries)
+fuzz-replay: $(fuzz_binaries)
+	@for name in $(fuzz_names); do \
+		$(BUILD)/fuzz/$$name test/fuzz/corpus/$$name || exit 1; done
+
+# The corpus is copied, for libFuzzer adds to it. What it finds lands beside, as crash-*.
+libfuzzer = $(BUILD)/libfuzzer
+libfuzzer_flags = -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined \
+	-fno-sanitize-recover=all
+fuzz:
+	$(MAKE) BUILD=$(libfuzzer) LIBFUZZER=1 CC=clang optimize='$(libfuzzer_flags)' \
+		sanitize_link='-fsanitize=address,undefined' fuzz-binaries
+	@for name in $(fuzz_names); do \
+		mkdir -p $(libfuzzer)/corpus && cp -r test/fuzz/corpus/$$name $(libfuzzer)/corpus/ && \
+		echo "fuzzing $$name for $(FUZZ_SECONDS) s" && \
+		$(libfuzzer)/fuzz/$$name -max_total_time=$(FUZZ_SECONDS) -timeout=10 -verbosity=0 \
+			-print_final_stats=1 -artifact_prefix=$(libfuzzer)/$$name- \
+			$(libfuzzer)/corpus/$$name || exit 1; done
+
+.PHONY: lint lint-selftest
+lint: $(BUILD)/libshared.a $(BUILD)/libworker.a $(BUILD)/libmaster.a
+	@test/lint/run.sh $(BUILD)
+lint-selftest:
+	@CC='$(CC)' AR='$(AR)' test/lint/selftest.sh
+
+$(BUILD)/load: $(BUILD)/obj/test/bench/load.o
+	$(CC) $(LDFLAGS) -o $@ $^
 
 # The end-to-end tests' own node and packages, as the lock file names them.
 e2e_modules = test/e2e/node_modules/.installed
@@ -161,5 +194,13 @@ check-asan: deps-check
 	+@$(MAKE) --no-print-directory SANITIZE=1 BUILD=$(BUILD)-asan all
 	+@$(MAKE) --no-print-directory SANITIZE=1 BUILD=$(BUILD)-asan unit fuzz-replay
 	+@$(MAKE) --no-print-directory SANITIZE=1 BUILD=$(BUILD)-asan e2e
+
+.PHONY: format
+format:
+	clang-format -i $(shell git ls-files '*.c' '*.h')
+
+.PHONY: clean
+clean:
+	rm -rf $(BUILD)
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

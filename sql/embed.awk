@@ -1,6 +1,6 @@
 # Turns the migrations named on the command line (sql/DRIVER/NNNN_name.sql) into a C table.
 function c_string(line) {
-    gsub(/\\/, "\\\\", line)
+    gsub(/\\/, "&&", line)
     gsub(/"/, "\\\"", line)
     return "    \"" line "\\n\""
 }

@@ -1,0 +1,30 @@
+#include "master/store/migrations.h"
+
+#include <string.h>
+
+const struct migration *migrations_after(const char *driver, int number)
+{
+    for (size_t i = 0; i < migrations_count; i++)
+        if (strcmp(migrations[i].driver, driver) == 0 && migrations[i].number > number)
+            return &migrations[i];
+    return NULL;
+}
+
+int migrations_newest(const char *driver)
+{
+    int newest = 0;
+    const struct migration *step;
+    while ((step = migrations_after(driver, newest)))
+        newest = step->number;
+    return newest;
+}
+
+bool migrations_known(const char *driver, int number, struct error *error)
+{
+    int newest = migrations_newest(driver);
+    return number <= newest ||
+           error_set(error,
+                     "the store's schema is step %d, this program knows %d: a newer promptgate has "
+                     "used it, run that one or a later one",
+                     number, newest);
+}

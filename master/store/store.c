@@ -1,0 +1,73 @@
+#include "master/store/store.h"
+
+#include "master/store/sqlite.h"
+
+struct store {
+    const struct store_driver *driver;
+};
+
+static const struct store_driver *const drivers[] = {&store_sqlite};
+
+const struct store_driver *store_driver(const char *name)
+{
+    for (size_t i = 0; i < sizeof drivers / sizeof *drivers; i++)
+        if (strcmp(drivers[i]->name, name) == 0)
+            return drivers[i];
+    return NULL;
+}
+
+static bool find_driver(const struct config_store *config, const struct store_driver **driver,
+                        struct error *error)
+{
+    *driver = store_driver(config->driver);
+    return *driver || error_set(error, "there is no store driver \"%s\"", config->driver);
+}
+
+bool store_open(const struct config_store *config, const char *host, struct store **store,
+                struct error *error)
+{
+    const struct store_driver *driver;
+    return find_driver(config, &driver, error) && driver->open(config, host, store, error);
+}
+
+enum store_result store_start(struct store *store, store_offset_fn *each, void *context,
+                              struct error *error)
+{
+    return store->driver->start(store, each, context, error);
+}
+
+enum store_result store_commit(struct store *store, struct store_batch *batch, struct error *error)
+{
+    batch->new_rows = 0;
+    return store->driver->commit(store, batch, error);
+}
+
+enum store_result store_step(struct store *store, struct error *error)
+{
+    return store->driver->step(store, error);
+}
+
+struct store_wait store_wait(const struct store *store)
+{
+    return store->driver->wait(store);
+}
+
+bool store_open_reader(const struct config_store *config, struct store **store, struct error *error)
+{
+    const struct store_driver *driver;
+    return find_driver(config, &driver, error) && driver->open_reader(config, store, error);
+}
+
+bool store_query(struct store *store, struct store_query *query, store_row_fn *each, void *context,
+                 struct error *error)
+{
+    return store->driver->query(store, query, each, context, error);
+}
+
+void store_close(struct store **store)
+{
+    if (!*store)
+        return;
+    (*store)->driver->close(*store);
+    *store = NULL;
+}

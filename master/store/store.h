@@ -1,0 +1,109 @@
+/* Where gateway_logs rows end up. One interface, a driver behind it for each kind of store.
+ *
+ * Made for one caller with one thing in hand at a time. A driver that waits for a network answers
+ * STORE_WORKING; its caller then polls what store_wait names and calls store_step, until another
+ * answer comes. A driver that works at once never says so. */
+#pragma once
+
+#include "shared/config.h"
+#include "shared/record/record.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum store_result {
+    STORE_DONE,
+    STORE_WORKING, /* not finished: store_wait, then store_step */
+    STORE_AWAY,    /* not now: nothing was changed, the same call may be made again later */
+    STORE_REFUSED, /* not ever as it is: a row's content, a schema that is too new, a path that
+                      can't be written */
+};
+
+/* How far a spool segment is in the store. */
+struct store_offset {
+    const char *segment;
+    uint64_t committed; /* bytes from the segment's start */
+};
+
+/* What is committed in one transaction, all of it or nothing. The caller's; it must stay as it is
+ * until the answer is not STORE_WORKING. */
+struct store_batch {
+    const struct record *rows;
+    size_t rows_count;
+    const struct store_offset *offsets; /* put in place of the segments' earlier ones */
+    size_t offsets_count;
+    const char *const *gone; /* segments whose file is deleted: their offsets are forgotten */
+    size_t gone_count;
+    size_t new_rows; /* out: rows whose request_id was not there before */
+};
+
+/* What a caller in STORE_WORKING waits for. */
+struct store_wait {
+    int descriptor;     /* may change from step to step */
+    short events;       /* POLLIN, POLLOUT */
+    int64_t timeout_ms; /* step then at the latest; -1 = no limit */
+};
+
+typedef void store_offset_fn(void *context, const char *segment, uint64_t committed);
+
+/* One row for a reader: values as text, in the order of columns.def, absent ones with a NULL `at`.
+ * Times are RFC 3339 in UTC, ids canonical, integers decimal, booleans "true" and "false". Valid
+ * during the call. False ends the reading. */
+typedef bool store_row_fn(void *context, const struct str *values);
+
+struct store_query {
+    /* The newest rows by request id, oldest of them first, at most `limit`. With `after` not
+     * negative: the rows stored since the query that answered this position, in the order they
+     * were stored, at most `limit`. (A row is stored when its request has ended, so its id may be
+     * older than others that are there already: an id can't say what is new.) */
+    size_t limit;
+    int64_t after;
+    int64_t position; /* out: for the next query's `after` */
+};
+
+struct store; /* a driver's own struct begins with `const struct store_driver *driver` */
+
+struct store_driver {
+    const char *name;
+    bool (*open)(const struct config_store *config, const char *host, struct store **store,
+                 struct error *error);
+    enum store_result (*start)(struct store *store, store_offset_fn *each, void *context,
+                               struct error *error);
+    enum store_result (*commit)(struct store *store, struct store_batch *batch,
+                                struct error *error);
+    enum store_result (*step)(struct store *store, struct error *error);
+    struct store_wait (*wait)(const struct store *store);
+    bool (*open_reader)(const struct config_store *config, struct store **store,
+                        struct error *error);
+    bool (*query)(struct store *store, struct store_query *query, store_row_fn *each, void *context,
+                  struct error *error);
+    void (*close)(struct store *store);
+};
+
+/* The driver that `name` ("sqlite") stands for, or NULL. */
+const struct store_driver *store_driver(const char *name);
+
+/* The logger's side. Opening only looks at the configuration; nothing is reached yet. `host` marks
+ * this host's spool segments where several share a store. */
+bool store_open(const struct config_store *config, const char *host, struct store **store,
+                struct error *error) __attribute__((warn_unused_result));
+/* Reaches the store, brings its schema up to date, and tells the offsets of this host's segments
+ * (before it answers STORE_DONE; it may tell them again when it is called again). */
+enum store_result store_start(struct store *store, store_offset_fn *each, void *context,
+                              struct error *error) __attribute__((warn_unused_result));
+/* STORE_DONE: everything is durable. Rows that were there already are left as they were. */
+enum store_result store_commit(struct store *store, struct store_batch *batch, struct error *error)
+    __attribute__((warn_unused_result));
+/* Goes on with the call that answered STORE_WORKING. */
+enum store_result store_step(struct store *store, struct error *error)
+    __attribute__((warn_unused_result));
+struct store_wait store_wait(const struct store *store);
+
+/* The command line's side: reads only, and waits for its answer. */
+bool store_open_reader(const struct config_store *config, struct store **store, struct error *error)
+    __attribute__((warn_unused_result));
+bool store_query(struct store *store, struct store_query *query, store_row_fn *each, void *context,
+                 struct error *error) __attribute__((warn_unused_result));
+
+/* The caller's pointer becomes NULL. */
+void store_close(struct store **store);
