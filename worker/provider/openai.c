@@ -83,11 +83,13 @@ static const char *finish_reason_of(struct str reason)
     return "stop";
 }
 
+static const int64_t COUNT_MAX = INT64_C(1000000000000); /* beyond what any model reads */
+
 /* A count may be missing, null or nonsense: then it is 0. */
 static int64_t count_in(struct json_object *object, const char *name)
 {
     int64_t count = json_int_or(json_member(object, name, NULL), 0);
-    return count > 0 ? count : 0;
+    return count > 0 && count <= COUNT_MAX ? count : 0;
 }
 
 static void read_usage(struct json_object *usage, struct usage *out)

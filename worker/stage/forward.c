@@ -83,13 +83,6 @@ static void judge_answer(struct exchange *ex)
                                   error.message));
 }
 
-static void end_attempt(struct exchange *ex)
-{
-    ex->attempt.http_status = ex->reply.status;
-    ex->attempt.ended_us = clock_now_us();
-    ex->upstream_us += ex->attempt.ended_us - ex->attempt.began_us;
-}
-
 /* --- over the network
  * ------------------------------------------------------------------------------ */
 
@@ -151,7 +144,7 @@ static void on_done(void *context, enum transfer_result result, const char *deta
 {
     struct exchange *ex = context;
     ex->transfer = NULL;
-    end_attempt(ex);
+    exchange_end_attempt(ex);
     judge_transfer(ex, result, detail);
     exchange_resume(ex);
 }
@@ -182,7 +175,7 @@ static void finish_locally(struct exchange *ex, bool in_time)
 {
     if (!in_time)
         ex->reply.status = 0;
-    end_attempt(ex);
+    exchange_end_attempt(ex);
     if (in_time)
         judge_answer(ex);
     else

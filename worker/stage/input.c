@@ -60,6 +60,8 @@ static bool check_session(struct exchange *ex)
     return ex->failure.code == API_OK;
 }
 
+enum { DETAILS_MAX = 100 }; /* an answer should not be larger than what it complains of */
+
 /* No endpoint declares variables, so each one given is unknown. */
 static bool check_variables(struct exchange *ex)
 {
@@ -73,13 +75,14 @@ static bool check_variables(struct exchange *ex)
     struct json_object_iterator it = json_object_iter_begin(variables);
     struct json_object_iterator end = json_object_iter_end(variables);
     const struct api_detail **place = &ex->failure.details;
-    for (; !json_object_iter_equal(&it, &end); json_object_iter_next(&it)) {
+    for (int i = 0; i < DETAILS_MAX && !json_object_iter_equal(&it, &end); i++) {
         struct api_detail *detail = arena_alloc(&ex->arena, sizeof *detail);
         detail->path = arena_printf(&ex->arena, "/variables/%s", json_object_iter_peek_name(&it));
         detail->keyword = "unknown";
         detail->message = "The endpoint declares no such variable.";
         *place = detail;
         place = (const struct api_detail **)(uintptr_t)&detail->next;
+        json_object_iter_next(&it);
     }
     if (ex->failure.details)
         exchange_fail_at(ex, API_variables_invalid, "variables",

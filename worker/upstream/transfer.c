@@ -137,7 +137,11 @@ static void on_poll(uv_poll_t *handle, int status, int events)
         poll->events = 0;
         return;
     }
-    int seen = status < 0 ? CURL_CSELECT_ERR : 0;
+    int seen = 0;
+    if (status < 0) {
+        seen = CURL_CSELECT_ERR;
+        poll->events = 0; /* libuv watches a broken descriptor no longer */
+    }
     if (events & UV_READABLE)
         seen |= CURL_CSELECT_IN;
     if (events & UV_WRITABLE)
@@ -220,6 +224,8 @@ static size_t on_header(char *bytes, size_t size, size_t count, void *context)
     struct transfer *transfer = context;
     struct str line = {bytes, size * count};
     size_t taken = line.len;
+    if (transfer->cancelled)
+        return 0;
     transfer->head_bytes += line.len;
     if (transfer->head_bytes > MAX_HEAD_BYTES) {
         transfer->too_large = true;
@@ -246,13 +252,14 @@ static size_t on_data(char *bytes, size_t size, size_t count, void *context)
 {
     struct transfer *transfer = context;
     struct str piece = {bytes, size * count};
+    if (transfer->cancelled)
+        return 0;
     transfer->body_bytes += piece.len;
     if (transfer->body_bytes > transfer->max_response) {
         transfer->too_large = true;
         return 0;
     }
-    if (!transfer->cancelled)
-        transfer->events->data(transfer->context, piece);
+    transfer->events->data(transfer->context, piece);
     return transfer->cancelled ? 0 : piece.len;
 }
 
