@@ -1,5 +1,5 @@
 /* The answer, whatever it is, goes to the client. */
-#include "worker/stage/stages.h"
+#include "worker/stage/stage.h"
 
 #include "shared/base/clock.h"
 #include "worker/answer.h"

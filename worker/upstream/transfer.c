@@ -51,8 +51,7 @@ struct transfer {
     char detail[CURL_ERROR_SIZE];
 };
 
-/* --- sockets -----------------------------------------------------------------------------------
- */
+/* --- sockets --- */
 
 static struct poll **poll_place(struct transfer_pool *pool, int fd)
 {
@@ -195,8 +194,7 @@ static int set_timer(CURLM *multi, long timeout_ms, void *context)
     return 0;
 }
 
-/* --- what libcurl tells of a transfer -----------------------------------------------------------
- */
+/* --- what libcurl tells of a transfer --- */
 
 /* "HTTP/1.1 200 OK": the status, 0 for anything else. */
 static int status_of(struct str line)
@@ -308,8 +306,7 @@ static enum transfer_result result_of(const struct transfer *transfer, CURLcode 
     }
 }
 
-/* --- a transfer's life ---------------------------------------------------------------------------
- */
+/* --- a transfer's life --- */
 
 /* Takes it off libcurl and keeps it for the next one; the callbacks are the caller's business. */
 static void put_away(struct transfer *transfer)
