@@ -116,7 +116,7 @@ struct config *config_load(const char *directory, struct config_report *report)
 void config_report_print(const struct config_report *report, FILE *out)
 {
     for (const struct config_problem *problem = report->first; problem; problem = problem->next)
-        fprintf(out, "%s%s\n", problem->warning ? "warning: " : "", problem->text);
+        fprintf(out, "%s\n", problem->text);
 }
 
 void config_report_free(struct config_report *report)
