@@ -97,6 +97,7 @@ unit_archives = $(if $(filter master_%,$(1)),$(BUILD)/libmaster.a) \
 unit_libs = $(if $(filter master_%,$(1)),$(master_libs),$(if $(filter worker_%,$(1)),$(worker_libs),$(shared_libs)))
 
 .SECONDEXPANSION:
+.SECONDARY:
 $(BUILD)/unit/test_%: $(BUILD)/obj/test/unit/test_%.o $$(call unit_archives,$$*) $(llhttp_archive)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(call package_libs,$(call unit_libs,$*))
