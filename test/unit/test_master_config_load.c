@@ -372,10 +372,10 @@ static void keys_are_opened(void **state)
     assert_text(folder->config->credentials[0].api_key, "sk-env");
     assert_text(folder->config->credentials[0].base_url, "https://api.openai.com/v1");
     unsetenv("PROMPTGATE_TEST_KEY");
-    assert_string_equal(
-        credential(folder, "provider: openai\napi_key: sk-plain\n"),
-        "credentials.d/main.yaml:2:10: api_key: the key itself stands in this file and in every "
-        "process's memory: better file:PATH or env:NAME\n");
+    assert_string_equal(credential(folder, "provider: openai\napi_key: sk-plain\n"),
+                        "credentials.d/main.yaml:2:10: warning: api_key: the key itself stands in "
+                        "this file and in every "
+                        "process's memory: better file:PATH or env:NAME\n");
     assert_int_equal(folder->report.warnings, 1);
     assert_text(folder->config->credentials[0].api_key, "sk-plain");
     assert_string_equal(credential(folder, "provider: openai\napi_key: sealed:abc\n"),
@@ -479,8 +479,8 @@ static void files_and_folders(void **state)
     folder_expect_ok(folder);
     folder_write(folder, "models.yaml", "");
     folder_write(folder, "project.d", "");
-    folder_expect(folder, "models.yaml: nothing reads this\n"
-                          "project.d: nothing reads this; did you mean projects.d?\n");
+    folder_expect(folder, "models.yaml: warning: nothing reads this\n"
+                          "project.d: warning: nothing reads this; did you mean projects.d?\n");
     assert_int_equal(folder->report.warnings, 2);
     assert_non_null(folder->config);
     unlink(folder_path(folder, "models.yaml"));
