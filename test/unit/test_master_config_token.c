@@ -169,12 +169,14 @@ static void listings_show_the_state(void **state)
     assert_string_equal(
         output,
         "[{\"name\":\"web:pg_live_aaaa\",\"prefix\":\"pg_live_aaaa\",\"project\":\"demo\","
-        "\"scopes\":[\"chat\",\"models\"],\"endpoints\":[\"sum\"],\"state\":\"active\","
+        "\"scopes\":[\"chat\",\"models\"],\"endpoints\":[\"sum\"],\"active\":true,\"state\":"
+        "\"active\","
         "\"expires\":null},\n"
         "{\"name\":\"web:2\",\"prefix\":null,\"project\":\"demo\",\"scopes\":[\"chat\",\"models\"],"
-        "\"endpoints\":null,\"state\":\"revoked\",\"expires\":null},\n"
+        "\"endpoints\":null,\"active\":false,\"state\":\"revoked\",\"expires\":null},\n"
         "{\"name\":\"web:3\",\"prefix\":null,\"project\":\"demo\",\"scopes\":[\"chat\",\"models\"],"
-        "\"endpoints\":null,\"state\":\"expired\",\"expires\":\"2001-01-01T00:00:00.000Z\"}]\n");
+        "\"endpoints\":null,\"active\":true,\"state\":\"expired\",\"expires\":\"2001-01-01T00:00:"
+        "00.000Z\"}]\n");
     assert_int_equal(token(folder, "list"), 0);
     assert_non_null(strstr(output, "web:2 "));
     folder_write(folder, "tokens.d/web.yaml", "[]");
