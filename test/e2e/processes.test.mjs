@@ -168,7 +168,7 @@ test('"a dead child is replaced at once": a worker that dies three times', async
     for (let i = 0; i < 3; i++) {
         const victim = gateway.worker(0);
         process.kill(victim.pid, 'SIGKILL');
-        await until('a new worker', () => gateway.worker(0) && gateway.worker(0).pid !== victim.pid);
+        await until('a new worker', () => (gateway.worker(0)?.pid ?? victim.pid) !== victim.pid);
         const answer = await gateway.post('hello', { message: 'Hi' });
         assert.equal(answer.status, 200);
         await gateway.row(answer.id);
@@ -184,9 +184,11 @@ test('kill -9 of the logger under load: no request fails, nothing is lost', asyn
         const victim = await until('a logger', () => gateway.logger());
         await sleep(100);
         process.kill(victim.pid, 'SIGKILL');
-        await until('another logger', () => gateway.logger() && gateway.logger().pid !== victim.pid);
+        await until('another logger', () => (gateway.logger()?.pid ?? victim.pid) !== victim.pid);
     }
-    await background;
+    const report = await background;
+    assert.equal(report.ok, BURST, JSON.stringify(report));
+    assert.equal(report.broken, 0, JSON.stringify(report));
     await gateway.rowsReach(BURST);
     assert.deepEqual(gateway.workers().map(({ pid }) => pid), workers, 'workers are not touched');
     await gateway.stop();
