@@ -120,10 +120,13 @@ static void start(struct supervisor *s, struct process *process)
     process->start_after_ms = clock_now_ms() + 1000;
 }
 
+/* While it stops, too, the logger is needed: a worker leaves only when the pipe has taken what it
+ * has to say. */
 static void start_what_is_missing(struct supervisor *s)
 {
     int64_t now_ms = clock_now_ms();
-    if (s->logger.pid == 0 && s->logger.start_after_ms <= now_ms)
+    bool logger_needed = s->inheritance.log_pipes_count > 0;
+    if (logger_needed && s->logger.pid == 0 && s->logger.start_after_ms <= now_ms)
         start(s, &s->logger);
     if (!s->logger_ready || s->stopping)
         return;
@@ -250,8 +253,7 @@ static void wait_for_events(struct supervisor *s, const sigset_t *during_wait)
 static int supervise(struct supervisor *s, const sigset_t *during_wait)
 {
     while (!all_stopped(s)) {
-        if (!s->stopping)
-            start_what_is_missing(s);
+        start_what_is_missing(s);
         wait_for_events(s, during_wait);
         look_who_is_ready(s);
         if (child_changed)

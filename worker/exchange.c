@@ -2,6 +2,7 @@
 
 #include "shared/base/clock.h"
 #include "shared/base/xalloc.h"
+#include "worker/upstream/delay.h"
 #include "worker/upstream/transfer.h"
 
 #include <stdarg.h>
@@ -39,11 +40,6 @@ struct exchange *exchange_begin(struct services *services, struct http_connectio
     return ex;
 }
 
-static void close_timer(uv_handle_t *timer)
-{
-    free(timer);
-}
-
 static void keep_buffer(struct buf *buffer)
 {
     if (buffer->cap > KEPT_BUFFER_BYTES)
@@ -51,12 +47,19 @@ static void keep_buffer(struct buf *buffer)
     buf_clear(buffer);
 }
 
+void exchange_end_attempt(struct exchange *ex)
+{
+    ex->attempt.http_status = ex->reply.status;
+    ex->attempt.ended_us = clock_now_us();
+    ex->upstream_us += ex->attempt.ended_us - ex->attempt.began_us;
+}
+
 void exchange_cancel_upstream(struct exchange *ex)
 {
+    if (ex->transfer || ex->delay)
+        exchange_end_attempt(ex);
     transfer_cancel(&ex->transfer);
-    if (ex->timer)
-        uv_close((uv_handle_t *)ex->timer, close_timer);
-    ex->timer = NULL;
+    delay_cancel(&ex->delay);
 }
 
 void exchange_end(struct exchange *ex)
@@ -130,10 +133,11 @@ enum stage_result exchange_fail_at(struct exchange *ex, enum api_error code, con
 
 void exchange_ignore(struct exchange *ex, struct str name)
 {
-    struct name_list **place = &ex->ignored;
-    for (; *place; place = &(*place)->next)
-        if (str_eq((*place)->name, name))
-            return;
-    *place = arena_alloc(&ex->arena, sizeof **place);
-    (*place)->name = arena_copy(&ex->arena, name);
+    struct name_list *ignored = arena_alloc(&ex->arena, sizeof *ignored);
+    ignored->name = arena_copy(&ex->arena, name);
+    if (ex->last_ignored)
+        ex->last_ignored->next = ignored;
+    else
+        ex->ignored = ignored;
+    ex->last_ignored = ignored;
 }

@@ -10,6 +10,7 @@
 #include "worker/provider/provider.h"
 #include "worker/route.h"
 
+struct delay;
 struct log_writer;
 struct transfer;
 struct transfer_pool;
@@ -91,11 +92,11 @@ struct exchange {
     struct template_input input;
     struct json_object *input_owned; /* what `input` needs to stay alive */
     struct client_parameters parameters;
-    struct name_list *ignored;
+    struct name_list *ignored, *last_ignored;
 
     /* forward */
     struct transfer *transfer;
-    uv_timer_t *timer; /* a local provider's delay */
+    struct delay *delay; /* of a local provider */
     struct upstream_call call;
     struct upstream_reply reply;
     struct attempt attempt;
@@ -113,6 +114,8 @@ struct exchange {
 /* Begins one for a complete head; never NULL. */
 struct exchange *exchange_begin(struct services *services, struct http_connection *connection,
                                 struct http_request *request);
+/* Notes when the attempt under way ended and with which status. */
+void exchange_end_attempt(struct exchange *ex);
 /* Ends whatever is under way at the provider; no callback of it follows. */
 void exchange_cancel_upstream(struct exchange *ex);
 /* Releases everything it holds. */
@@ -129,5 +132,6 @@ enum stage_result exchange_fail(struct exchange *ex, enum api_error code, const 
 /* The same, with the member that is to blame. */
 enum stage_result exchange_fail_at(struct exchange *ex, enum api_error code, const char *param,
                                    const char *format, ...) __attribute__((format(printf, 4, 5)));
-/* A member or parameter that is accepted and not used: named in meta.ignored, once. */
+/* A member or parameter that is accepted and not used: named in meta.ignored. Call it once for
+ * each name: a body may have a million of them, so nobody looks for doubles. */
 void exchange_ignore(struct exchange *ex, struct str name);

@@ -15,6 +15,7 @@ struct log_writer {
     size_t sent;
     struct buf encoded; /* scratch */
     bool polling;
+    bool broken; /* nobody will ever read the pipe again */
     void (*emptied)(void *context);
     void *context;
 };
@@ -32,6 +33,17 @@ struct log_writer *log_writer_new(uv_loop_t *loop, int pipe, size_t queue_max,
     return writer;
 }
 
+/* The master keeps the pipe's other end for as long as it lives, so the next logger finds what was
+ * written: a broken pipe means that both are gone, and this process is to leave, too. */
+static void give_up(struct log_writer *writer, int reason)
+{
+    log_error("the log pipe is broken: %s; %zu bytes of records are lost", strerror(reason),
+              writer->frames.len - writer->sent);
+    writer->broken = true;
+    buf_free(&writer->frames);
+    writer->sent = 0;
+}
+
 /* One write for each frame: more than PIPE_BUF bytes at once could be cut by a kill. */
 static void write_frames(struct log_writer *writer)
 {
@@ -42,7 +54,7 @@ static void write_frames(struct log_writer *writer)
         if (written < 0 && errno == EINTR)
             continue;
         if (written < 0 && errno != EAGAIN)
-            log_error("the log pipe is broken: %s", strerror(errno));
+            give_up(writer, errno);
         if (written < 0)
             return;
         writer->sent += length;
@@ -85,7 +97,9 @@ void log_writer_push(struct log_writer *writer, const struct record *record)
     buf_clear(&writer->encoded);
     record_encode(record, &writer->encoded);
     drop_sent(writer);
-    if (!frames_encode(&record->request_id, buf_view(&writer->encoded), &writer->frames))
+    if (writer->broken)
+        log_error("the log pipe is broken: a record is lost");
+    else if (!frames_encode(&record->request_id, buf_view(&writer->encoded), &writer->frames))
         log_error("a record of %zu bytes is too long to be logged", writer->encoded.len);
     if (writer->polling)
         return;
@@ -98,7 +112,7 @@ void log_writer_push(struct log_writer *writer, const struct record *record)
 
 bool log_writer_is_full(const struct log_writer *writer)
 {
-    return writer->frames.len - writer->sent >= writer->queue_max;
+    return writer->broken || writer->frames.len - writer->sent >= writer->queue_max;
 }
 
 bool log_writer_is_empty(const struct log_writer *writer)

@@ -1,7 +1,7 @@
 #include "worker/pipeline.h"
 
 #include "shared/base/log.h"
-#include "worker/stage/stages.h"
+#include "worker/stage/stage.h"
 
 #include <stdlib.h>
 
@@ -96,6 +96,7 @@ void exchange_resume(struct exchange *ex)
 
 void pipeline_abandon(struct exchange *ex)
 {
+    ex->bytes_in = ex->request->bytes_in;
     ex->connection = NULL;
     ex->request = NULL;
     ex->client_gone = true;

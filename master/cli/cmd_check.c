@@ -77,8 +77,7 @@ static int check(const char *directory)
 {
     struct config_report report = {0};
     struct config *config = config_load(directory, &report);
-    for (const struct config_problem *problem = report.first; problem; problem = problem->next)
-        fprintf(stderr, "%s%s\n", problem->warning ? "warning: " : "", problem->text);
+    config_report_print(&report, stderr);
     int status = config ? 0 : 1;
     if (config)
         print_counts(directory, config, report.warnings);

@@ -57,8 +57,7 @@ static unsigned view_close(struct token_view *view)
 {
     struct config_report report = {0};
     problems_finish(&view->problems, &report);
-    for (const struct config_problem *problem = report.first; problem; problem = problem->next)
-        fprintf(stderr, "%s\n", problem->text);
+    config_report_print(&report, stderr);
     unsigned errors = report.errors;
     config_report_free(&report);
     problems_free(&view->problems);
@@ -314,6 +313,7 @@ static void append_json(struct buf *out, const struct token_draft *token)
         json_write_string(out, str_of(token->endpoints[i]));
     }
     buf_puts(out, token->endpoints_node ? "]" : "");
+    buf_printf(out, ",\"active\":%s", token->active ? "true" : "false");
     append_text(out, "state", state_of(token));
     append_text(out, "expires", ends ? clock_rfc3339(token->expires_wall_ms, expires) : NULL);
     buf_putc(out, '}');

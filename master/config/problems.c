@@ -34,9 +34,10 @@ static void add(struct problems *problems, const struct config_file *file, struc
         .sequence = (unsigned)problems->count,
         .mark = mark,
         .warning = warning,
-        .text = on_one_line(arena_printf(problems->arena, "%s: %s%s%s",
-                                         place(problems->arena, file->path, mark), path,
-                                         *path ? ": " : "", what)),
+        .text = on_one_line(arena_printf(problems->arena, "%s: %s%s%s%s",
+                                         place(problems->arena, file->path, mark),
+                                         warning ? "warning: " : "", path, *path ? ": " : "",
+                                         what)),
     };
     problems->count++;
     problems->errors += !warning;

@@ -35,6 +35,8 @@ static const char *name_hint(struct reading *reading, const char *const *names, 
         return arena_printf(reading->scratch, "; did you mean %s?", near);
     if (count == 0)
         return "; there are none";
+    if (count == 1)
+        return arena_printf(reading->scratch, "; there is only %s", names[0]);
     const char *list = names[0];
     for (size_t i = 1; i < count && i < 12; i++)
         list = arena_printf(reading->scratch, "%s, %s", list, names[i]);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -61,13 +62,11 @@ static bool holds_our_header(int fd, size_t size)
 }
 
 /* Every page is allocated before it is mapped: a write to a hole on a full disk is SIGBUS. */
-static bool make_anew(int fd, size_t size, unsigned workers, const char *path, struct error *error)
+static bool fill(int fd, size_t size, unsigned workers, const char *path, struct error *error)
 {
     struct shm_header header = {.layout = SHM_LAYOUT, .workers = workers, .size_bytes = size};
     memcpy(header.magic, shm_magic, sizeof shm_magic);
     read_boot_id(header.boot_id);
-    if (ftruncate(fd, 0) != 0)
-        return error_errno(error, errno, "cannot empty %s", path);
     int failure = posix_fallocate(fd, 0, (off_t)size);
     if (failure != 0)
         return error_errno(error, failure, "cannot allocate %zu bytes for %s", size, path);
@@ -76,16 +75,40 @@ static bool make_anew(int fd, size_t size, unsigned workers, const char *path, s
     return true;
 }
 
+/* A new file in the old one's place: who still has that one mapped (a worker that outlived its
+ * master) goes on with it, where cutting it would be SIGBUS. */
+static bool make_anew(struct counters *counters, const char *path, unsigned workers,
+                      struct error *error)
+{
+    char fresh[PATH_MAX];
+    if (snprintf(fresh, sizeof fresh, "%s.new", path) >= (int)sizeof fresh)
+        return error_set(error, "the path %s is too long", path);
+    int fd = open(fresh, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
+    if (fd < 0)
+        return error_errno(error, errno, "cannot open %s", fresh);
+    size_t size = size_for(workers);
+    bool done = fill(fd, size, workers, fresh, error);
+    if (done && rename(fresh, path) != 0)
+        done = error_errno(error, errno, "cannot rename %s", fresh);
+    if (!done)
+        unlink(fresh);
+    done = done && map_file(counters, fd, size, PROT_READ | PROT_WRITE, path, error);
+    close(fd);
+    return done;
+}
+
 bool counters_create(struct counters *counters, const char *path, unsigned workers,
                      struct error *error)
 {
     size_t size = size_for(workers);
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
-    if (fd < 0)
+    int fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0 && errno != ENOENT)
         return error_errno(error, errno, "cannot open %s", path);
-    bool done = (holds_our_header(fd, size) || make_anew(fd, size, workers, path, error)) &&
-                map_file(counters, fd, size, PROT_READ | PROT_WRITE, path, error);
-    close(fd);
+    bool done = fd >= 0 && holds_our_header(fd, size)
+                    ? map_file(counters, fd, size, PROT_READ | PROT_WRITE, path, error)
+                    : make_anew(counters, path, workers, error);
+    if (fd >= 0)
+        close(fd);
     return done;
 }
 

@@ -111,7 +111,7 @@ static void values_read_can_be_changed(void **state)
     struct json_object *value = read_value("{\"a\":{},\"b\":[]}");
     struct json_object *a = json_member(value, "a", NULL), *b = json_member(value, "b", NULL);
     for (int i = 0; i < 40; i++) {
-        char name[8];
+        char name[16];
         snprintf(name, sizeof name, "%d", i);
         json_object_object_add(a, name, json_object_new_int(i));
         json_object_array_add(b, json_object_new_int(i));

@@ -608,6 +608,14 @@ static void visitor_sees_everything_in_order(void **state)
 static void lone_surrogates_are_marked(void **state)
 {
     (void)state;
+    assert_notes(
+        STR("[\"\\ud800\\udc00\",\"\\udbff\\udfff\"]"),
+        "[s(\xF0\x90\x80\x80|\"\\ud800\\udc00\"|0)s(\xF4\x8F\xBF\xBF|\"\\udbff\\udfff\"|0)]");
+    assert_notes(STR("[\"\\udbff\",\"\\udc00\",\"\\udfff\"]"),
+                 "[s(\xEF\xBF\xBD|\"\\udbff\"|1)s(\xEF\xBF\xBD|\"\\udc00\"|1)s(\xEF\xBF\xBD|"
+                 "\"\\udfff\"|1)]");
+    assert_notes(STR("[\"\\ud7ff\",\"\\ue000\"]"),
+                 "[s(\xED\x9F\xBF|\"\\ud7ff\"|0)s(\xEE\x80\x80|\"\\ue000\"|0)]");
     assert_notes(STR("\"\\ud83d\""), "s(\xEF\xBF\xBD|\"\\ud83d\"|1)");
     assert_notes(STR("\"a\\ude00b\""), "s(a\xEF\xBF\xBD"
                                        "b|\"a\\ude00b\"|1)");

@@ -74,6 +74,8 @@ static int64_t prompt_tokens(struct json_object *messages)
 /* At most `tokens` of it, cut between characters. */
 static struct str first_tokens(struct str text, int64_t tokens)
 {
+    if ((uint64_t)tokens > text.len)
+        return text;
     size_t left = (size_t)tokens * 4;
     for (size_t at = 0; at < text.len; at++) {
         bool begins = ((unsigned char)text.at[at] & 0xC0) != 0x80;

@@ -83,11 +83,13 @@ static const char *finish_reason_of(struct str reason)
     return "stop";
 }
 
+static const int64_t COUNT_MAX = INT64_C(1000000000000); /* beyond what any model reads */
+
 /* A count may be missing, null or nonsense: then it is 0. */
 static int64_t count_in(struct json_object *object, const char *name)
 {
     int64_t count = json_int_or(json_member(object, name, NULL), 0);
-    return count > 0 ? count : 0;
+    return count > 0 && count <= COUNT_MAX ? count : 0;
 }
 
 static void read_usage(struct json_object *usage, struct usage *out)
@@ -118,8 +120,6 @@ static bool read_message(struct json_object *message, struct completion *complet
         return error_set(error, "the message's tool_calls are not a list");
     if (content && !completion->content.at)
         return error_set(error, "the message's content is not a string");
-    if (!completion->content.at && !completion->tool_calls && !completion->refusal.at)
-        return error_set(error, "the message has neither content nor tool calls");
     return true;
 }
 

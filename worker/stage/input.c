@@ -1,6 +1,6 @@
 /* What the client says: the conversation, the input value, the client's parameters; everything
  * else in the body is named in meta.ignored (contract: Request body). */
-#include "worker/stage/stages.h"
+#include "worker/stage/stage.h"
 
 /* What a member of the body is for. Those that are not listed are the payload. */
 static const struct member {
@@ -38,8 +38,7 @@ static struct json_object *get(const struct exchange *ex, const char *name)
     return json_member(ex->body, name, NULL);
 }
 
-/* --- control members ---------------------------------------------------------------------------
- */
+/* --- control members --- */
 
 static bool check_stream(struct exchange *ex)
 {
@@ -60,6 +59,8 @@ static bool check_session(struct exchange *ex)
     return ex->failure.code == API_OK;
 }
 
+enum { DETAILS_MAX = 100 }; /* an answer should not be larger than what it complains of */
+
 /* No endpoint declares variables, so each one given is unknown. */
 static bool check_variables(struct exchange *ex)
 {
@@ -73,13 +74,14 @@ static bool check_variables(struct exchange *ex)
     struct json_object_iterator it = json_object_iter_begin(variables);
     struct json_object_iterator end = json_object_iter_end(variables);
     const struct api_detail **place = &ex->failure.details;
-    for (; !json_object_iter_equal(&it, &end); json_object_iter_next(&it)) {
+    for (int i = 0; i < DETAILS_MAX && !json_object_iter_equal(&it, &end); i++) {
         struct api_detail *detail = arena_alloc(&ex->arena, sizeof *detail);
         detail->path = arena_printf(&ex->arena, "/variables/%s", json_object_iter_peek_name(&it));
         detail->keyword = "unknown";
         detail->message = "The endpoint declares no such variable.";
         *place = detail;
         place = (const struct api_detail **)(uintptr_t)&detail->next;
+        json_object_iter_next(&it);
     }
     if (ex->failure.details)
         exchange_fail_at(ex, API_variables_invalid, "variables",
@@ -87,8 +89,7 @@ static bool check_variables(struct exchange *ex)
     return ex->failure.code == API_OK;
 }
 
-/* --- client parameters ---------------------------------------------------------------------------
- */
+/* --- client parameters --- */
 
 static bool bad_parameter(struct exchange *ex, const char *name, const char *expected)
 {
@@ -143,8 +144,7 @@ static bool take_parameters(struct exchange *ex)
     return true;
 }
 
-/* --- the conversation
- * ----------------------------------------------------------------------------- */
+/* --- the conversation --- */
 
 static bool bad_message(struct exchange *ex, size_t index, const char *member, const char *what)
 {
@@ -294,8 +294,7 @@ static bool take_conversation(struct exchange *ex, const char **source)
     return true;
 }
 
-/* --- what is not used
- * ------------------------------------------------------------------------------ */
+/* --- what is not used --- */
 
 /* `n` is 1 whether it is said or not. */
 static bool is_harmless(const char *name, struct json_object *value)

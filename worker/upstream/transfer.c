@@ -47,12 +47,11 @@ struct transfer {
     void *context;
     uv_timer_t first_byte;
     size_t head_bytes, body_bytes, max_response;
-    bool in_final_head, head_done, cancelled, too_large;
+    bool sent, in_final_head, head_done, cancelled, too_large;
     char detail[CURL_ERROR_SIZE];
 };
 
-/* --- sockets -----------------------------------------------------------------------------------
- */
+/* --- sockets --- */
 
 static struct poll **poll_place(struct transfer_pool *pool, int fd)
 {
@@ -137,7 +136,11 @@ static void on_poll(uv_poll_t *handle, int status, int events)
         poll->events = 0;
         return;
     }
-    int seen = status < 0 ? CURL_CSELECT_ERR : 0;
+    int seen = 0;
+    if (status < 0) {
+        seen = CURL_CSELECT_ERR;
+        poll->events = 0; /* libuv watches a broken descriptor no longer */
+    }
     if (events & UV_READABLE)
         seen |= CURL_CSELECT_IN;
     if (events & UV_WRITABLE)
@@ -191,8 +194,7 @@ static int set_timer(CURLM *multi, long timeout_ms, void *context)
     return 0;
 }
 
-/* --- what libcurl tells of a transfer -----------------------------------------------------------
- */
+/* --- what libcurl tells of a transfer --- */
 
 /* "HTTP/1.1 200 OK": the status, 0 for anything else. */
 static int status_of(struct str line)
@@ -220,7 +222,8 @@ static size_t on_header(char *bytes, size_t size, size_t count, void *context)
     struct transfer *transfer = context;
     struct str line = {bytes, size * count};
     size_t taken = line.len;
-    uv_timer_stop(&transfer->first_byte);
+    if (transfer->cancelled)
+        return 0;
     transfer->head_bytes += line.len;
     if (transfer->head_bytes > MAX_HEAD_BYTES) {
         transfer->too_large = true;
@@ -236,6 +239,7 @@ static size_t on_header(char *bytes, size_t size, size_t count, void *context)
     } else if (transfer->in_final_head && line.len == 0) {
         transfer->in_final_head = false;
         transfer->head_done = true;
+        uv_timer_stop(&transfer->first_byte);
     } else if (transfer->in_final_head) {
         take_header(transfer, line);
     }
@@ -246,22 +250,33 @@ static size_t on_data(char *bytes, size_t size, size_t count, void *context)
 {
     struct transfer *transfer = context;
     struct str piece = {bytes, size * count};
-    uv_timer_stop(&transfer->first_byte);
+    if (transfer->cancelled)
+        return 0;
     transfer->body_bytes += piece.len;
     if (transfer->body_bytes > transfer->max_response) {
         transfer->too_large = true;
         return 0;
     }
-    if (!transfer->cancelled)
-        transfer->events->data(transfer->context, piece);
+    transfer->events->data(transfer->context, piece);
     return transfer->cancelled ? 0 : piece.len;
+}
+
+/* Called before the request is sent, and again when libcurl would send it a second time, because a
+ * kept connection broke before any answer came. The provider may have taken (and billed) the first
+ * one, so that is not libcurl's to decide. */
+static int before_send(void *context, char *to_ip, char *from_ip, int to_port, int from_port)
+{
+    struct transfer *transfer = context;
+    (void)to_ip, (void)from_ip, (void)to_port, (void)from_port;
+    if (transfer->sent)
+        return CURL_PREREQFUNC_ABORT;
+    transfer->sent = true;
+    return CURL_PREREQFUNC_OK;
 }
 
 static enum transfer_result timeout_kind(const struct transfer *transfer)
 {
-    curl_off_t sent_us = 0;
-    curl_easy_getinfo(transfer->easy, CURLINFO_PRETRANSFER_TIME_T, &sent_us);
-    return sent_us > 0 ? TRANSFER_TIMEOUT : TRANSFER_CONNECT_TIMEOUT;
+    return transfer->sent ? TRANSFER_TIMEOUT : TRANSFER_CONNECT_TIMEOUT;
 }
 
 static enum transfer_result result_of(const struct transfer *transfer, CURLcode code)
@@ -287,12 +302,11 @@ static enum transfer_result result_of(const struct transfer *transfer, CURLcode 
     case CURLE_WEIRD_SERVER_REPLY:
         return TRANSFER_NOT_HTTP;
     default:
-        return TRANSFER_BROKEN;
+        return transfer->head_bytes > 0 ? TRANSFER_CUT_OFF : TRANSFER_BROKEN;
     }
 }
 
-/* --- a transfer's life ---------------------------------------------------------------------------
- */
+/* --- a transfer's life --- */
 
 /* Takes it off libcurl and keeps it for the next one; the callbacks are the caller's business. */
 static void put_away(struct transfer *transfer)
@@ -346,7 +360,7 @@ static void reap_finished(struct transfer_pool *pool)
 static void on_no_first_byte(uv_timer_t *timer)
 {
     struct transfer *transfer = timer->data;
-    snprintf(transfer->detail, sizeof transfer->detail, "no byte of an answer in time");
+    snprintf(transfer->detail, sizeof transfer->detail, "no head of an answer in time");
     finish(transfer, TRANSFER_NO_FIRST_BYTE);
 }
 
@@ -373,6 +387,8 @@ static void set_common(struct transfer *transfer)
     curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_data);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, transfer);
+    curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, before_send);
+    curl_easy_setopt(easy, CURLOPT_PREREQDATA, transfer);
     curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
     curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, pool);
     curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, close_socket);
@@ -431,7 +447,7 @@ struct transfer *transfer_start(struct transfer_pool *pool, const struct transfe
     transfer->context = context;
     transfer->head_bytes = transfer->body_bytes = 0;
     transfer->max_response = request->max_response;
-    transfer->in_final_head = transfer->head_done = false;
+    transfer->sent = transfer->in_final_head = transfer->head_done = false;
     transfer->cancelled = transfer->too_large = false;
     transfer->detail[0] = '\0';
     transfer->headers = header_list(request);
