@@ -17,10 +17,10 @@ function configuration(options = {}) {
     return { directory, config };
 }
 
-/** The lines that name a place, as { file, line, column, text }. */
+/** The errors that name a place, as { place: "file:line:column", text }. */
 function places(output, config) {
     return output.split('\n')
-        .map((line) => /^(?:.*?\s)?(\S+\.yaml):(\d+):(\d+): (.*)$/.exec(line))
+        .map((line) => /^(\S+\.yaml):(\d+):(\d+): (.*)$/.exec(line))
         .filter(Boolean)
         .map(([, file, line, column, text]) => ({
             place: `${path.relative(config, file)}:${line}:${column}`, text }));
@@ -55,7 +55,7 @@ hash: abc
 };
 const EXPECTED = [
     ['promptgate.yaml:4:1', /wrokers: .*\bworkers\b/],
-    ['promptgate.yaml:5:19', /shutdown_timeout: .*\b30s\b|shutdown_timeout: .*\bs\b/],
+    ['promptgate.yaml:5:19', /shutdown_timeout: .*"soon"/],
     ['promptgate.yaml:7:13', /http\.max_body: .*MiB/],
     ['promptgate.yaml:8:3', /http\.max_bdy: .*\bmax_body\b/],
     ['promptgate.yaml:10:10', /log\.level: .*\berror\b.*\bwarning\b.*\binfo\b.*\bdebug\b/],
@@ -73,7 +73,7 @@ describe('mistakes', () => {
             writeFiles(config, MISTAKES);
             const { status, stdout, stderr } = await run(command, '--config', config);
             assert.equal(status, 1);
-            const found = places(stdout + stderr, config).filter(({ text }) => !/^warning\b/.test(text));
+            const found = places(stdout + stderr, config);
             assert.deepEqual(found.map(({ place }) => place), EXPECTED.map(([place]) => place),
                              stdout + stderr);
             found.forEach(({ text }, i) => assert.match(text, EXPECTED[i][1]));
@@ -139,7 +139,7 @@ describe('check', () => {
             credentials: { main: { provider: 'openai', api_key: 'sk-plain-key' } } });
         const { status, stdout, stderr } = await run('check', '--config', config);
         assert.equal(status, 0);
-        assert.match(stdout + stderr, /credentials\.d\/main\.yaml:2:\d+: .*api_key/);
+        assert.match(stderr, /^warning: .*credentials\.d\/main\.yaml:2:10: api_key: /m);
         assert.ok(!(stdout + stderr).includes('sk-plain-key'));
     });
 
@@ -177,14 +177,14 @@ describe('tokens', () => {
         const tokens = JSON.parse(listed.stdout);
         assert.equal(tokens.length, 1);
         assert.equal(tokens[0].project, 'demo');
-        assert.equal(tokens[0].active, true);
+        assert.equal(tokens[0].state, 'active');
         const table = await run('token', 'list', '--config', config);
         assert.match(table.stdout, new RegExp(tokens[0].name));
 
         const revoked = await run('token', 'revoke', '--config', config, tokens[0].name);
         assert.equal(revoked.status, 0, revoked.stderr);
         const after = JSON.parse((await run('token', 'list', '--config', config, '--json')).stdout);
-        assert.ok(after.length === 0 || after[0].active === false);
+        assert.deepEqual(after.map(({ name, state }) => [name, state]), [[tokens[0].name, 'revoked']]);
         assert.equal((await run('check', '--config', config)).status, 0);
     });
 

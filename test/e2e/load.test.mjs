@@ -17,8 +17,8 @@ function measure(gateway) {
 
 async function send(gateway, requests) {
     const report = await load(gateway, { requests, connections: CONNECTIONS });
-    assert.equal(report.status['200'], requests, JSON.stringify(report));
-    assert.equal(report.errors, 0, JSON.stringify(report));
+    assert.deepEqual(report.by_status, { 200: requests }, JSON.stringify(report));
+    assert.equal(report.broken, 0, JSON.stringify(report));
     return report;
 }
 

@@ -145,9 +145,18 @@ export const behaviours = {
     'error-with-200': (exchange) => answer(exchange, { error: { message: 'Broken inside.' } }),
     'gzip': (exchange) => answer(exchange, gzipSync(whole(exchange)),
                                  { headers: { 'content-encoding': 'gzip' } }),
-    // odd, and still right
     'content-null': altered((body) => {
         body.choices[0].message.content = null;
+    }),
+    // odd, and still right
+    'tool-calls': altered((body) => {
+        body.choices[0].message.content = null;
+        body.choices[0].message.tool_calls = [{ id: 'call_1', type: 'function',
+                                                function: { name: 'f', arguments: '{"a": 1}' } }];
+        body.choices[0].finish_reason = 'tool_calls';
+    }),
+    'length': altered((body) => {
+        body.choices[0].finish_reason = 'length';
     }),
     'no-usage': altered((body) => {
         delete body.usage;

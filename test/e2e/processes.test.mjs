@@ -186,7 +186,9 @@ test('kill -9 of the logger under load: no request fails, nothing is lost', asyn
         process.kill(victim.pid, 'SIGKILL');
         await until('another logger', () => (gateway.logger()?.pid ?? victim.pid) !== victim.pid);
     }
-    await background;
+    const report = await background;
+    assert.equal(report.ok, BURST, JSON.stringify(report));
+    assert.equal(report.broken, 0, JSON.stringify(report));
     await gateway.rowsReach(BURST);
     assert.deepEqual(gateway.workers().map(({ pid }) => pid), workers, 'workers are not touched');
     await gateway.stop();

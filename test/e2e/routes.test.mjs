@@ -197,9 +197,17 @@ describe('headers', () => {
     });
 
     test('"Headers on every answer", errors too', async () => {
-        const { headers } = await postWithoutRow('hello', { message: 'Hi' }, { token: null });
+        const { headers } = await post('plain', { message: 'Hi', n: 2 });
         assert.match(headers.get('keep-alive'), /\btimeout=70\b/);
         assert.match(headers.get('server-timing'), /^gateway;dur=\d/);
+    });
+
+    test('Keep-Alive, or Connection: close when the connection ends after the answer', async () => {
+        for (const options of [{ token: null }, {}]) {
+            const { headers } = await gateway.post('nothing-here', { message: 'Hi' }, options);
+            assert.notEqual(headers.get('connection') === 'close', headers.has('keep-alive'));
+            assert.match(headers.get('server-timing'), /^gateway;dur=\d/);
+        }
     });
 
     test('a connection is kept: three requests, one after the other, on one socket', async () => {
