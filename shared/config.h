@@ -59,6 +59,7 @@ struct config_credential {
     const char *api_key;  /* opened; NULL when the provider needs none */
     struct config_header *headers;
     size_t headers_count;
+    bool built_in; /* of no file: for endpoints that name none */
 };
 
 /* What answers: a provider and model, and how they are called. */

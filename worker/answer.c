@@ -129,11 +129,14 @@ void answer_error(const struct failure *failure, const char *request_id, struct 
     buf_printf(out, "},\"meta\":{\"request_id\":\"%s\"}}", request_id);
 }
 
-void answer_headers(struct buf *out, const char *request_id)
+void answer_headers(struct buf *out, const char *request_id, int64_t gateway_us,
+                    int64_t upstream_us)
 {
-    buf_puts(out, "Content-Type: application/json\r\nX-Request-Id: ");
-    buf_puts(out, request_id);
-    buf_puts(out, "\r\n");
+    buf_printf(out,
+               "Content-Type: application/json\r\nX-Request-Id: %s\r\n"
+               "Server-Timing: gateway;dur=%lld.%03lld, upstream;dur=%lld.%03lld\r\n",
+               request_id, (long long)(gateway_us / 1000), (long long)(gateway_us % 1000),
+               (long long)(upstream_us / 1000), (long long)(upstream_us % 1000));
 }
 
 void answer_error_headers(struct buf *out, enum api_error code)

@@ -2,6 +2,7 @@
 
 #include "shared/base/clock.h"
 #include "shared/base/xalloc.h"
+#include "worker/upstream/delay.h"
 #include "worker/upstream/transfer.h"
 
 #include <stdarg.h>
@@ -39,11 +40,6 @@ struct exchange *exchange_begin(struct services *services, struct http_connectio
     return ex;
 }
 
-static void close_timer(uv_handle_t *timer)
-{
-    free(timer);
-}
-
 static void keep_buffer(struct buf *buffer)
 {
     if (buffer->cap > KEPT_BUFFER_BYTES)
@@ -60,12 +56,10 @@ void exchange_end_attempt(struct exchange *ex)
 
 void exchange_cancel_upstream(struct exchange *ex)
 {
-    if (ex->transfer || ex->timer)
+    if (ex->transfer || ex->delay)
         exchange_end_attempt(ex);
     transfer_cancel(&ex->transfer);
-    if (ex->timer)
-        uv_close((uv_handle_t *)ex->timer, close_timer);
-    ex->timer = NULL;
+    delay_cancel(&ex->delay);
 }
 
 void exchange_end(struct exchange *ex)

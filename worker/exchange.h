@@ -10,6 +10,7 @@
 #include "worker/provider/provider.h"
 #include "worker/route.h"
 
+struct delay;
 struct log_writer;
 struct transfer;
 struct transfer_pool;
@@ -95,7 +96,7 @@ struct exchange {
 
     /* forward */
     struct transfer *transfer;
-    uv_timer_t *timer; /* a local provider's delay */
+    struct delay *delay; /* of a local provider */
     struct upstream_call call;
     struct upstream_reply reply;
     struct attempt attempt;

@@ -4,49 +4,39 @@
 #include "worker/answer.h"
 #include "worker/pipeline.h"
 
-static void send_body(struct http_connection *connection, int status, struct buf *headers,
-                      struct str body, const char *request_id)
-{
-    answer_headers(headers, request_id);
-    struct http_response response = {
-        .status = status,
-        .headers = buf_view(headers),
-        .body = body,
-    };
-    http_respond(connection, &response);
-    buf_free(headers);
-}
-
-/* An error for a request that never became an exchange: counted, no row. */
-static void refuse(struct frontend *frontend, struct http_connection *connection,
-                   const struct failure *failure, const char *allow)
+/* An answer without the pipeline: `{"ok":true}`, or the failure. `request` is NULL when its head
+ * could not be read. */
+static void answer_at_once(struct http_connection *connection, const struct http_request *request,
+                           const struct failure *failure, const char *allow)
 {
     char id_text[UUID_TEXT_LEN + 1];
     struct uuid id = uuid_v7(clock_wall_ms());
     struct buf headers = {0}, body = {0};
-    uuid_format(&id, id_text);
+    answer_headers(&headers, uuid_format(&id, id_text),
+                   request ? clock_now_us() - request->began_us : 0, 0);
     if (allow)
         buf_printf(&headers, "Allow: %s\r\n", allow);
-    answer_error(failure, id_text, &body);
-    send_body(connection, api_error_info(failure->code)->status, &headers, buf_view(&body),
-              id_text);
+    if (failure->code == API_OK)
+        buf_puts(&body, "{\"ok\":true}");
+    else
+        answer_error(failure, id_text, &body);
+    struct http_response response = {
+        .status = api_error_info(failure->code)->status,
+        .headers = buf_view(&headers),
+        .body = buf_view(&body),
+    };
+    http_respond(connection, &response);
+    buf_free(&headers);
     buf_free(&body);
-    atomic_fetch_add_explicit(&frontend->services->counts->refused, 1, memory_order_relaxed);
 }
 
-static void answer_health(struct frontend *frontend, struct http_connection *connection,
-                          enum route_kind kind)
+/* Counted; no row. */
+static void refuse(struct frontend *frontend, struct http_connection *connection,
+                   const struct http_request *request, const struct failure *failure,
+                   const char *allow)
 {
-    char id_text[UUID_TEXT_LEN + 1];
-    struct uuid id = uuid_v7(clock_wall_ms());
-    struct buf headers = {0};
-    if (kind == ROUTE_READY && frontend->draining) {
-        struct failure failure = {.code = API_draining};
-        refuse(frontend, connection, &failure, NULL);
-        return;
-    }
-    uuid_format(&id, id_text);
-    send_body(connection, 200, &headers, STR("{\"ok\":true}"), id_text);
+    answer_at_once(connection, request, failure, allow);
+    atomic_fetch_add_explicit(&frontend->services->counts->refused, 1, memory_order_relaxed);
 }
 
 static void on_head(void *context, struct http_connection *connection, struct http_request *request)
@@ -55,12 +45,14 @@ static void on_head(void *context, struct http_connection *connection, struct ht
     struct route route = route_of(request->method, request->path);
     if (route.kind == ROUTE_UNKNOWN) {
         struct failure failure = {.code = API_not_found};
-        refuse(frontend, connection, &failure, NULL);
+        refuse(frontend, connection, request, &failure, NULL);
     } else if (!route.method_fits) {
         struct failure failure = {.code = API_method_not_allowed};
-        refuse(frontend, connection, &failure, route.allow);
+        refuse(frontend, connection, request, &failure, route.allow);
     } else if (route.kind == ROUTE_HEALTH || route.kind == ROUTE_READY) {
-        answer_health(frontend, connection, route.kind);
+        bool unready = route.kind == ROUTE_READY && frontend->draining;
+        struct failure state = {.code = unready ? API_draining : API_OK};
+        answer_at_once(connection, request, &state, NULL);
     } else {
         struct exchange *ex = exchange_begin(frontend->services, connection, request);
         ex->route = route;
@@ -85,7 +77,7 @@ static void on_refused(void *context, struct http_connection *connection,
         return;
     }
     struct failure failure = {.code = reason, .message = str_of(detail)};
-    refuse(context, connection, &failure, NULL);
+    refuse(context, connection, request, &failure, NULL);
 }
 
 static void on_gone(struct http_connection *connection, struct http_request *request)

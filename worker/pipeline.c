@@ -1,7 +1,7 @@
 #include "worker/pipeline.h"
 
 #include "shared/base/log.h"
-#include "worker/stage/stages.h"
+#include "worker/stage/stage.h"
 
 #include <stdlib.h>
 

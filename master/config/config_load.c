@@ -113,6 +113,12 @@ struct config *config_load(const char *directory, struct config_report *report)
     return config;
 }
 
+void config_report_print(const struct config_report *report, FILE *out)
+{
+    for (const struct config_problem *problem = report->first; problem; problem = problem->next)
+        fprintf(out, "%s\n", problem->text);
+}
+
 void config_report_free(struct config_report *report)
 {
     arena_free(&report->arena);

@@ -6,6 +6,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+/* One line each, whatever text of a file is quoted in it. */
+static char *on_one_line(char *text)
+{
+    for (char *at = text; *at; at++)
+        if ((unsigned char)*at < 0x20 || *at == 0x7F)
+            *at = ' ';
+    return text;
+}
+
 static const char *place(struct arena *arena, const char *file, struct yaml_mark mark)
 {
     if (mark.line == 0)
@@ -25,9 +34,9 @@ static void add(struct problems *problems, const struct config_file *file, struc
         .sequence = (unsigned)problems->count,
         .mark = mark,
         .warning = warning,
-        .text =
-            arena_printf(problems->arena, "%s: %s%s%s", place(problems->arena, file->path, mark),
-                         path, *path ? ": " : "", what),
+        .text = on_one_line(
+            arena_printf(problems->arena, "%s: %s%s%s%s", place(problems->arena, file->path, mark),
+                         warning ? "warning: " : "", path, *path ? ": " : "", what)),
     };
     problems->count++;
     problems->errors += !warning;

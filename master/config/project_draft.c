@@ -46,21 +46,36 @@ static struct yaml_mark mark_within(const struct config_file *file, const struct
     return node->mark;
 }
 
+/* Takes the braces from a placeholder that was refused, so that the next ones are looked at. */
+static void blank_placeholder(char *source, size_t offset)
+{
+    char *end = strstr(source + offset, "}}");
+    for (char *at = source + offset; *at && at != end; at++)
+        if (*at == '{')
+            *at = ' ';
+}
+
+/* NULL when there is no such prompt or it is wrong; every wrong placeholder is reported. */
 static const struct template *compile(struct reading *reading, struct endpoint_draft *endpoint,
-                                      enum key_id key, const char *source)
+                                      enum key_id key, const char *text)
 {
     struct section *section = &endpoint->section;
     struct template *template = NULL;
     struct error error;
-    size_t offset = 0;
-    if (!source || section->bad[key] ||
-        template_compile(str_of(source), reading->lasting, &template, &offset, &error))
-        return template;
-    section->bad[key] = true;
-    problem_error(reading->problems, section->file,
-                  mark_within(section->file, section->at[key], offset),
-                  section_key_path(reading, section, config_keys[key].path), "%s", error.message);
-    return NULL;
+    size_t offset;
+    if (!text)
+        return NULL;
+    char *source = arena_strdup(reading->scratch, text);
+    while (!template_compile(str_of(source), reading->lasting, &template, &offset, &error)) {
+        problem_error(
+            reading->problems, section->file, mark_within(section->file, section->at[key], offset),
+            section_key_path(reading, section, config_keys[key].path), "%s", error.message);
+        section->bad[key] = true;
+        if (offset >= strlen(source) || source[offset] != '{')
+            return NULL; /* not a placeholder's fault: nothing to go on from */
+        blank_placeholder(source, offset);
+    }
+    return section->bad[key] ? NULL : template;
 }
 
 static void read_endpoint(struct reading *reading, struct project_draft *project,

@@ -35,6 +35,8 @@ static const char *name_hint(struct reading *reading, const char *const *names, 
         return arena_printf(reading->scratch, "; did you mean %s?", near);
     if (count == 0)
         return "; there are none";
+    if (count == 1)
+        return arena_printf(reading->scratch, "; there is only %s", names[0]);
     const char *list = names[0];
     for (size_t i = 1; i < count && i < 12; i++)
         list = arena_printf(reading->scratch, "%s, %s", list, names[i]);
@@ -203,10 +205,14 @@ static void build_credentials(struct reading *reading, struct drafts *drafts, st
                     (drafts->credentials_count + PROVIDER_COUNT) * sizeof *config->credentials);
     for (size_t i = 0; i < drafts->credentials_count; i++) {
         const struct credential_draft *draft = &drafts->credentials[i];
-        config->credentials[config->credentials_count++] =
-            (struct config_credential){draft->name,         (enum provider_id)draft->provider,
-                                       draft->base_url,     draft->api_key,
-                                       draft->headers_read, draft->headers_count};
+        config->credentials[config->credentials_count++] = (struct config_credential){
+            .name = draft->name,
+            .provider = (enum provider_id)draft->provider,
+            .base_url = draft->base_url,
+            .api_key = draft->api_key,
+            .headers = draft->headers_read,
+            .headers_count = draft->headers_count,
+        };
     }
     static const char *const base_urls[] = {
 #define PROVIDER(id, name, url, key) url,
@@ -218,7 +224,8 @@ static void build_credentials(struct reading *reading, struct drafts *drafts, st
             config->credentials[config->credentials_count++] =
                 (struct config_credential){.name = provider_name((enum provider_id)i),
                                            .provider = (enum provider_id)i,
-                                           .base_url = base_urls[i]};
+                                           .base_url = base_urls[i],
+                                           .built_in = true};
 }
 
 /* The files' credentials come first, so a built-in one is found from behind. */

@@ -151,6 +151,19 @@ static bool is_text_type(enum value_type type)
     return type == VALUE_TEXT || type == VALUE_NAME || type == VALUE_SECRET;
 }
 
+/* "auto, text, json" of "auto|text|json". */
+static const char *listed(struct arena *arena, const char *choices)
+{
+    const char *list = "", *separator = "";
+    struct str rest = str_of(choices);
+    while (rest.at) {
+        struct str name = str_split(&rest, '|');
+        list = arena_printf(arena, "%s%s%.*s", list, separator, STR_ARG(name));
+        separator = ", ";
+    }
+    return list;
+}
+
 /* "a size in bytes, or with KiB, MiB or GiB, from 1KiB to 1MiB" */
 static const char *wanted(struct arena *arena, const struct config_key *key)
 {
@@ -158,12 +171,8 @@ static const char *wanted(struct arena *arena, const struct config_key *key)
     const char *dots = strstr(limits, "..");
     if (key->type == VALUE_ENUM && !strchr(limits, '|'))
         return limits;
-    if (key->type == VALUE_ENUM) {
-        char *list = arena_printf(arena, "%s %s", what, limits);
-        for (char *bar = list; (bar = strchr(bar, '|'));)
-            *bar = ' ';
-        return list;
-    }
+    if (key->type == VALUE_ENUM)
+        return arena_printf(arena, "%s %s", what, listed(arena, limits));
     if (!dots)
         return what;
     const char *unit = key->type == VALUE_TEXT ? " bytes long" : "";

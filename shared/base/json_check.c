@@ -73,7 +73,7 @@ static bool fail(struct reader *r, const char *where, const char *what)
             column++;
         }
     }
-    size_t offset = where ? (size_t)(where - r->source.at) : 0;
+    size_t offset = (size_t)(where - r->source.at);
     return error_set(r->error, "%s at byte %zu (line %zu, column %zu)", what, offset, line, column);
 }
 
@@ -567,6 +567,8 @@ static bool read_document(struct reader *r)
 bool json_check(struct str text, const struct json_visitor *visitor, void *context,
                 struct error *error)
 {
+    if (!text.at)
+        text = STR("");
     struct reader r = {.source = text,
                        .at = text.at,
                        .end = text.at + text.len,

@@ -10,11 +10,11 @@
 #include <stdlib.h>
 
 enum {
-    KEEP_BYTES = 16 * 1024,    /* larger buffers are given back between requests */
-    AHEAD_BYTES = 64 * 1024,   /* beside max_header: kept of what follows the open request */
-    LINGER_BYTES = 256 * 1024, /* thrown away after the last answer, so that a client that still */
-    LINGER_MS = 1000,          /* sends can read it (RFC 9112 9.6) */
-    ANSWER_KEEP = 64 * 1024,   /* of the buffer that all connections share */
+    KEEP_BYTES = 16 * 1024,  /* larger buffers are given back between requests */
+    AHEAD_BYTES = 64 * 1024, /* beside max_header: kept of what follows the open request */
+    LINGER_BYTES = 64 << 20, /* thrown away after the last answer, so that a client that still */
+    LINGER_MS = 2000,        /* sends can read it (RFC 9112 9.6) */
+    ANSWER_KEEP = 64 * 1024, /* of the buffer that all connections share */
 };
 
 enum phase {
@@ -56,7 +56,7 @@ struct http_connection {
     bool ended;      /* the client sent its end */
     bool sent;       /* SENDING: all is in the kernel */
     int handles;     /* not yet closed: transport and timer */
-    int64_t head_began_ms, head_ended_ms;
+    int64_t head_ended_ms;
     int64_t deadline_ms; /* of the phase */
     int64_t armed_ms;    /* when the timer fires: at the deadline or earlier */
     uv_timer_t timer;
@@ -78,7 +78,7 @@ static int64_t deadline_of(const struct http_connection *c, enum phase phase)
     case IDLE:
         return now_ms + limits->idle_timeout_ms;
     case HEAD:
-        return c->head_began_ms + limits->header_timeout_ms;
+        return now_ms + limits->header_timeout_ms;
     case BODY:
         return c->head_ended_ms + limits->body_timeout_ms;
     case SENDING:
@@ -208,7 +208,6 @@ static bool begin_request(struct http_connection *c)
 {
     if (c->input.len == 0)
         return false;
-    c->head_began_ms = (int64_t)uv_now(c->server->loop);
     request_parser_begin(&c->parser, clock_now_us());
     set_phase(c, HEAD);
     return true;
@@ -534,11 +533,21 @@ static size_t send_answer(struct http_connection *c, const struct http_response 
     return len;
 }
 
+/* An answer that comes before the body was asked for needn't cost the connection when the body
+ * has come together with the head. */
+static void pass_over_body(struct http_connection *c)
+{
+    if (c->phase == HELD && c->running &&
+        request_parser_start_body(&c->parser) == REQUEST_INCOMPLETE)
+        request_parser_body(&c->parser, &c->input);
+}
+
 size_t http_respond(struct http_connection *connection, const struct http_response *response)
 {
     struct http_connection *c = connection;
     if (!owes_answer(c))
         return 0;
+    pass_over_body(c);
     if (response->close || c->server->draining || !c->parser.whole || !c->parser.keep_alive)
         c->must_close = true;
     size_t len = send_answer(c, response);

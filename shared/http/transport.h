@@ -34,7 +34,7 @@ struct transport_class {
     size_t (*pending)(const struct transport *transport);
     /* Sends our end of the stream after all that was written, reading goes on. Once. */
     void (*shutdown)(struct transport *transport);
-    /* Ends it at once; `closed` follows. */
+    /* Ends it at once, with a reset when not all is written; `closed` follows. */
     void (*close)(struct transport *transport);
     int (*peer)(const struct transport *transport, struct sockaddr_storage *address);
 };

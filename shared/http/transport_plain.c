@@ -118,7 +118,12 @@ static void on_closed(uv_handle_t *handle)
 
 static void plain_close(struct transport *transport)
 {
-    uv_close((uv_handle_t *)&plain_of(transport)->tcp, on_closed);
+    struct plain *plain = plain_of(transport);
+    /* A client that did not read gets a reset, else the kernel would hold what it has of the answer
+     * for as long as that client likes. */
+    bool unread = uv_stream_get_write_queue_size(stream_of(plain)) > 0;
+    if (!unread || uv_tcp_close_reset(&plain->tcp, on_closed) != 0)
+        uv_close((uv_handle_t *)&plain->tcp, on_closed);
 }
 
 static int plain_peer(const struct transport *transport, struct sockaddr_storage *address)

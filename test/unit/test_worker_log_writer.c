@@ -14,7 +14,7 @@
 #include <cmocka.h>
 
 #if defined __SANITIZE_ADDRESS__
-#include <sanitizer/allocator_interface.h>
+size_t __sanitizer_get_current_allocated_bytes(void); /* gcc 12 ships no header for it */
 #endif
 
 /* A writer, its pipe, and the reader at the pipe's other end. Writers live as long as their

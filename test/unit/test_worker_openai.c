@@ -378,7 +378,7 @@ static void bad_answers(void **state)
         {"{\"choices\":[\"x\"]}", "the answer's choice has no message"},
         {"{\"choices\":[{\"message\":\"x\"}]}", "the answer's choice has no message"},
         {"{\"choices\":[{\"message\":{}}]}", "the message has neither content nor tool calls"},
-        {"{\"choices\":[{\"message\":{\"content\":null,\"tool_calls\":[]}}]}",
+        {"{\"choices\":[{\"message\":{\"tool_calls\":[]}}]}",
          "the message has neither content nor tool calls"},
         {"{\"choices\":[{\"message\":{\"content\":[{\"type\":\"text\",\"text\":\"x\"}]}}]}",
          "the message's content is not a string"},

@@ -395,15 +395,15 @@ static void body_is_cut(void **state)
     struct world *world = *state;
     world->mock.close_after = true;
     struct call *call =
-        expect(world, STR("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"), TRANSFER_BROKEN);
+        expect(world, STR("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"), TRANSFER_CUT_OFF);
     assert_int_equal(call->status, 200);
     assert_string_equal(buf_cstr(&call->body), "half");
     expect(world, STR("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"),
-           TRANSFER_BROKEN);
+           TRANSFER_CUT_OFF);
     expect(world, STR("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n0\r\n"),
-           TRANSFER_BROKEN);
+           TRANSFER_CUT_OFF);
     world->mock.reset_after = true;
-    expect(world, STR("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"), TRANSFER_BROKEN);
+    expect(world, STR("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"), TRANSFER_CUT_OFF);
 }
 
 /* An answer whose head never ended is none, whatever its status line says. */
@@ -411,11 +411,11 @@ static void head_is_cut(void **state)
 {
     struct world *world = *state;
     world->mock.close_after = true;
-    expect(world, STR("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n"), TRANSFER_BROKEN);
-    expect(world, STR("HTTP/1.1 200 OK\r\n"), TRANSFER_BROKEN);
-    expect(world, STR("HTTP/1.1 200 OK\r\nContent-Le"), TRANSFER_BROKEN);
-    expect(world, STR("HTTP/1.1 20"), TRANSFER_BROKEN);
-    struct call *call = expect(world, STR("HTTP/1.1 100 Continue\r\n\r\n"), TRANSFER_BROKEN);
+    expect(world, STR("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n"), TRANSFER_CUT_OFF);
+    expect(world, STR("HTTP/1.1 200 OK\r\n"), TRANSFER_CUT_OFF);
+    expect(world, STR("HTTP/1.1 200 OK\r\nContent-Le"), TRANSFER_CUT_OFF);
+    expect(world, STR("HTTP/1.1 20"), TRANSFER_CUT_OFF);
+    struct call *call = expect(world, STR("HTTP/1.1 100 Continue\r\n\r\n"), TRANSFER_CUT_OFF);
     assert_int_equal(call->heads, 0);
 }
 

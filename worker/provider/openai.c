@@ -110,7 +110,8 @@ static void read_usage(struct json_object *usage, struct usage *out)
 static bool read_message(struct json_object *message, struct completion *completion,
                          struct error *error)
 {
-    struct json_object *content = json_member(message, "content", NULL);
+    bool says_content; /* null is an answer, too: of a filter, or all tokens spent on reasoning */
+    struct json_object *content = json_member(message, "content", &says_content);
     struct json_object *calls = json_member(message, "tool_calls", NULL);
     completion->content = json_text(content);
     completion->refusal = json_text(json_member(message, "refusal", NULL));
@@ -120,7 +121,7 @@ static bool read_message(struct json_object *message, struct completion *complet
         return error_set(error, "the message's tool_calls are not a list");
     if (content && !completion->content.at)
         return error_set(error, "the message's content is not a string");
-    if (!completion->content.at && !completion->tool_calls && !completion->refusal.at)
+    if (!says_content && !completion->tool_calls && !completion->refusal.at)
         return error_set(error, "the message has neither content nor tool calls");
     return true;
 }

@@ -1,5 +1,5 @@
 /* Who asks: the bearer token and its project (contract: Authentication). */
-#include "worker/stage/stages.h"
+#include "worker/stage/stage.h"
 
 #include "worker/log_writer.h"
 

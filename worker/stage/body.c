@@ -1,5 +1,5 @@
 /* The body: its media type, its bytes, its JSON. */
-#include "worker/stage/stages.h"
+#include "worker/stage/stage.h"
 
 #include "shared/base/clock.h"
 

@@ -1,9 +1,9 @@
 /* The call to the provider: build it, send it, read what comes back. */
-#include "worker/stage/stages.h"
+#include "worker/stage/stage.h"
 
 #include "shared/base/clock.h"
-#include "shared/base/xalloc.h"
 #include "worker/pipeline.h"
+#include "worker/upstream/delay.h"
 #include "worker/upstream/transfer.h"
 
 enum { SAID_MAX_BYTES = 500, ERROR_BODY_MAX_BYTES = 64 * 1024 };
@@ -83,8 +83,7 @@ static void judge_answer(struct exchange *ex)
                                   error.message));
 }
 
-/* --- over the network
- * ------------------------------------------------------------------------------ */
+/* --- over the network --- */
 
 /* `detail` is the client library's own reason: for the row, not for the client. */
 static void judge_transfer(struct exchange *ex, enum transfer_result result, const char *detail)
@@ -104,7 +103,8 @@ static void judge_transfer(struct exchange *ex, enum transfer_result result, con
         [TRANSFER_TIMEOUT] = {API_provider_timeout,
                               "The provider's answer was not complete in time."},
         [TRANSFER_BROKEN] = {API_provider_error,
-                             "The provider's connection broke before its answer was complete."},
+                             "The provider's connection broke before its answer began."},
+        [TRANSFER_CUT_OFF] = {API_provider_bad_response, "The provider's answer was cut off."},
         [TRANSFER_NOT_HTTP] = {API_provider_bad_response, "The provider's answer is not HTTP."},
         [TRANSFER_TOO_LARGE] = {API_provider_bad_response,
                                 "The provider's answer is larger than upstream.max_response."},
@@ -167,8 +167,7 @@ static void send_call(struct exchange *ex)
     ex->transfer = transfer_start(ex->services->transfers, &request, &events, ex);
 }
 
-/* --- without network
- * -------------------------------------------------------------------------------- */
+/* --- without network --- */
 
 static void finish_locally(struct exchange *ex, bool in_time)
 {
@@ -182,17 +181,11 @@ static void finish_locally(struct exchange *ex, bool in_time)
     exchange_resume(ex);
 }
 
-static void free_timer(uv_handle_t *timer)
+static void on_delay_over(void *context)
 {
-    free(timer);
-}
-
-static void on_delay_over(uv_timer_t *timer)
-{
-    struct exchange *ex = timer->data;
-    uv_close((uv_handle_t *)timer, free_timer);
-    ex->timer = NULL;
+    struct exchange *ex = context;
     int64_t timeout_ms = ex->attempt.target->timeout_ms;
+    ex->delay = NULL;
     finish_locally(ex, !ex->reply.never && ex->reply.delay_ms <= timeout_ms);
 }
 
@@ -205,10 +198,8 @@ static void answer_locally(struct exchange *ex, const struct completion_request 
         return;
     }
     bool late = ex->reply.never || ex->reply.delay_ms > timeout_ms;
-    ex->timer = xmalloc(sizeof *ex->timer);
-    uv_timer_init(ex->services->loop, ex->timer);
-    ex->timer->data = ex;
-    uv_timer_start(ex->timer, on_delay_over, (uint64_t)(late ? timeout_ms : ex->reply.delay_ms), 0);
+    ex->delay =
+        delay_start(ex->services->loop, late ? timeout_ms : ex->reply.delay_ms, on_delay_over, ex);
 }
 
 enum stage_result stage_forward(struct exchange *ex)

@@ -1,6 +1,6 @@
 /* What the client says: the conversation, the input value, the client's parameters; everything
  * else in the body is named in meta.ignored (contract: Request body). */
-#include "worker/stage/stages.h"
+#include "worker/stage/stage.h"
 
 /* What a member of the body is for. Those that are not listed are the payload. */
 static const struct member {
@@ -38,8 +38,7 @@ static struct json_object *get(const struct exchange *ex, const char *name)
     return json_member(ex->body, name, NULL);
 }
 
-/* --- control members ---------------------------------------------------------------------------
- */
+/* --- control members --- */
 
 static bool check_stream(struct exchange *ex)
 {
@@ -90,8 +89,7 @@ static bool check_variables(struct exchange *ex)
     return ex->failure.code == API_OK;
 }
 
-/* --- client parameters ---------------------------------------------------------------------------
- */
+/* --- client parameters --- */
 
 static bool bad_parameter(struct exchange *ex, const char *name, const char *expected)
 {
@@ -146,8 +144,7 @@ static bool take_parameters(struct exchange *ex)
     return true;
 }
 
-/* --- the conversation
- * ----------------------------------------------------------------------------- */
+/* --- the conversation --- */
 
 static bool bad_message(struct exchange *ex, size_t index, const char *member, const char *what)
 {
@@ -297,8 +294,7 @@ static bool take_conversation(struct exchange *ex, const char **source)
     return true;
 }
 
-/* --- what is not used
- * ------------------------------------------------------------------------------ */
+/* --- what is not used --- */
 
 /* `n` is 1 whether it is said or not. */
 static bool is_harmless(const char *name, struct json_object *value)

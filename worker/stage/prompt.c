@@ -1,6 +1,6 @@
 /* The pinned prompt: the system prompt goes first, the rendered user prompt takes the place of the
  * last user message (contract: Request body). */
-#include "worker/stage/stages.h"
+#include "worker/stage/stage.h"
 
 static struct json_object *message_of(const char *role, struct str text)
 {

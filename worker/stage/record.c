@@ -1,5 +1,5 @@
 /* The request's row goes to the logger. */
-#include "worker/stage/stages.h"
+#include "worker/stage/stage.h"
 
 #include "shared/base/clock.h"
 #include "worker/log_writer.h"

@@ -1,5 +1,5 @@
 /* Which endpoint is meant: the route's slug, or the dispatcher's from the body. */
-#include "worker/stage/stages.h"
+#include "worker/stage/stage.h"
 
 static bool token_allows(const struct config_token *token, const struct config_endpoint *endpoint)
 {

@@ -1,16 +1,8 @@
 /* The answer, whatever it is, goes to the client. */
-#include "worker/stage/stages.h"
+#include "worker/stage/stage.h"
 
 #include "shared/base/clock.h"
 #include "worker/answer.h"
-
-static void write_timing(const struct exchange *ex, struct buf *headers)
-{
-    int64_t gateway_us = exchange_gateway_us(ex, clock_now_us());
-    buf_printf(headers, "Server-Timing: gateway;dur=%lld.%03lld, upstream;dur=%lld.%03lld\r\n",
-               (long long)(gateway_us / 1000), (long long)(gateway_us % 1000),
-               (long long)(ex->upstream_us / 1000), (long long)(ex->upstream_us % 1000));
-}
 
 enum stage_result stage_respond(struct exchange *ex)
 {
@@ -19,9 +11,8 @@ enum stage_result stage_respond(struct exchange *ex)
     ex->http_status = api_error_info(code)->status;
     if (ex->client_gone)
         return STAGE_NEXT;
-    answer_headers(&headers, ex->id_text);
+    answer_headers(&headers, ex->id_text, exchange_gateway_us(ex, clock_now_us()), ex->upstream_us);
     answer_error_headers(&headers, code);
-    write_timing(ex, &headers);
     if (code != API_OK)
         answer_error(&ex->failure, ex->id_text, &body);
     else if (ex->route.kind == ROUTE_DISPATCHER)

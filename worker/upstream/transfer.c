@@ -47,12 +47,11 @@ struct transfer {
     void *context;
     uv_timer_t first_byte;
     size_t head_bytes, body_bytes, max_response;
-    bool in_final_head, head_done, cancelled, too_large, not_http;
+    bool sent, in_final_head, head_done, cancelled, too_large, not_http;
     char detail[CURL_ERROR_SIZE];
 };
 
-/* --- sockets -----------------------------------------------------------------------------------
- */
+/* --- sockets --- */
 
 static struct poll **poll_place(struct transfer_pool *pool, int fd)
 {
@@ -208,8 +207,7 @@ static int set_timer(CURLM *multi, long timeout_ms, void *context)
     return 0;
 }
 
-/* --- what libcurl tells of a transfer -----------------------------------------------------------
- */
+/* --- what libcurl tells of a transfer --- */
 
 /* "HTTP/1.1 200 OK": the status, 0 for anything else. */
 static int status_of(struct str line)
@@ -239,7 +237,6 @@ static size_t on_header(char *bytes, size_t size, size_t count, void *context)
     size_t taken = line.len;
     if (transfer->cancelled)
         return 0;
-    uv_timer_stop(&transfer->first_byte);
     transfer->head_bytes += line.len;
     if (transfer->head_bytes > MAX_HEAD_BYTES) {
         transfer->too_large = true;
@@ -255,6 +252,7 @@ static size_t on_header(char *bytes, size_t size, size_t count, void *context)
     } else if (transfer->in_final_head && line.len == 0) {
         transfer->in_final_head = false;
         transfer->head_done = true;
+        uv_timer_stop(&transfer->first_byte);
     } else if (transfer->in_final_head) {
         take_header(transfer, line);
     }
@@ -267,7 +265,6 @@ static size_t on_data(char *bytes, size_t size, size_t count, void *context)
     struct str piece = {bytes, size * count};
     if (transfer->cancelled)
         return 0;
-    uv_timer_stop(&transfer->first_byte);
     if (!transfer->head_done) { /* bytes of another protocol, behind 101 */
         transfer->not_http = true;
         return 0;
@@ -281,11 +278,22 @@ static size_t on_data(char *bytes, size_t size, size_t count, void *context)
     return transfer->cancelled ? 0 : piece.len;
 }
 
+/* Called before the request is sent, and again when libcurl would send it a second time, because a
+ * kept connection broke before any answer came. The provider may have taken (and billed) the first
+ * one, so that is not libcurl's to decide. */
+static int before_send(void *context, char *to_ip, char *from_ip, int to_port, int from_port)
+{
+    struct transfer *transfer = context;
+    (void)to_ip, (void)from_ip, (void)to_port, (void)from_port;
+    if (transfer->sent)
+        return CURL_PREREQFUNC_ABORT;
+    transfer->sent = true;
+    return CURL_PREREQFUNC_OK;
+}
+
 static enum transfer_result timeout_kind(const struct transfer *transfer)
 {
-    curl_off_t sent_us = 0;
-    curl_easy_getinfo(transfer->easy, CURLINFO_PRETRANSFER_TIME_T, &sent_us);
-    return sent_us > 0 ? TRANSFER_TIMEOUT : TRANSFER_CONNECT_TIMEOUT;
+    return transfer->sent ? TRANSFER_TIMEOUT : TRANSFER_CONNECT_TIMEOUT;
 }
 
 static enum transfer_result result_of(const struct transfer *transfer, CURLcode code)
@@ -296,7 +304,7 @@ static enum transfer_result result_of(const struct transfer *transfer, CURLcode 
         return TRANSFER_NOT_HTTP;
     switch (code) {
     case CURLE_OK: /* also when the connection ended within the head */
-        return transfer->head_done ? TRANSFER_OK : TRANSFER_BROKEN;
+        return transfer->head_done ? TRANSFER_OK : TRANSFER_CUT_OFF;
     case CURLE_OUT_OF_MEMORY: /* what 7.88 says of a header line beyond its own limit of 100 KiB */
 #if LIBCURL_VERSION_NUM >= 0x080600
     case CURLE_TOO_LARGE:
@@ -318,12 +326,11 @@ static enum transfer_result result_of(const struct transfer *transfer, CURLcode 
     case CURLE_WEIRD_SERVER_REPLY:
         return TRANSFER_NOT_HTTP;
     default:
-        return TRANSFER_BROKEN;
+        return transfer->head_bytes > 0 ? TRANSFER_CUT_OFF : TRANSFER_BROKEN;
     }
 }
 
-/* --- a transfer's life ---------------------------------------------------------------------------
- */
+/* --- a transfer's life --- */
 
 /* Takes it off libcurl and keeps it for the next one; the callbacks are the caller's business. */
 static void put_away(struct transfer *transfer)
@@ -377,7 +384,7 @@ static void reap_finished(struct transfer_pool *pool)
 static void on_no_first_byte(uv_timer_t *timer)
 {
     struct transfer *transfer = timer->data;
-    snprintf(transfer->detail, sizeof transfer->detail, "no byte of an answer in time");
+    snprintf(transfer->detail, sizeof transfer->detail, "no head of an answer in time");
     finish(transfer, TRANSFER_NO_FIRST_BYTE);
 }
 
@@ -404,6 +411,8 @@ static void set_common(struct transfer *transfer)
     curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_data);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, transfer);
+    curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, before_send);
+    curl_easy_setopt(easy, CURLOPT_PREREQDATA, transfer);
     curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
     curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, pool);
     curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, close_socket);
@@ -462,7 +471,7 @@ struct transfer *transfer_start(struct transfer_pool *pool, const struct transfe
     transfer->context = context;
     transfer->head_bytes = transfer->body_bytes = 0;
     transfer->max_response = request->max_response;
-    transfer->in_final_head = transfer->head_done = false;
+    transfer->sent = transfer->in_final_head = transfer->head_done = false;
     transfer->cancelled = transfer->too_large = transfer->not_http = false;
     transfer->detail[0] = '\0';
     transfer->headers = header_list(request);

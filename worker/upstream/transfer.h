@@ -31,7 +31,7 @@ struct transfer_request {
     size_t headers_count;
     struct str body;
     int64_t timeout_ms;            /* from now to the last byte */
-    int64_t first_byte_timeout_ms; /* from now to the answer's first header byte */
+    int64_t first_byte_timeout_ms; /* from now to the end of the answer's head */
     size_t max_response;           /* bytes of the body */
 };
 
@@ -42,7 +42,8 @@ enum transfer_result {
     TRANSFER_TLS_FAILED,      /* handshake or certificate */
     TRANSFER_NO_FIRST_BYTE,   /* first_byte_timeout */
     TRANSFER_TIMEOUT,         /* timeout */
-    TRANSFER_BROKEN,          /* closed or reset before the answer was complete */
+    TRANSFER_BROKEN,          /* closed or reset before the answer began */
+    TRANSFER_CUT_OFF,         /* closed or reset before it was complete */
     TRANSFER_NOT_HTTP,        /* what came is not an HTTP answer */
     TRANSFER_TOO_LARGE,       /* more than max_response, or a head beyond 64 KiB */
 };

@@ -1,0 +1,53 @@
+#include "master/logger/logger.h"
+
+#include "master/logger/run.h"
+#include "shared/base/log.h"
+#include "shared/base/xalloc.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* The end of the pipes ends the logger: signals meant for the whole group must not do so before
+ * the workers have written their last. */
+static void ignore_signals(void)
+{
+    const int ignored[] = {SIGTERM, SIGINT, SIGHUP, SIGPIPE};
+    for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++)
+        signal(ignored[i], SIG_IGN);
+}
+
+static bool open_spool(const struct config *config, struct spool **spool, unsigned slots,
+                       struct error *error)
+{
+    if (mkdir(config->state_dir, 0750) != 0 && errno != EEXIST)
+        return error_errno(error, errno, "can't make %s", config->state_dir);
+    char path[PATH_MAX];
+    int len = snprintf(path, sizeof path, "%s/spool", config->state_dir);
+    if (len < 0 || (size_t)len >= sizeof path)
+        return error_set(error, "state_dir: the path is too long");
+    return spool_open(path, slots, spool, error);
+}
+
+void logger_main(const struct logger_setup *setup)
+{
+    ignore_signals();
+    struct spool *spool = NULL;
+    struct store *store = NULL;
+    struct error error;
+    char host[HOST_NAME_MAX + 1] = "";
+    gethostname(host, sizeof host - 1);
+    if (!open_spool(setup->config, &spool, setup->pipes_count, &error) ||
+        !store_open(&setup->config->store, host, &store, &error)) {
+        log_error("%s", error.message);
+        _exit(1);
+    }
+    int status = logger_run(setup, spool, store);
+    store_close(&store);
+    spool_close(&spool);
+    _exit(status);
+}

@@ -1,0 +1,402 @@
+#include "master/logger/run.h"
+
+#include "master/logger/batch.h"
+#include "shared/base/clock.h"
+#include "shared/base/log.h"
+#include "shared/base/xalloc.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include <uv.h>
+
+enum {
+    FLUSH_MS = 10, /* from a batch's first record to its commit */
+    SYNC_MS = 1000,
+    DISK_RETRY_MS = 1000,
+    RETRY_FIRST_MS = 50,
+    RETRY_LONGEST_MS = 5000,
+};
+
+enum phase {
+    PHASE_STARTING,   /* store_start has to be called, or called again */
+    PHASE_IDLE,       /* filling the batch */
+    PHASE_COMMITTING, /* the batch is submitted */
+    PHASE_OVER,
+};
+
+struct logger;
+
+struct input {
+    struct logger *logger;
+    unsigned slot;
+    uv_poll_t poll;
+};
+
+struct logger {
+    const struct logger_setup *setup;
+    struct spool *spool;
+    struct store *store;
+    struct batch batch;
+    enum phase phase;
+    int status;
+    bool working;          /* the store has answered STORE_WORKING */
+    bool away;             /* or STORE_AWAY, and nothing else since */
+    int64_t away_since_ms; /* monotonic */
+    unsigned retry_ms;     /* the next wait while it is away */
+    bool due;              /* the batch has waited long enough */
+    bool disk_failed;      /* the spool takes nothing */
+    unsigned inputs_open;
+    struct input *inputs;
+    uv_loop_t loop;
+    uv_timer_t flush, retry, sync, disk;
+    uv_poll_t *store_poll; /* NULL: its descriptor isn't watched */
+    uv_timer_t store_timer;
+};
+
+static void advance(struct logger *logger);
+static void attempt(struct logger *logger);
+static void take_result(struct logger *logger, enum store_result result, struct error *error);
+
+static void set_phase(struct logger *logger, enum phase phase)
+{
+    if (logger->phase == PHASE_OVER)
+        abort();
+    log_debug("phase %d -> %d", (int)logger->phase, (int)phase);
+    logger->phase = phase;
+}
+
+static void finish(struct logger *logger, int status)
+{
+    logger->status = status;
+    set_phase(logger, PHASE_OVER);
+    uv_stop(&logger->loop);
+}
+
+/* ---- the store: away and back ---- */
+
+static void store_is_back(struct logger *logger)
+{
+    logger->retry_ms = RETRY_FIRST_MS;
+    if (!logger->away)
+        return;
+    logger->away = false;
+    log_info("the store is back after %" PRId64 " ms", clock_now_ms() - logger->away_since_ms);
+}
+
+static void finish_away(struct logger *logger)
+{
+    log_warning("leaving while the store is away: %" PRIu64 " bytes stay in the spool and go in "
+                "at the next start",
+                spool_stats(logger->spool).pending_bytes);
+    finish(logger, 0);
+}
+
+static void on_retry(uv_timer_t *timer)
+{
+    attempt(timer->data);
+}
+
+static void store_is_away(struct logger *logger, const struct error *error, bool refused)
+{
+    if (!logger->away) {
+        logger->away = true;
+        logger->away_since_ms = clock_now_ms();
+        log_write(refused ? LOG_ERROR : LOG_WARNING,
+                  "the store is away, rows wait in the spool: %s", error->message);
+    }
+    if (logger->inputs_open == 0) {
+        finish_away(logger);
+        return;
+    }
+    /* Spread by a quarter, so that the loggers of several hosts don't come all at once. */
+    unsigned spread = randombytes_uniform(logger->retry_ms / 4 + 1);
+    uv_timer_start(&logger->retry, on_retry, logger->retry_ms + spread, 0);
+    logger->retry_ms =
+        2 * logger->retry_ms < RETRY_LONGEST_MS ? 2 * logger->retry_ms : RETRY_LONGEST_MS;
+}
+
+/* ---- the store: waiting for its answer ---- */
+
+static void free_handle(uv_handle_t *handle)
+{
+    free(handle);
+}
+
+static void unwatch_store(struct logger *logger)
+{
+    uv_timer_stop(&logger->store_timer);
+    if (!logger->store_poll)
+        return;
+    uv_close((uv_handle_t *)logger->store_poll, free_handle);
+    logger->store_poll = NULL;
+}
+
+static void step_store(struct logger *logger)
+{
+    struct error error;
+    unwatch_store(logger);
+    logger->working = false;
+    bool starting = logger->phase == PHASE_STARTING;
+    take_result(logger,
+                starting ? store_step(logger->store, &error)
+                         : batch_step(&logger->batch, logger->spool, logger->store, &error),
+                &error);
+}
+
+static void on_store_ready(uv_poll_t *poll, int status, int events)
+{
+    (void)status; /* an error is the driver's to find */
+    (void)events;
+    step_store(poll->data);
+}
+
+static void on_store_timeout(uv_timer_t *timer)
+{
+    step_store(timer->data);
+}
+
+static void watch_store(struct logger *logger)
+{
+    struct store_wait wait = store_wait(logger->store);
+    logger->working = true;
+    if (wait.timeout_ms >= 0)
+        uv_timer_start(&logger->store_timer, on_store_timeout, (uint64_t)wait.timeout_ms, 0);
+    if (wait.descriptor < 0)
+        return;
+    int events =
+        (wait.events & POLLIN ? UV_READABLE : 0) | (wait.events & POLLOUT ? UV_WRITABLE : 0);
+    logger->store_poll = xcalloc(1, sizeof *logger->store_poll);
+    uv_poll_init(&logger->loop, logger->store_poll, wait.descriptor);
+    logger->store_poll->data = logger;
+    uv_poll_start(logger->store_poll, events, on_store_ready);
+}
+
+/* ---- what the store answered ---- */
+
+static void store_started(struct logger *logger)
+{
+    store_is_back(logger);
+    set_phase(logger, PHASE_IDLE);
+    uint64_t pending = spool_stats(logger->spool).pending_bytes;
+    if (pending)
+        log_info("%" PRIu64 " bytes are in the spool and go into the store now", pending);
+    if (logger->setup->ready >= 0) {
+        ssize_t ignored = write(logger->setup->ready, "", 1);
+        (void)ignored; /* nobody waits for it any more, then */
+    }
+    advance(logger);
+}
+
+/* Through the loop, so that the pipes get their turn between two batches. */
+static void on_more(uv_timer_t *timer)
+{
+    advance(timer->data);
+}
+
+static void batch_done(struct logger *logger)
+{
+    store_is_back(logger);
+    atomic_fetch_add_explicit(&logger->setup->counters->header->logged_rows,
+                              logger->batch.request.new_rows, memory_order_relaxed);
+    set_phase(logger, PHASE_IDLE);
+    uv_timer_start(&logger->flush, on_more, 0, 0);
+}
+
+static void take_result(struct logger *logger, enum store_result result, struct error *error)
+{
+    bool starting = logger->phase == PHASE_STARTING;
+    if (result == STORE_WORKING)
+        watch_store(logger);
+    else if (result == STORE_DONE && starting)
+        store_started(logger);
+    else if (result == STORE_DONE)
+        batch_done(logger);
+    else if (result == STORE_REFUSED && starting && !logger->away) {
+        log_error("%s", error->message);
+        finish(logger, 1);
+    } else
+        store_is_away(logger, error, result == STORE_REFUSED);
+}
+
+/* ---- from the spool into the store ---- */
+
+static void set_offset(void *context, const char *segment, uint64_t committed)
+{
+    spool_set_offset(context, segment, committed);
+}
+
+static void attempt(struct logger *logger)
+{
+    struct error error;
+    if (logger->phase == PHASE_STARTING)
+        take_result(logger, store_start(logger->store, set_offset, logger->spool, &error), &error);
+    else
+        take_result(logger, batch_commit(&logger->batch, logger->spool, logger->store, &error),
+                    &error);
+}
+
+static void on_flush(uv_timer_t *timer)
+{
+    struct logger *logger = timer->data;
+    logger->due = true;
+    advance(logger);
+}
+
+/* Takes what the spool has; commits when there is enough of it, or it has waited, or nothing more
+ * will come. */
+static void advance(struct logger *logger)
+{
+    if (logger->phase != PHASE_IDLE)
+        return;
+    bool full = batch_fill(&logger->batch, logger->spool);
+    bool last = logger->inputs_open == 0;
+    bool due = logger->due && logger->batch.count > 0;
+    if (full || due || (last && batch_pending(&logger->batch, logger->spool))) {
+        logger->due = false;
+        uv_timer_stop(&logger->flush);
+        set_phase(logger, PHASE_COMMITTING);
+        attempt(logger);
+    } else if (last) {
+        finish(logger, 0);
+    } else if (logger->batch.count > 0 && !uv_is_active((uv_handle_t *)&logger->flush)) {
+        uv_timer_start(&logger->flush, on_flush, FLUSH_MS, 0);
+    }
+}
+
+/* ---- from the pipes into the spool ---- */
+
+static void on_sync(uv_timer_t *timer)
+{
+    struct logger *logger = timer->data;
+    struct error error;
+    if (!spool_sync(logger->spool, &error))
+        log_error("%s", error.message);
+    if (spool_dirty(logger->spool))
+        uv_timer_start(timer, on_sync, SYNC_MS, 0);
+}
+
+static void on_input(uv_poll_t *poll, int status, int events);
+
+static void on_disk_retry(uv_timer_t *timer)
+{
+    struct logger *logger = timer->data;
+    for (unsigned i = 0; i < logger->setup->pipes_count; i++)
+        if (!uv_is_closing((uv_handle_t *)&logger->inputs[i].poll))
+            uv_poll_start(&logger->inputs[i].poll, UV_READABLE, on_input);
+}
+
+/* What isn't taken stays in the pipe; its worker waits. */
+static void spool_failed(struct input *input, const struct error *error)
+{
+    struct logger *logger = input->logger;
+    if (!logger->disk_failed)
+        log_error("%s; the pipes wait", error->message);
+    logger->disk_failed = true;
+    uv_poll_stop(&input->poll);
+    if (!uv_is_active((uv_handle_t *)&logger->disk))
+        uv_timer_start(&logger->disk, on_disk_retry, DISK_RETRY_MS, 0);
+}
+
+static void input_ended(struct input *input)
+{
+    struct logger *logger = input->logger;
+    uv_close((uv_handle_t *)&input->poll, NULL);
+    spool_end(logger->spool, input->slot);
+    if (--logger->inputs_open > 0 || !logger->away || logger->working)
+        return;
+    uv_timer_stop(&logger->retry);
+    attempt(logger);
+}
+
+static void on_input(uv_poll_t *poll, int status, int events)
+{
+    (void)status;
+    (void)events;
+    struct input *input = poll->data;
+    struct logger *logger = input->logger;
+    struct error error;
+    enum spool_splice result =
+        spool_splice(logger->spool, input->slot, logger->setup->pipes[input->slot], &error);
+    if (result == SPOOL_FAILED) {
+        spool_failed(input, &error);
+        return;
+    }
+    if (logger->disk_failed)
+        log_info("spool: it can be written to again");
+    logger->disk_failed = false;
+    if (result == SPOOL_ENDED)
+        input_ended(input);
+    if (!uv_is_active((uv_handle_t *)&logger->sync))
+        uv_timer_start(&logger->sync, on_sync, SYNC_MS, 0);
+    advance(logger);
+}
+
+/* ---- beginning and end ---- */
+
+static void open_inputs(struct logger *logger)
+{
+    const struct logger_setup *setup = logger->setup;
+    logger->inputs = xcalloc(setup->pipes_count, sizeof *logger->inputs);
+    logger->inputs_open = setup->pipes_count;
+    for (unsigned i = 0; i < setup->pipes_count; i++) {
+        struct input *input = &logger->inputs[i];
+        input->logger = logger;
+        input->slot = i;
+        uv_poll_init(&logger->loop, &input->poll, setup->pipes[i]);
+        input->poll.data = input;
+        uv_poll_start(&input->poll, UV_READABLE, on_input);
+    }
+}
+
+static void open_timers(struct logger *logger)
+{
+    uv_timer_t *timers[] = {&logger->flush, &logger->retry, &logger->sync, &logger->disk,
+                            &logger->store_timer};
+    for (size_t i = 0; i < sizeof timers / sizeof *timers; i++) {
+        uv_timer_init(&logger->loop, timers[i]);
+        timers[i]->data = logger;
+    }
+}
+
+static void close_handle(uv_handle_t *handle, void *context)
+{
+    struct logger *logger = context;
+    if (!uv_is_closing(handle))
+        uv_close(handle, handle == (uv_handle_t *)logger->store_poll ? free_handle : NULL);
+}
+
+static void close_all(struct logger *logger)
+{
+    uv_walk(&logger->loop, close_handle, logger);
+    while (uv_run(&logger->loop, UV_RUN_DEFAULT))
+        continue;
+    uv_loop_close(&logger->loop);
+    batch_free(&logger->batch);
+    free(logger->inputs);
+}
+
+int logger_run(const struct logger_setup *setup, struct spool *spool, struct store *store)
+{
+    struct logger logger = {
+        .setup = setup, .spool = spool, .store = store, .retry_ms = RETRY_FIRST_MS};
+    int failed = uv_loop_init(&logger.loop);
+    if (failed) {
+        log_error("can't begin: %s", uv_strerror(failed));
+        return 1;
+    }
+    batch_init(&logger.batch);
+    open_timers(&logger);
+    open_inputs(&logger);
+    attempt(&logger);
+    if (logger.phase != PHASE_OVER)
+        uv_run(&logger.loop, UV_RUN_DEFAULT);
+    struct error error;
+    if (spool_dirty(spool) && !spool_sync(spool, &error))
+        log_error("%s", error.message);
+    close_all(&logger);
+    return logger.status;
+}
