@@ -97,6 +97,7 @@ unit_archives = $(if $(filter master_%,$(1)),$(BUILD)/libmaster.a) \
 unit_libs = $(if $(filter master_%,$(1)),$(master_libs),$(if $(filter worker_%,$(1)),$(worker_libs),$(shared_libs)))
 
 .SECONDEXPANSION:
+.SECONDARY:
 $(BUILD)/unit/test_%: $(BUILD)/obj/test/unit/test_%.o $$(call unit_archives,$$*) $(llhttp_archive)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(call package_libs,$(call unit_libs,$*))
@@ -104,6 +105,96 @@ $(BUILD)/unit/test_%: $(BUILD)/obj/test/unit/test_%.o $$(call unit_archives,$$*)
 .PHONY: unit
 unit: $(unit_binaries)
 	@for test in $(unit_binaries); do $$test || exit 1; done
+
+# Each fuzz target runs its corpus through replay.c; `make fuzz` builds the same with libFuzzer.
+FUZZ_SECONDS ?= 60
+fuzz_names := $(patsubst test/fuzz/fuzz_%.c,%,$(sort $(wildcard test/fuzz/fuzz_*.c)))
+fuzz_binaries = $(patsubst %,$(BUILD)/fuzz/%,$(fuzz_names))
+fuzz_main = $(if $(LIBFUZZER),,$(BUILD)/obj/test/fuzz/replay.o)
+
+$(BUILD)/fuzz/%: $(BUILD)/obj/test/fuzz/fuzz_%.o $$(fuzz_main) $$(call unit_archives,$$*) \
+		$(llhttp_archive)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) $(if $(LIBFUZZER),-fsanitize=fuzzer) -o $@ $^ \
+		$(call package_libs,$(call unit_libs,$*))
+
+.PHONY: fuzz-binaries fuzz-replay fuzz
+fuzz-binaries: $(fuzz_binaries)
+fuzz-replay: $(fuzz_binaries)
+	@for name in $(fuzz_names); do \
+		$(BUILD)/fuzz/$$name test/fuzz/corpus/$$name || exit 1; done
+
+# The corpus is copied, for libFuzzer adds to it. What it finds lands beside, as crash-*.
+libfuzzer = $(BUILD)/libfuzzer
+libfuzzer_flags = -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined \
+	-fno-sanitize-recover=all
+fuzz:
+	$(MAKE) BUILD=$(libfuzzer) LIBFUZZER=1 CC=clang optimize='$(libfuzzer_flags)' \
+		sanitize_link='-fsanitize=address,undefined' fuzz-binaries
+	@for name in $(fuzz_names); do \
+		mkdir -p $(libfuzzer)/corpus && cp -r test/fuzz/corpus/$$name $(libfuzzer)/corpus/ && \
+		echo "fuzzing $$name for $(FUZZ_SECONDS) s" && \
+		$(libfuzzer)/fuzz/$$name -max_total_time=$(FUZZ_SECONDS) -timeout=10 -verbosity=0 \
+			-print_final_stats=1 -artifact_prefix=$(libfuzzer)/$$name- \
+			$(libfuzzer)/corpus/$$name || exit 1; done
+
+.PHONY: lint lint-selftest
+lint: $(BUILD)/libshared.a $(BUILD)/libworker.a $(BUILD)/libmaster.a
+	@test/lint/run.sh $(BUILD)
+lint-selftest:
+	@CC='$(CC)' AR='$(AR)' test/lint/selftest.sh
+
+$(BUILD)/load: $(BUILD)/obj/test/bench/load.o
+	$(CC) $(LDFLAGS) -o $@ $^
+
+# The end-to-end tests' own node and packages, as the lock file names them.
+e2e_modules = test/e2e/node_modules/.installed
+e2e_node = $$(echo test/e2e/node_modules/node-linux-*/bin/node)
+$(e2e_modules): test/e2e/package.json test/e2e/package-lock.json
+	@for pause in 2 10 0; do \
+		(cd test/e2e && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error) && break; \
+		test $$pause != 0 || exit 1; sleep $$pause; \
+	done
+	@touch $@
+
+# One file at a time: some of them measure. TESTS=test/e2e/NAME.test.mjs runs a part.
+TESTS ?= test/e2e/*.test.mjs
+.PHONY: e2e
+e2e: $(BUILD)/promptgate $(BUILD)/load $(e2e_modules)
+	PROMPTGATE=$(abspath $(BUILD)/promptgate) LOAD=$(abspath $(BUILD)/load) SANITIZE=$(SANITIZE) \
+		$(e2e_node) --disable-warning=ExperimentalWarning --test --test-concurrency=1 \
+		--test-timeout=$(if $(SANITIZE),1200000,600000) $(TESTS)
+
+.PHONY: man-lint
+man-lint:
+	mandoc -T lint -W warning $(sort $(wildcard man/*.[1-9]))
+
+.PHONY: deps deps-run deps-check
+deps:
+	@packaging/install-deps.sh build
+deps-run:
+	@packaging/install-deps.sh run
+deps-check:
+	@packaging/install-deps.sh check
+
+# A demo gateway on 127.0.0.1:PORT with the built-in provider. The inner make starts anew, so it
+# sees what was just installed.
+PORT ?= 8080
+.PHONY: run
+run: deps-run
+	+@$(MAKE) --no-print-directory all
+	@packaging/demo.sh $(BUILD) $(PORT)
+
+.PHONY: check check-asan
+check: deps-check
+	+@$(MAKE) --no-print-directory all
+	+@$(MAKE) --no-print-directory lint lint-selftest man-lint
+	+@$(MAKE) --no-print-directory unit fuzz-replay
+	+@$(MAKE) --no-print-directory e2e
+check-asan: deps-check
+	+@$(MAKE) --no-print-directory SANITIZE=1 BUILD=$(BUILD)-asan all
+	+@$(MAKE) --no-print-directory SANITIZE=1 BUILD=$(BUILD)-asan unit fuzz-replay
+	+@$(MAKE) --no-print-directory SANITIZE=1 BUILD=$(BUILD)-asan e2e
 
 .PHONY: format
 format:

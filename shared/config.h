@@ -19,13 +19,15 @@ enum provider_id {
     PROVIDER_COUNT
 };
 
+union socket_address {
+    struct sockaddr any;
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+};
+
 struct config_listen {
     const char *text; /* as written */
-    union {
-        struct sockaddr any;
-        struct sockaddr_in v4;
-        struct sockaddr_in6 v6;
-    } address;
+    union socket_address address;
 };
 
 struct config_store {
@@ -57,6 +59,7 @@ struct config_credential {
     const char *api_key;  /* opened; NULL when the provider needs none */
     struct config_header *headers;
     size_t headers_count;
+    bool built_in; /* of no file: for endpoints that name none */
 };
 
 /* What answers: a provider and model, and how they are called. */

@@ -15,6 +15,7 @@ struct worker_setup {
     size_t listeners_count;
     int log_pipe; /* write end, non-blocking */
     int lifeline; /* read end: EOF means the master is gone */
+    int ready;    /* write end: one byte is sent when the worker accepts connections */
 };
 
 /* Serves until SIGTERM or the lifeline ends, then drains and leaves with status 0. */

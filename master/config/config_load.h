@@ -4,10 +4,13 @@
 
 #include "shared/config.h"
 
+#include <stdio.h>
+
 struct config_problem {
     struct config_problem *next;
     bool warning;
-    char *text; /* "file:line:column: path: what is wrong, and what would be right" */
+    char *text; /* "file:line:column: path: what is wrong, and what would be right"; a warning's
+                   path has "warning: " before it */
 };
 
 /* What a load found, in the order of files and lines. All zero is empty. */
@@ -20,4 +23,6 @@ struct config_report {
 /* NULL when there is any error; warnings alone don't hinder. Give it back with config_free. */
 struct config *config_load(const char *directory, struct config_report *report)
     __attribute__((warn_unused_result));
+/* One line for each problem. */
+void config_report_print(const struct config_report *report, FILE *out);
 void config_report_free(struct config_report *report);

@@ -1,7 +1,7 @@
 /* A strict reader for JSON from strangers (RFC 8259): one pass over the bytes that checks the
- * grammar, UTF-8, depth, duplicate keys (after unescaping) and NUL in keys, and optionally tells a
- * visitor what it saw. Source: json-c's own tokener, even in strict mode, lets several of these
- * through. */
+ * grammar, UTF-8, depth, duplicate keys (after unescaping), NUL and lone surrogates in keys, and
+ * optionally tells a visitor what it saw. Time and memory grow with the length of the text alone.
+ * Source: json-c's own tokener, even in strict mode, lets several of these through. */
 #pragma once
 
 #include "shared/base/error.h"
@@ -11,7 +11,7 @@ enum { JSON_MAX_DEPTH = 64 };
 
 /* Called in document order. Text is unescaped UTF-8 and valid during the call alone; `raw` is the
  * token as it stands in the source (with its quotes). `lossy` marks what a plain value can't hold:
- * a string with a lone surrogate escape (U+FFFD stands in `text` for it). */
+ * a string with a lone surrogate escape (U+FFFD stands in `text` for it). Members may be NULL. */
 struct json_visitor {
     void (*object_begin)(void *context);
     void (*object_end)(void *context);
@@ -24,7 +24,8 @@ struct json_visitor {
 };
 
 /* True when `text` is exactly one JSON value, white space around it allowed. On failure the error
- * says what is wrong and at which byte, line and column; the visitor may have been called before.
+ * says what is wrong and at which byte (from 0), line and column (both from 1, in characters); the
+ * visitor may have been called before.
  * `visitor` may be NULL. */
 bool json_check(struct str text, const struct json_visitor *visitor, void *context,
                 struct error *error) __attribute__((warn_unused_result));

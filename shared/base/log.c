@@ -36,14 +36,21 @@ bool log_enabled(enum log_level level)
     return level <= threshold;
 }
 
-/* Escapes what JSON needs and drops what would break a line. */
+/* Escapes what JSON needs, drops what would break a line, and puts '?' for bytes that are not
+ * UTF-8. */
 static size_t append_escaped(char *line, size_t at, const char *text)
 {
-    for (; *text && at < LINE_BYTES - 8; text++) {
+    while (*text && at < LINE_BYTES - 8) {
         unsigned char c = (unsigned char)*text;
+        size_t len = utf8_sequence(text, strnlen(text, 4));
         if (c == '"' || c == '\\')
             line[at++] = '\\';
-        line[at++] = c < 0x20 || c == 0x7F ? ' ' : (char)c;
+        if (len > 1)
+            memcpy(line + at, text, len);
+        else
+            line[at] = c < 0x20 || c == 0x7F ? ' ' : len ? (char)c : '?';
+        at += len ? len : 1;
+        text += len ? len : 1;
     }
     return at;
 }

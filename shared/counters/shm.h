@@ -5,6 +5,7 @@
 #include "shared/base/error.h"
 
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum { SHM_LAYOUT = 1, SHM_NAME_BYTES = 64 };

@@ -6,11 +6,16 @@
  *   the client leaves while a request is open ── events.gone (nothing can be sent any more)
  *
  * The application answers every head and every refusal exactly once, at once or later, unless
- * `gone` came first. Everything happens on the loop's thread. */
+ * `gone` came first. After `refused` for a request that was told by events.head, it is that one
+ * answer that is owed. Everything happens on the loop's thread.
+ *
+ * Bytes behind the open request are kept and served after its answer is in the kernel, in order;
+ * above max_header + 64 KiB of them reading pauses (and then a client that leaves isn't seen). */
 #pragma once
 
 #include "shared/base/buf.h"
 #include "shared/http/api_error.h"
+#include "shared/http/transport.h"
 
 #include <uv.h>
 
@@ -19,8 +24,9 @@ struct http_limits {
     size_t max_body;           /* bytes, after chunked decoding */
     int64_t header_timeout_ms; /* from a request's first byte to the end of its head */
     int64_t body_timeout_ms;   /* from the head's end to the body's */
-    int64_t idle_timeout_ms;   /* between requests */
-    int64_t write_timeout_ms;  /* without progress while an answer is being sent */
+    int64_t idle_timeout_ms;   /* before the first request and between requests */
+    int64_t write_timeout_ms;  /* without progress while an answer is being sent; it may last twice
+                                  that until the connection is cut */
 };
 
 struct http_header {
@@ -39,7 +45,7 @@ struct http_request {
     const struct http_header *headers;
     size_t headers_count;
     int minor_version;     /* 0 or 1 */
-    bool has_body;         /* a body follows, even if empty */
+    bool has_body;         /* the head announces one, even if empty */
     struct str body;       /* whole, from events.body on */
     uint64_t bytes_in;     /* head and body as they came over the wire so far */
     int64_t began_us;      /* monotonic: the first byte */
@@ -54,9 +60,11 @@ struct http_events {
      * request_timeout, body_too_large; `detail` a sentence for the client. */
     void (*refused)(void *context, struct http_connection *connection, struct http_request *request,
                     enum api_error reason, const char *detail);
-    /* An open request's client is gone. The request is invalid after this call. */
+    /* An open request's client is gone; `request` is NULL for a refusal that had none. The request
+     * is invalid after this call, and so is the connection. A client that only ended its own side
+     * counts. */
     void (*gone)(struct http_connection *connection, struct http_request *request);
-    /* The number of open connections became 0 (for draining). */
+    /* http_server_drain was called and no connection is left. */
     void (*idle)(void *context);
 };
 
@@ -76,26 +84,33 @@ struct http_server {
     /* private */
     struct http_connection *connections;
     size_t connections_count;
+    struct buf answer; /* being written; no call keeps anything in it */
     bool draining;
+    bool told_idle;
 };
 
 void http_server_init(struct http_server *server, uv_loop_t *loop, const struct http_limits *limits,
                       const struct http_events *events, void *context);
-/* From a listener's connection callback: takes the connection that waits there. */
+/* From a listener's connection callback: takes the connection that waits there. Nothing happens
+ * when it is gone already or no descriptor is left. */
 void http_server_accept(struct http_server *server, uv_stream_t *listener);
+/* Serves any transport, whose `events` and `context` this sets; it is the server's from here on. */
+void http_server_take(struct http_server *server, struct transport *transport);
 /* From now on each answer carries `Connection: close` and connections without an open request and
  * without a byte of one are closed. `idle` is called once when none is left (at once if so). */
 void http_server_drain(struct http_server *server);
 
-/* For the application's own data, one pointer per connection, NULL at each new head. */
+/* For the application's own data, one pointer per connection, NULL at each new head and at a
+ * refusal without one. */
 void http_set_data(struct http_connection *connection, void *data);
 void *http_data(const struct http_connection *connection);
 
 /* Reads the body (also when there is none: `body` then comes with an empty one). events.body or
  * events.refused follows, from the loop or from within this call. */
 void http_read_body(struct http_connection *connection);
-/* Sends the answer; head, body and headers are copied. Returns the bytes of the whole answer. A
- * HEAD request gets the head alone. */
+/* Sends the answer; headers and body are copied. Returns the bytes of the whole answer, 0 when none
+ * is owed (after `gone`). A HEAD request gets the head alone. No event comes from within it. The
+ * request is invalid afterwards. */
 size_t http_respond(struct http_connection *connection, const struct http_response *response);
 /* The value of the first header with this lower-case name; absent when there is none. */
 struct str http_header(const struct http_request *request, const char *name);

@@ -1,6 +1,6 @@
 /* The byte stream under one client connection: plain TCP now, TLS behind the same functions.
  * Everything happens on the loop's thread; callbacks come from the loop, never from inside a
- * call of this interface. */
+ * call of this interface. The process must ignore SIGPIPE. */
 #pragma once
 
 #include "shared/base/str.h"
@@ -17,7 +17,7 @@ struct transport_events {
     /* The peer sent its end (error 0), or the connection broke (a negative libuv error). No more
      * reads follow. */
     void (*end)(void *context, int error);
-    /* What transport_write took is all in the kernel (error 0), or the connection broke. */
+    /* All that write took is in the kernel (error 0), or the connection broke. */
     void (*drained)(void *context, int error);
     /* The last callback, after transport_close: the memory of `context` may go. */
     void (*closed)(void *context);
@@ -32,9 +32,9 @@ struct transport_class {
     bool (*write)(struct transport *transport, const char *bytes, size_t len);
     /* Bytes written and not yet in the kernel. */
     size_t (*pending)(const struct transport *transport);
-    /* Sends our end of the stream after all that was written, reading goes on. */
+    /* Sends our end of the stream after all that was written, reading goes on. Once. */
     void (*shutdown)(struct transport *transport);
-    /* Ends it at once; `closed` follows. */
+    /* Ends it at once, with a reset when not all is written; `closed` follows. */
     void (*close)(struct transport *transport);
     int (*peer)(const struct transport *transport, struct sockaddr_storage *address);
 };
@@ -45,8 +45,9 @@ struct transport {
     void *context;
 };
 
-/* Accepts one connection from `listener` (call it from its connection callback). Returns NULL and
- * sets *error to a negative libuv error when there is none. */
+/* Accepts one TCP connection from `listener` (call it from its connection callback). Returns NULL
+ * and sets *error to a negative libuv error when there is none. `events` and `context` may be NULL
+ * until the first read_start. */
 struct transport *transport_plain_accept(uv_stream_t *listener,
                                          const struct transport_events *events, void *context,
                                          int *error);

@@ -28,14 +28,15 @@ struct template
 bool template_compile(struct str source, struct arena *arena, struct template **result,
                       size_t *offset, struct error *error) __attribute__((warn_unused_result));
 
-/* The input value a template reads: a JSON value, or a plain text (`value` NULL, `text` set). */
+/* The input value a template reads: a JSON value, or a plain text (`value` NULL, `text` set). Both
+ * absent is JSON's null. */
 struct template_input {
     struct json_object *value;
     struct str text;
 };
 
 /* Appends the rendered text. A JSON string goes in as its text, any other value as compact JSON.
- * False when the input lacks a path: the error names it. A path into a plain text: the text is
- * read as JSON first when it is an object or array. */
+ * False when the input lacks a path: the error names it, and `out` is as it was. A path into a
+ * text (plain or a JSON string): it is read as JSON first when it is an object or array. */
 bool template_render(const struct template *template, const struct template_input *input,
                      struct buf *out, struct error *error) __attribute__((warn_unused_result));

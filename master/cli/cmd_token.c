@@ -1,0 +1,440 @@
+#include "master/cli/commands.h"
+#include "master/cli/options.h"
+#include "master/config/file_write.h"
+#include "master/config/token_file.h"
+#include "shared/base/clock.h"
+#include "shared/base/json.h"
+
+#include <errno.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { LIST_MAX = 256 };
+
+/* The files that the command at hand looks at, with everything that is wrong in them. */
+struct token_view {
+    struct arena lasting, scratch;
+    struct problems problems;
+    struct reading reading;
+    struct drafts drafts;
+};
+
+static int usage(void)
+{
+    fputs("usage: promptgate token create --project NAME [--name NAME] [--scopes LIST]\n"
+          "                               [--endpoints LIST] [--expires TIME] [--config DIR]\n"
+          "       promptgate token list [--json] [--config DIR]\n"
+          "       promptgate token revoke NAME|PREFIX [--config DIR]\n",
+          stderr);
+    return 2;
+}
+
+static int fail(const char *message)
+{
+    fprintf(stderr, "promptgate token: %s\n", message);
+    return 1;
+}
+
+static void view_open(struct token_view *view, const char *directory)
+{
+    *view = (struct token_view){0};
+    view->problems.arena = &view->scratch;
+    view->reading = (struct reading){&view->lasting, &view->scratch, &view->problems, directory};
+}
+
+static void view_read_tokens(struct token_view *view)
+{
+    unsigned order = 1;
+    struct config_files files = config_folder_read(view->reading.directory, "tokens.d", &order,
+                                                   &view->scratch, &view->problems);
+    token_drafts_read(&view->reading, &files, &view->drafts);
+}
+
+/* Prints what was wrong; the number of errors. */
+static unsigned view_close(struct token_view *view)
+{
+    struct config_report report = {0};
+    problems_finish(&view->problems, &report);
+    config_report_print(&report, stderr);
+    unsigned errors = report.errors;
+    config_report_free(&report);
+    problems_free(&view->problems);
+    arena_free(&view->scratch);
+    arena_free(&view->lasting);
+    return errors;
+}
+
+/* --- create --- */
+
+struct creation {
+    const char *project, *name, *scopes, *endpoints, *expires;
+    struct token_request request;
+    const char *slugs[LIST_MAX];
+};
+
+static bool read_scopes(struct creation *creation)
+{
+    struct str rest = str_of(creation->scopes);
+    while (rest.at) {
+        struct str name = str_split(&rest, ',');
+        unsigned scope = token_scope_named(str_trim(name));
+        if (scope == 0) {
+            fprintf(stderr,
+                    "promptgate token: there is no scope \"%.*s\": a list of chat, models, usage, "
+                    "admin is wanted\n",
+                    STR_ARG(name));
+            return false;
+        }
+        creation->request.scopes |= scope;
+    }
+    return true;
+}
+
+static bool read_slugs(struct creation *creation, struct arena *arena)
+{
+    struct str rest = str_of(creation->endpoints);
+    while (rest.at) {
+        if (creation->request.endpoints_count == LIST_MAX) {
+            fail("too many endpoints");
+            return false;
+        }
+        struct str slug = str_trim(str_split(&rest, ','));
+        creation->slugs[creation->request.endpoints_count++] = arena_copy(arena, slug).at;
+    }
+    creation->request.endpoints = creation->slugs;
+    return true;
+}
+
+static bool check_slugs(const struct creation *creation, const struct yaml_node *root)
+{
+    for (size_t i = 0; i < creation->request.endpoints_count; i++) {
+        const char *slug = creation->slugs[i];
+        if (slug_valid(str_of(slug)) && yaml_node_get(yaml_node_get(root, "endpoints"), slug))
+            continue;
+        fprintf(stderr, "promptgate token: project %s has no endpoint \"%s\"\n", creation->project,
+                slug);
+        return false;
+    }
+    return true;
+}
+
+/* The project's own mistakes don't matter here: only whether it is there, and its slugs. */
+static bool check_project(const struct creation *creation, struct token_view *view)
+{
+    struct config_file file = {.path = arena_printf(&view->scratch, "%s/projects.d/%s.yaml",
+                                                    view->reading.directory, creation->project),
+                               .name = creation->project};
+    if (!config_name_valid(str_of(creation->project)) ||
+        !config_file_bytes(file.path, CONFIG_FILE_MAX_BYTES, &view->scratch, &file.text,
+                           &(struct error){0})) {
+        fprintf(stderr, "promptgate token: there is no project %s (%s/projects.d/%s.yaml)\n",
+                creation->project, view->reading.directory, creation->project);
+        return false;
+    }
+    if (creation->request.endpoints_count == 0)
+        return true;
+    config_file_read(&file, &view->scratch, &view->problems);
+    return check_slugs(creation, file.root);
+}
+
+static bool check_request(struct creation *creation, struct token_view *view)
+{
+    int64_t expires;
+    creation->request.project = creation->project;
+    creation->request.expires = creation->expires;
+    if (!read_scopes(creation) || (creation->endpoints && !read_slugs(creation, &view->scratch)))
+        return false;
+    if (creation->expires && !value_parse_time(str_of(creation->expires), &expires)) {
+        fail("--expires must be a time such as 2027-06-30T00:00:00Z");
+        return false;
+    }
+    if (creation->expires && expires <= clock_wall_ms()) {
+        fail("--expires is in the past");
+        return false;
+    }
+    if (creation->name && !config_name_valid(str_of(creation->name))) {
+        fail("--name must be lower-case letters, digits, - and _, and begin with a letter or "
+             "digit");
+        return false;
+    }
+    return !creation->project || check_project(creation, view);
+}
+
+static bool make_folder(const char *directory, const char *folder)
+{
+    struct stat status;
+    if (mkdir(folder, 0750) != 0)
+        return errno == EEXIST;
+    if (stat(directory, &status) == 0)
+        (void)!chown(folder, (uid_t)-1, status.st_gid);
+    return true;
+}
+
+/* Under the name asked for; else under the project's, with a number when that is taken. */
+static const char *write_token(const struct creation *creation, struct token_view *view,
+                               struct str text, struct error *error)
+{
+    const char *folder = arena_printf(&view->scratch, "%s/tokens.d", view->reading.directory);
+    const char *base = creation->name      ? creation->name
+                       : creation->project ? creation->project
+                                           : "admin";
+    if (!make_folder(view->reading.directory, folder)) {
+        error_errno(error, errno, "%.200s", folder);
+        return NULL;
+    }
+    for (unsigned number = 1; number < 10000; number++) {
+        const char *name = number == 1 ? base : arena_printf(&view->scratch, "%s-%u", base, number);
+        bool exists;
+        if (!config_name_valid(str_of(name))) {
+            error_set(error, "give the token a --name");
+            return NULL;
+        }
+        if (file_create(arena_printf(&view->scratch, "%s/%s.yaml", folder, name), text, &exists,
+                        error))
+            return name;
+        if (exists && creation->name)
+            error_set(error, "there is a token %.64s already: choose another --name", name);
+        if (!exists || creation->name)
+            break;
+    }
+    return NULL;
+}
+
+static bool create(struct creation *creation, struct token_view *view)
+{
+    char token[TOKEN_TEXT_SIZE];
+    struct buf text = {0};
+    struct error error;
+    if (!check_request(creation, view))
+        return false;
+    token_generate(token);
+    token_file_text(&creation->request, token, &text);
+    const char *name = write_token(creation, view, buf_view(&text), &error);
+    buf_free(&text);
+    if (name) {
+        puts(token);
+        fprintf(stderr,
+                "Token %s (%.*s…) is in %s/tokens.d/%s.yaml, as a hash. The line above is the "
+                "token: it cannot be shown again.\nThe gateway knows it from its next start on.\n",
+                name, TOKEN_PREFIX_LEN, token, view->reading.directory, name);
+    } else {
+        fail(error.message);
+    }
+    sodium_memzero(token, sizeof token);
+    return name != NULL;
+}
+
+static int token_create(int argc, char **argv, const struct cli_options *options)
+{
+    struct creation creation = {.scopes = "chat,models"};
+    if (!cli_take_value(&argc, argv, "--project", &creation.project) ||
+        !cli_take_value(&argc, argv, "--name", &creation.name) ||
+        !cli_take_value(&argc, argv, "--scopes", &creation.scopes) ||
+        !cli_take_value(&argc, argv, "--endpoints", &creation.endpoints) ||
+        !cli_take_value(&argc, argv, "--expires", &creation.expires) || argc > 1 || options->json)
+        return usage();
+    if (!creation.project && strcmp(creation.scopes, "admin") != 0) {
+        fail("--project is needed, unless --scopes is admin alone");
+        return usage();
+    }
+    if (!creation.project && creation.endpoints) {
+        fail("a token without a project has no endpoints");
+        return usage();
+    }
+    struct token_view view;
+    view_open(&view, options->config);
+    bool good = create(&creation, &view);
+    view_close(&view);
+    return good ? 0 : 1;
+}
+
+/* --- list --- */
+
+static void append_scopes(struct buf *out, unsigned scopes, const char *separator)
+{
+    const char *name, *before = "";
+    for (unsigned i = 0; (name = token_scope_name(i)); i++)
+        if (scopes & token_scope_named(str_of(name))) {
+            buf_printf(out, "%s%s", before, name);
+            before = separator;
+        }
+}
+
+static const char *state_of(const struct token_draft *token)
+{
+    if (!token->active)
+        return "revoked";
+    return token->expires_wall_ms <= clock_wall_ms() ? "expired" : "active";
+}
+
+static void print_row(const struct token_draft *token)
+{
+    struct buf scopes = {0}, endpoints = {0};
+    char expires[CLOCK_RFC3339_SIZE] = "never";
+    append_scopes(&scopes, token->scopes, ",");
+    for (size_t i = 0; i < token->endpoints_count; i++)
+        buf_printf(&endpoints, "%s%s", i ? "," : "", token->endpoints[i]);
+    if (!token->endpoints_node)
+        buf_puts(&endpoints, token->project ? "all" : "-");
+    if (token->expires_wall_ms != INT64_MAX)
+        clock_rfc3339(token->expires_wall_ms, expires);
+    printf("%-24s %-13s %-16s %-20s %-8s %-24s %s\n", token->name,
+           token->prefix ? token->prefix : "-", token->project ? token->project : "-",
+           buf_cstr(&scopes), state_of(token), expires, buf_cstr(&endpoints));
+    buf_free(&scopes);
+    buf_free(&endpoints);
+}
+
+static void append_text(struct buf *out, const char *name, const char *value)
+{
+    buf_printf(out, ",\"%s\":", name);
+    json_write_string_or_null(out, str_of(value));
+}
+
+static void append_json(struct buf *out, const struct token_draft *token)
+{
+    char expires[CLOCK_RFC3339_SIZE];
+    bool ends = token->expires_wall_ms != INT64_MAX;
+    buf_puts(out, "{\"name\":");
+    json_write_string(out, str_of(token->name));
+    append_text(out, "prefix", token->prefix);
+    append_text(out, "project", token->project);
+    buf_puts(out, ",\"scopes\":[");
+    if (token->scopes) {
+        buf_putc(out, '"');
+        append_scopes(out, token->scopes, "\",\"");
+        buf_putc(out, '"');
+    }
+    buf_puts(out, token->endpoints_node ? "],\"endpoints\":[" : "],\"endpoints\":null");
+    for (size_t i = 0; i < token->endpoints_count; i++) {
+        buf_puts(out, i ? "," : "");
+        json_write_string(out, str_of(token->endpoints[i]));
+    }
+    buf_puts(out, token->endpoints_node ? "]" : "");
+    buf_printf(out, ",\"active\":%s", token->active ? "true" : "false");
+    append_text(out, "state", state_of(token));
+    append_text(out, "expires", ends ? clock_rfc3339(token->expires_wall_ms, expires) : NULL);
+    buf_putc(out, '}');
+}
+
+static void print_json(const struct drafts *drafts)
+{
+    struct buf out = {0};
+    const char *before = "[";
+    for (size_t i = 0; i < drafts->tokens_count; i++) {
+        if (drafts->tokens[i].section.bad[TOKEN_hash])
+            continue;
+        buf_puts(&out, before);
+        append_json(&out, &drafts->tokens[i]);
+        before = ",\n";
+    }
+    buf_puts(&out, *before == '[' ? "[]\n" : "]\n");
+    fwrite(out.data, 1, out.len, stdout);
+    buf_free(&out);
+}
+
+static int token_list(int argc, const struct cli_options *options)
+{
+    if (argc > 1)
+        return usage();
+    struct token_view view;
+    view_open(&view, options->config);
+    view_read_tokens(&view);
+    if (options->json) {
+        print_json(&view.drafts);
+    } else {
+        printf("%-24s %-13s %-16s %-20s %-8s %-24s %s\n", "NAME", "PREFIX", "PROJECT", "SCOPES",
+               "STATE", "EXPIRES", "ENDPOINTS");
+        for (size_t i = 0; i < view.drafts.tokens_count; i++)
+            if (!view.drafts.tokens[i].section.bad[TOKEN_hash])
+                print_row(&view.drafts.tokens[i]);
+    }
+    return view_close(&view) ? 1 : 0;
+}
+
+/* --- revoke --- */
+
+static bool is_named(const struct token_draft *token, const char *wanted)
+{
+    return strcmp(token->name, wanted) == 0 || strcmp(token->section.file->name, wanted) == 0 ||
+           (token->prefix && strcmp(token->prefix, wanted) == 0);
+}
+
+static struct token_draft *find_token(struct token_view *view, const char *wanted)
+{
+    struct token_draft *found = NULL;
+    size_t count = 0;
+    for (size_t i = 0; i < view->drafts.tokens_count; i++)
+        if (is_named(&view->drafts.tokens[i], wanted)) {
+            found = &view->drafts.tokens[i];
+            count++;
+        }
+    if (count == 1)
+        return found;
+    fprintf(stderr, "promptgate token: %s\n",
+            count == 0 ? arena_printf(&view->scratch, "there is no token %s", wanted)
+                       : arena_printf(&view->scratch,
+                                      "%s names %zu tokens: give the prefix of one, or its name "
+                                      "from `promptgate token list`",
+                                      wanted, count));
+    return NULL;
+}
+
+static bool revoke_one(struct token_draft *token)
+{
+    struct buf text = {0};
+    struct error error;
+    const char *path = token->section.file->path;
+    if (!token->section.node || token->section.node->kind != NODE_MAP ||
+        token->section.bad[TOKEN_hash]) {
+        fprintf(stderr, "promptgate token: %s cannot be read: mend it first\n", path);
+        return false;
+    }
+    if (!token->active && !token->section.bad[TOKEN_active]) {
+        fprintf(stderr, "Token %s is revoked already.\n", token->name);
+        return true;
+    }
+    bool good =
+        token_file_revoke(token, &text, &error) && file_replace(path, buf_view(&text), &error);
+    buf_free(&text);
+    if (!good) {
+        fail(error.message);
+        return false;
+    }
+    fprintf(stderr,
+            "Token %s is revoked in %s. A running gateway goes on accepting it until its next "
+            "start.\n",
+            token->name, path);
+    return true;
+}
+
+static int token_revoke(int argc, char **argv, const struct cli_options *options)
+{
+    if (argc != 2 || options->json || argv[1][0] == '-')
+        return usage();
+    struct token_view view;
+    view_open(&view, options->config);
+    view_read_tokens(&view);
+    struct token_draft *token = find_token(&view, argv[1]);
+    bool good = token && revoke_one(token);
+    view_close(&view);
+    return good ? 0 : 1;
+}
+
+int cmd_token(int argc, char **argv)
+{
+    struct cli_options options;
+    if (sodium_init() < 0)
+        return fail("the system has no source of random bytes");
+    if (!cli_take_options(&argc, argv, &options) || argc < 2)
+        return usage();
+    if (strcmp(argv[1], "create") == 0)
+        return token_create(argc - 1, argv + 1, &options);
+    if (strcmp(argv[1], "list") == 0)
+        return token_list(argc - 1, &options);
+    if (strcmp(argv[1], "revoke") == 0)
+        return token_revoke(argc - 1, argv + 1, &options);
+    return usage();
+}

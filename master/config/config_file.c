@@ -1,0 +1,132 @@
+#include "master/config/config_file.h"
+
+#include "master/config/problems.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static bool read_all(int fd, size_t size, struct arena *arena, struct str *bytes,
+                     struct error *error)
+{
+    char *at = arena_alloc(arena, size + 1);
+    size_t len = 0;
+    while (len < size) {
+        ssize_t got = read(fd, at + len, size - len);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return error_errno(error, errno, "cannot be read");
+        if (got == 0)
+            break;
+        len += (size_t)got;
+    }
+    *bytes = (struct str){at, len};
+    return true;
+}
+
+bool config_file_bytes(const char *path, size_t max_bytes, struct arena *arena, struct str *bytes,
+                       struct error *error)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0)
+        return error_errno(error, errno, "cannot be read");
+    struct stat status;
+    bool good;
+    if (fstat(fd, &status) != 0)
+        good = error_errno(error, errno, "cannot be read");
+    else if (!S_ISREG(status.st_mode))
+        good = error_set(error, "is not a regular file");
+    else if ((size_t)status.st_size > max_bytes)
+        good = error_set(error, "is too large: %zu KiB at most", max_bytes >> 10);
+    else
+        good = read_all(fd, (size_t)status.st_size, arena, bytes, error);
+    close(fd);
+    return good;
+}
+
+struct complaint {
+    const struct config_file *file;
+    struct problems *problems;
+};
+
+static void complain(void *context, struct yaml_mark mark, const char *message)
+{
+    struct complaint *complaint = context;
+    problem_error(complaint->problems, complaint->file, mark, "", "%s", message);
+}
+
+void config_file_read(struct config_file *file, struct arena *arena, struct problems *problems)
+{
+    struct error error;
+    if (!config_file_bytes(file->path, CONFIG_FILE_MAX_BYTES, arena, &file->text, &error)) {
+        problem_error(problems, file, (struct yaml_mark){0, 0}, "", "%s", error.message);
+        return;
+    }
+    struct complaint complaint = {file, problems};
+    file->root = yaml_tree_read(file->text, arena, complain, &complaint);
+}
+
+bool config_name_valid(struct str name)
+{
+    if (name.len == 0 || name.len > 64 || name.at[0] == '_' || name.at[0] == '-')
+        return false;
+    for (size_t i = 0; i < name.len; i++) {
+        char c = name.at[i];
+        bool good = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
+        if (!good)
+            return false;
+    }
+    return true;
+}
+
+static int is_yaml(const struct dirent *entry)
+{
+    size_t len = strlen(entry->d_name);
+    return entry->d_name[0] != '.' && len > 5 && strcmp(entry->d_name + len - 5, ".yaml") == 0;
+}
+
+static int compare_names(const struct dirent **a, const struct dirent **b)
+{
+    return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+static void read_entry(struct config_file *file, struct arena *arena, struct problems *problems)
+{
+    if (!config_name_valid(str_of(file->name)))
+        problem_error(problems, file, (struct yaml_mark){0, 0}, "",
+                      "the name before .yaml must be lower-case letters, digits, - and _, begin "
+                      "with a letter or digit, and be at most 64 long");
+    config_file_read(file, arena, problems);
+}
+
+struct config_files config_folder_read(const char *directory, const char *folder, unsigned *order,
+                                       struct arena *arena, struct problems *problems)
+{
+    struct config_files files = {0};
+    const char *path = arena_printf(arena, "%s/%s", directory, folder);
+    struct dirent **found;
+    int count = scandir(path, &found, is_yaml, compare_names);
+    if (count < 0) {
+        struct config_file whole = {.path = path, .order = (*order)++};
+        if (errno != ENOENT)
+            problem_error(problems, &whole, (struct yaml_mark){0, 0}, "", "cannot be read: %s",
+                          strerror(errno));
+        return files;
+    }
+    files.count = (size_t)count;
+    files.at = arena_alloc(arena, files.count * sizeof *files.at);
+    for (size_t i = 0; i < files.count; i++) {
+        struct str name = {found[i]->d_name, strlen(found[i]->d_name) - strlen(".yaml")};
+        files.at[i].path = arena_printf(arena, "%s/%s", path, found[i]->d_name);
+        files.at[i].name = arena_copy(arena, name).at;
+        files.at[i].order = (*order)++;
+        read_entry(&files.at[i], arena, problems);
+        free(found[i]);
+    }
+    free(found);
+    return files;
+}

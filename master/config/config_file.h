@@ -1,0 +1,34 @@
+/* One file of the configuration directory, read into memory and turned into a tree. */
+#pragma once
+
+#include "master/config/yaml_tree.h"
+#include "shared/base/error.h"
+
+enum { CONFIG_FILE_MAX_BYTES = 4 << 20 };
+
+struct problems;
+
+struct config_file {
+    const char *path; /* as shown: the directory as given, "/" and the rest */
+    const char *name; /* NAME of NAME.yaml */
+    unsigned order;   /* of its problems among those of other files */
+    struct str text;
+    const struct yaml_node *root; /* NULL when the file could not be read */
+};
+
+struct config_files {
+    struct config_file *at;
+    size_t count;
+};
+
+/* Reads a regular file of at most `max_bytes` into memory of `arena`. */
+bool config_file_bytes(const char *path, size_t max_bytes, struct arena *arena, struct str *bytes,
+                       struct error *error) __attribute__((warn_unused_result));
+/* Reads and parses `file->path`, and reports what hinders it. */
+void config_file_read(struct config_file *file, struct arena *arena, struct problems *problems);
+/* Every NAME.yaml of `directory`/`folder`, sorted by name, numbered from `*order` on. A missing
+ * folder is an empty one. */
+struct config_files config_folder_read(const char *directory, const char *folder, unsigned *order,
+                                       struct arena *arena, struct problems *problems);
+/* [a-z0-9][a-z0-9_-]*, at most 64 bytes. */
+bool config_name_valid(struct str name);

@@ -1,0 +1,95 @@
+/* The configuration as its files say it, before names are resolved: one struct per section of
+ * keys.def. Lists and maps stay nodes until their section's reader has gone through them. Fields of
+ * keys that were wrong hold their defaults; `section.bad` tells. */
+#pragma once
+
+#include "master/config/section.h"
+#include "shared/config.h"
+
+struct service_draft {
+    struct section section;
+    struct config config;
+    const struct yaml_node *listen;
+    int store_driver, log_level, log_format;
+};
+
+struct credential_draft {
+    struct section section;
+    const char *name;
+    int provider; /* enum provider_id */
+    const char *base_url;
+    const char *api_key; /* opened; wiped by drafts_wipe when no configuration takes it over */
+    const struct yaml_node *headers;
+    bool allow_http;
+    struct config_header *headers_read;
+    size_t headers_count;
+};
+
+struct endpoint_draft {
+    struct section section;
+    const char *slug;
+    const char *description;
+    bool active;
+    int provider;
+    const char *model;
+    const char *credential; /* NULL = none named */
+    double temperature, top_p;
+    int64_t max_output_tokens;
+    int64_t timeout_ms; /* 0 = upstream.timeout */
+    const char *system_prompt, *user_prompt;
+    const struct template *system_template, *user_template;
+};
+
+struct project_draft {
+    struct section section;
+    const char *name;
+    const char *title;
+    struct uuid id;
+    bool active;
+    const struct yaml_node *endpoints_node;
+    struct endpoint_draft *endpoints;
+    size_t endpoints_count;
+};
+
+struct token_draft {
+    struct section section;
+    const char *name;
+    const char *project; /* NULL = none named */
+    struct value_hash hash;
+    const char *prefix; /* NULL = none */
+    const struct yaml_node *scopes_node, *endpoints_node, *metadata_node;
+    bool active;
+    int64_t expires_wall_ms;
+    unsigned scopes;
+    const char **endpoints;
+    const struct yaml_node **endpoint_nodes;
+    size_t endpoints_count;
+};
+
+struct drafts {
+    struct service_draft service;
+    struct credential_draft *credentials;
+    size_t credentials_count;
+    struct project_draft *projects;
+    size_t projects_count;
+    struct token_draft *tokens;
+    size_t tokens_count;
+};
+
+/* Each fills its part of the drafts from files that are in memory already. */
+void service_draft_read(struct reading *reading, const struct config_file *file,
+                        struct service_draft *service);
+void credential_drafts_read(struct reading *reading, const struct config_files *files,
+                            struct drafts *drafts);
+void project_drafts_read(struct reading *reading, const struct config_files *files,
+                         struct drafts *drafts);
+void token_drafts_read(struct reading *reading, const struct config_files *files,
+                       struct drafts *drafts);
+/* [a-z0-9], then up to 62 of [a-z0-9-], not ending in "-", and not a route's name. */
+bool slug_valid(struct str slug);
+bool slug_reserved(struct str slug);
+/* The bit of `enum token_scope`, 0 for no scope; and the names in order, NULL behind the last. */
+unsigned token_scope_named(struct str name);
+const char *token_scope_name(unsigned index);
+/* Clears opened keys. */
+void drafts_wipe(struct drafts *drafts);

@@ -1,0 +1,14 @@
+/* Files of the configuration, written so that a reader or a crash sees all of the text or none. */
+#pragma once
+
+#include "shared/base/error.h"
+#include "shared/base/str.h"
+
+/* A new file with mode 0640 and its folder's group. False with `*exists` set when there is one by
+ * that name already. */
+bool file_create(const char *path, struct str text, bool *exists, struct error *error)
+    __attribute__((warn_unused_result));
+/* Puts `text` in place of a file's; its mode, owner and group stay. A symbolic link stays, too:
+ * what it names is replaced. */
+bool file_replace(const char *path, struct str text, struct error *error)
+    __attribute__((warn_unused_result));

@@ -1,0 +1,132 @@
+#include "master/config/drafts.h"
+
+#include <stdio.h>
+
+bool slug_reserved(struct str slug)
+{
+    return str_eq(slug, STR("chat")) || str_eq(slug, STR("models")) || str_eq(slug, STR("usage")) ||
+           str_eq(slug, STR("v1"));
+}
+
+bool slug_valid(struct str slug)
+{
+    if (slug.len == 0 || slug.len > 63 || slug.at[0] == '-' || slug.at[slug.len - 1] == '-')
+        return false;
+    for (size_t i = 0; i < slug.len; i++) {
+        char c = slug.at[i];
+        if (!(c >= 'a' && c <= 'z') && !(c >= '0' && c <= '9') && c != '-')
+            return false;
+    }
+    return !slug_reserved(slug);
+}
+
+/* Where byte `offset` of a scalar's value stands in the file. Quoting, folding and indentation move
+ * bytes but keep the braces, so count those. The scalar's own place when that leads nowhere. */
+static struct yaml_mark mark_within(const struct config_file *file, const struct yaml_node *node,
+                                    size_t offset)
+{
+    size_t braces = 0, at = node->begin;
+    struct yaml_mark mark = node->mark;
+    if (offset >= node->text.len || node->text.at[offset] != '{')
+        return mark;
+    for (size_t i = 0; i < offset; i++)
+        braces += node->text.at[i] == '{';
+    if (node->style == STYLE_BLOCK) /* behind the line of the | */
+        while (at < file->text.len && file->text.at[at] != '\n')
+            at++;
+    for (; at < node->end && at < file->text.len; at++) {
+        char c = file->text.at[at];
+        if (c == '{' && braces-- == 0)
+            return mark;
+        if (c == '\n')
+            mark = (struct yaml_mark){mark.line + 1, 1};
+        else if (((unsigned char)c & 0xC0) != 0x80)
+            mark.column++;
+    }
+    return node->mark;
+}
+
+/* Takes the braces from a placeholder that was refused, so that the next ones are looked at. */
+static void blank_placeholder(char *source, size_t offset)
+{
+    char *end = strstr(source + offset, "}}");
+    for (char *at = source + offset; *at && at != end; at++)
+        if (*at == '{')
+            *at = ' ';
+}
+
+/* NULL when there is no such prompt or it is wrong; every wrong placeholder is reported. */
+static const struct template *compile(struct reading *reading, struct endpoint_draft *endpoint,
+                                      enum key_id key, const char *text)
+{
+    struct section *section = &endpoint->section;
+    struct template *template = NULL;
+    struct error error;
+    size_t offset;
+    if (!text)
+        return NULL;
+    char *source = arena_strdup(reading->scratch, text);
+    while (!template_compile(str_of(source), reading->lasting, &template, &offset, &error)) {
+        problem_error(
+            reading->problems, section->file, mark_within(section->file, section->at[key], offset),
+            section_key_path(reading, section, config_keys[key].path), "%s", error.message);
+        section->bad[key] = true;
+        if (offset >= strlen(source) || source[offset] != '{')
+            return NULL; /* not a placeholder's fault: nothing to go on from */
+        blank_placeholder(source, offset);
+    }
+    return section->bad[key] ? NULL : template;
+}
+
+static void read_endpoint(struct reading *reading, struct project_draft *project,
+                          const struct yaml_entry *entry)
+{
+    struct endpoint_draft *endpoint = &project->endpoints[project->endpoints_count++];
+    struct str slug = entry->key->text;
+    bool valid = slug_valid(slug);
+    const char *shown = valid ? slug.at : yaml_shown(slug, reading->scratch);
+    endpoint->slug = arena_copy(reading->lasting, slug).at;
+    endpoint->section =
+        (struct section){.id = SECTION_ENDPOINT,
+                         .file = project->section.file,
+                         .path = arena_printf(reading->scratch, "endpoints.%s", shown),
+                         .mark = entry->key->mark,
+                         .node = entry->value};
+    if (slug_reserved(slug))
+        problem_error(reading->problems, endpoint->section.file, entry->key->mark,
+                      endpoint->section.path, "is the name of a route: choose another slug");
+    else if (!valid)
+        problem_error(reading->problems, endpoint->section.file, entry->key->mark,
+                      endpoint->section.path,
+                      "a slug must be 1 to 63 lower-case letters, digits and -, and neither begin "
+                      "nor end with -");
+    if (!section_read(reading, &endpoint->section))
+        return;
+    endpoint->system_template =
+        compile(reading, endpoint, ENDPOINT_system_prompt, endpoint->system_prompt);
+    endpoint->user_template =
+        compile(reading, endpoint, ENDPOINT_user_prompt, endpoint->user_prompt);
+}
+
+void project_drafts_read(struct reading *reading, const struct config_files *files,
+                         struct drafts *drafts)
+{
+    drafts->projects = arena_alloc(reading->scratch, files->count * sizeof *drafts->projects);
+    drafts->projects_count = files->count;
+    for (size_t i = 0; i < files->count; i++) {
+        struct project_draft *project = &drafts->projects[i];
+        const struct config_file *file = &files->at[i];
+        project->name = arena_strdup(reading->lasting, file->name);
+        project->section = (struct section){
+            .id = SECTION_PROJECT, .file = file, .path = "", .mark = {1, 1}, .node = file->root};
+        if (!section_read(reading, &project->section))
+            continue;
+        if (!project->title)
+            project->title = project->name;
+        const struct yaml_node *endpoints = project->endpoints_node;
+        size_t count = endpoints ? endpoints->count : 0;
+        project->endpoints = arena_alloc(reading->scratch, count * sizeof *project->endpoints);
+        for (size_t j = 0; j < count; j++)
+            read_endpoint(reading, project, &endpoints->entries[j]);
+    }
+}

@@ -1,0 +1,350 @@
+#include "master/config/resolve.h"
+
+#include <stdlib.h>
+
+static struct credential_draft *find_credential(const struct drafts *drafts, const char *name)
+{
+    for (size_t i = 0; i < drafts->credentials_count; i++)
+        if (strcmp(drafts->credentials[i].name, name) == 0)
+            return &drafts->credentials[i];
+    return NULL;
+}
+
+static struct project_draft *find_project(const struct drafts *drafts, const char *name)
+{
+    for (size_t i = 0; i < drafts->projects_count; i++)
+        if (strcmp(drafts->projects[i].name, name) == 0)
+            return &drafts->projects[i];
+    return NULL;
+}
+
+static bool has_endpoint(const struct project_draft *project, const char *slug)
+{
+    for (size_t i = 0; i < project->endpoints_count; i++)
+        if (strcmp(project->endpoints[i].slug, slug) == 0)
+            return true;
+    return false;
+}
+
+/* "; did you mean demo?", "; there are a, b", or "; there are none". */
+static const char *name_hint(struct reading *reading, const char *const *names, size_t count,
+                             const char *given)
+{
+    const char *near = nearest_name(names, count, str_of(given));
+    if (near)
+        return arena_printf(reading->scratch, "; did you mean %s?", near);
+    if (count == 0)
+        return "; there are none";
+    if (count == 1)
+        return arena_printf(reading->scratch, "; there is only %s", names[0]);
+    const char *list = names[0];
+    for (size_t i = 1; i < count && i < 12; i++)
+        list = arena_printf(reading->scratch, "%s, %s", list, names[i]);
+    return arena_printf(reading->scratch, "; there are %s%s", list, count > 12 ? ", …" : "");
+}
+
+static void report_no_credential(struct reading *reading, struct drafts *drafts,
+                                 struct endpoint_draft *endpoint)
+{
+    size_t count = drafts->credentials_count;
+    const char **names = arena_alloc(reading->scratch, count * sizeof *names);
+    for (size_t i = 0; i < count; i++)
+        names[i] = drafts->credentials[i].name;
+    section_error(reading, &endpoint->section, ENDPOINT_credential,
+                  "there is no credentials.d/%s.yaml%s", endpoint->credential,
+                  name_hint(reading, names, count, endpoint->credential));
+}
+
+static bool provider_needs_key(int provider)
+{
+    static const bool needs_key[] = {
+#define PROVIDER(id, name, url, key) key,
+#include "shared/providers.def"
+#undef PROVIDER
+    };
+    return needs_key[provider];
+}
+
+static void check_endpoint(struct reading *reading, struct drafts *drafts,
+                           struct endpoint_draft *endpoint)
+{
+    struct section *section = &endpoint->section;
+    if (section->bad[ENDPOINT_credential])
+        return;
+    const char *provider = provider_name((enum provider_id)endpoint->provider);
+    if (!endpoint->credential) {
+        if (!section->bad[ENDPOINT_provider] && provider_needs_key(endpoint->provider))
+            section_error(reading, section, ENDPOINT_credential,
+                          "missing: %s needs a key, so a file of credentials.d must be named",
+                          provider);
+        return;
+    }
+    const struct credential_draft *credential = find_credential(drafts, endpoint->credential);
+    if (!credential)
+        report_no_credential(reading, drafts, endpoint);
+    else if (!section->bad[ENDPOINT_provider] && !credential->section.bad[CREDENTIAL_provider] &&
+             credential->provider != endpoint->provider)
+        section_error(reading, section, ENDPOINT_credential,
+                      "is a credential of %s, but the endpoint's provider is %s",
+                      provider_name((enum provider_id)credential->provider), provider);
+}
+
+static void check_token_endpoints(struct reading *reading, struct token_draft *token,
+                                  const struct project_draft *project)
+{
+    if (project->section.bad[PROJECT_endpoints])
+        return;
+    size_t count = project->endpoints_count;
+    const char **names = arena_alloc(reading->scratch, count * sizeof *names);
+    for (size_t i = 0; i < count; i++)
+        names[i] = project->endpoints[i].slug;
+    for (size_t i = 0; i < token->endpoints_count; i++)
+        if (!has_endpoint(project, token->endpoints[i]))
+            problem_error(reading->problems, token->section.file, token->endpoint_nodes[i]->mark,
+                          section_key_path(reading, &token->section, "endpoints"),
+                          "project %s has no endpoint %s%s", project->name,
+                          yaml_shown(str_of(token->endpoints[i]), reading->scratch),
+                          name_hint(reading, names, count, token->endpoints[i]));
+}
+
+static void check_token(struct reading *reading, struct drafts *drafts, struct token_draft *token)
+{
+    if (!token->project || token->section.bad[TOKEN_project])
+        return;
+    const struct project_draft *project = find_project(drafts, token->project);
+    if (project) {
+        check_token_endpoints(reading, token, project);
+        return;
+    }
+    size_t count = drafts->projects_count;
+    const char **names = arena_alloc(reading->scratch, count * sizeof *names);
+    for (size_t i = 0; i < count; i++)
+        names[i] = drafts->projects[i].name;
+    section_error(reading, &token->section, TOKEN_project, "there is no projects.d/%s.yaml%s",
+                  token->project, name_hint(reading, names, count, token->project));
+}
+
+/* By value, and equal ones by their place, so that the later one is reported. */
+static int compare_tokens(const void *left, const void *right)
+{
+    const struct token_draft *a = *(struct token_draft *const *)left;
+    const struct token_draft *b = *(struct token_draft *const *)right;
+    int order = memcmp(&a->hash, &b->hash, sizeof a->hash);
+    return order != 0 ? order : (a > b) - (a < b);
+}
+
+static int compare_projects(const void *left, const void *right)
+{
+    const struct project_draft *a = *(struct project_draft *const *)left;
+    const struct project_draft *b = *(struct project_draft *const *)right;
+    int order = uuid_compare(&a->id, &b->id);
+    return order != 0 ? order : (a > b) - (a < b);
+}
+
+static const char *place_of(struct reading *reading, const struct section *section, enum key_id key)
+{
+    struct yaml_mark mark = section->at[key]->mark;
+    return arena_printf(reading->scratch, "%s:%u:%u", section->file->path, mark.line, mark.column);
+}
+
+/* `hash` and `id` are required: one that is not bad is there. */
+static void check_same_hashes(struct reading *reading, struct drafts *drafts)
+{
+    struct token_draft **sorted =
+        arena_alloc(reading->scratch, drafts->tokens_count * sizeof(struct token_draft *));
+    size_t count = 0;
+    for (size_t i = 0; i < drafts->tokens_count; i++)
+        if (!drafts->tokens[i].section.bad[TOKEN_hash])
+            sorted[count++] = &drafts->tokens[i];
+    qsort(sorted, count, sizeof *sorted, compare_tokens);
+    for (size_t i = 1, first = 0; i < count; i++) {
+        if (memcmp(&sorted[i]->hash, &sorted[first]->hash, sizeof sorted[i]->hash) != 0)
+            first = i;
+        else
+            section_error(reading, &sorted[i]->section, TOKEN_hash,
+                          "is the hash of a token at %s already: remove one of them",
+                          place_of(reading, &sorted[first]->section, TOKEN_hash));
+    }
+}
+
+static void check_same_ids(struct reading *reading, struct drafts *drafts)
+{
+    struct project_draft **sorted =
+        arena_alloc(reading->scratch, drafts->projects_count * sizeof(struct project_draft *));
+    size_t count = 0;
+    for (size_t i = 0; i < drafts->projects_count; i++)
+        if (!drafts->projects[i].section.bad[PROJECT_id])
+            sorted[count++] = &drafts->projects[i];
+    qsort(sorted, count, sizeof *sorted, compare_projects);
+    for (size_t i = 1, first = 0; i < count; i++) {
+        if (uuid_compare(&sorted[i]->id, &sorted[first]->id) != 0)
+            first = i;
+        else
+            section_error(reading, &sorted[i]->section, PROJECT_id,
+                          "is the id of the project at %s already: give this one another",
+                          place_of(reading, &sorted[first]->section, PROJECT_id));
+    }
+}
+
+void resolve_check(struct reading *reading, struct drafts *drafts)
+{
+    for (size_t i = 0; i < drafts->projects_count; i++)
+        for (size_t j = 0; j < drafts->projects[i].endpoints_count; j++)
+            check_endpoint(reading, drafts, &drafts->projects[i].endpoints[j]);
+    for (size_t i = 0; i < drafts->tokens_count; i++)
+        check_token(reading, drafts, &drafts->tokens[i]);
+    check_same_ids(reading, drafts);
+    check_same_hashes(reading, drafts);
+}
+
+/* Behind the files' credentials stands a built-in one for each provider that needs no key. */
+static void build_credentials(struct reading *reading, struct drafts *drafts, struct config *config)
+{
+    config->credentials =
+        arena_alloc(reading->lasting,
+                    (drafts->credentials_count + PROVIDER_COUNT) * sizeof *config->credentials);
+    for (size_t i = 0; i < drafts->credentials_count; i++) {
+        const struct credential_draft *draft = &drafts->credentials[i];
+        config->credentials[config->credentials_count++] = (struct config_credential){
+            .name = draft->name,
+            .provider = (enum provider_id)draft->provider,
+            .base_url = draft->base_url,
+            .api_key = draft->api_key,
+            .headers = draft->headers_read,
+            .headers_count = draft->headers_count,
+        };
+    }
+    static const char *const base_urls[] = {
+#define PROVIDER(id, name, url, key) url,
+#include "shared/providers.def"
+#undef PROVIDER
+    };
+    for (int i = 0; i < PROVIDER_COUNT; i++)
+        if (!provider_needs_key(i))
+            config->credentials[config->credentials_count++] =
+                (struct config_credential){.name = provider_name((enum provider_id)i),
+                                           .provider = (enum provider_id)i,
+                                           .base_url = base_urls[i],
+                                           .built_in = true};
+}
+
+/* The files' credentials come first, so a built-in one is found from behind. */
+static const struct config_credential *credential_for(const struct drafts *drafts,
+                                                      const struct config *config,
+                                                      const struct endpoint_draft *endpoint)
+{
+    if (endpoint->credential)
+        return &config->credentials[find_credential(drafts, endpoint->credential) -
+                                    drafts->credentials];
+    size_t i = config->credentials_count - 1;
+    while ((int)config->credentials[i].provider != endpoint->provider)
+        i--;
+    return &config->credentials[i];
+}
+
+static struct config_endpoint build_endpoint(const struct drafts *drafts,
+                                             const struct config *config,
+                                             const struct endpoint_draft *draft)
+{
+    return (struct config_endpoint){
+        .slug = draft->slug,
+        .description = draft->description,
+        .active = draft->active,
+        .target =
+            {
+                .provider = (enum provider_id)draft->provider,
+                .model = draft->model,
+                .credential = credential_for(drafts, config, draft),
+                .temperature = draft->temperature,
+                .top_p = draft->top_p,
+                .max_output_tokens = draft->max_output_tokens,
+                .timeout_ms = draft->timeout_ms ? draft->timeout_ms : config->upstream.timeout_ms,
+            },
+        .system_prompt = draft->system_template,
+        .user_prompt = draft->user_template,
+    };
+}
+
+static int compare_slugs(const void *a, const void *b)
+{
+    return strcmp(((const struct config_endpoint *)a)->slug,
+                  ((const struct config_endpoint *)b)->slug);
+}
+
+static int compare_ids(const void *a, const void *b)
+{
+    return uuid_compare(&((const struct config_project *)a)->id,
+                        &((const struct config_project *)b)->id);
+}
+
+static int compare_hashes(const void *a, const void *b)
+{
+    return memcmp(((const struct config_token *)a)->hash, ((const struct config_token *)b)->hash,
+                  SHA256_BYTES);
+}
+
+static void build_project(struct reading *reading, const struct drafts *drafts,
+                          struct config *config, const struct project_draft *draft)
+{
+    struct config_project *project = &config->projects[config->projects_count++];
+    *project = (struct config_project){.name = draft->name,
+                                       .title = draft->title,
+                                       .id = draft->id,
+                                       .active = draft->active,
+                                       .endpoints_count = draft->endpoints_count};
+    project->endpoints =
+        arena_alloc(reading->lasting, draft->endpoints_count * sizeof *project->endpoints);
+    for (size_t i = 0; i < draft->endpoints_count; i++)
+        project->endpoints[i] = build_endpoint(drafts, config, &draft->endpoints[i]);
+    if (project->endpoints_count > 1)
+        qsort(project->endpoints, project->endpoints_count, sizeof *project->endpoints,
+              compare_slugs);
+}
+
+static void build_projects(struct reading *reading, struct drafts *drafts, struct config *config)
+{
+    config->projects =
+        arena_alloc(reading->lasting, drafts->projects_count * sizeof *config->projects);
+    for (size_t i = 0; i < drafts->projects_count; i++)
+        build_project(reading, drafts, config, &drafts->projects[i]);
+    if (config->projects_count > 1)
+        qsort(config->projects, config->projects_count, sizeof *config->projects, compare_ids);
+    for (size_t i = 0; i < config->projects_count; i++)
+        for (size_t j = 0; j < config->projects[i].endpoints_count; j++)
+            config->projects[i].endpoints[j].project = &config->projects[i];
+}
+
+static void build_token(struct reading *reading, const struct drafts *drafts, struct config *config,
+                        const struct token_draft *draft)
+{
+    struct config_token *token = &config->tokens[config->tokens_count++];
+    *token = (struct config_token){.name = draft->name,
+                                   .prefix = draft->prefix ? draft->prefix : "",
+                                   .scopes = draft->scopes,
+                                   .endpoints_count = draft->endpoints_count,
+                                   .all_endpoints = !draft->endpoints_node,
+                                   .active = draft->active,
+                                   .expires_wall_ms = draft->expires_wall_ms};
+    memcpy(token->hash, draft->hash.bytes, sizeof token->hash);
+    token->endpoints =
+        arena_alloc(reading->lasting, draft->endpoints_count * sizeof *token->endpoints);
+    if (!draft->project)
+        return;
+    token->project = config_project(config, &find_project(drafts, draft->project)->id);
+    for (size_t i = 0; i < draft->endpoints_count; i++)
+        token->endpoints[i] = config_endpoint(token->project, str_of(draft->endpoints[i]));
+}
+
+struct config *resolve_build(struct reading *reading, struct drafts *drafts)
+{
+    struct config *config = arena_alloc(reading->lasting, sizeof *config);
+    *config = drafts->service.config;
+    build_credentials(reading, drafts, config);
+    build_projects(reading, drafts, config);
+    config->tokens = arena_alloc(reading->lasting, drafts->tokens_count * sizeof *config->tokens);
+    for (size_t i = 0; i < drafts->tokens_count; i++)
+        build_token(reading, drafts, config, &drafts->tokens[i]);
+    if (config->tokens_count > 1)
+        qsort(config->tokens, config->tokens_count, sizeof *config->tokens, compare_hashes);
+    return config;
+}

@@ -1,0 +1,54 @@
+/* promptgate: one binary, the subcommand decides. */
+#include "master/cli/commands.h"
+#include "master/title.h"
+
+#include <signal.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct command {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *help;
+} commands[] = {
+    {"serve", cmd_serve, "run the gateway"},
+    {"check", cmd_check, "read the configuration and print every error"},
+    {"token", cmd_token, "create, list and revoke client tokens"},
+    {"logs", cmd_logs, "show what was logged of requests"},
+    {"version", cmd_version, "print the version"},
+};
+
+enum { COMMANDS = sizeof commands / sizeof *commands };
+
+static void print_usage(FILE *out)
+{
+    fprintf(out, "usage: promptgate COMMAND [--config DIR] [options]\n\ncommands:\n");
+    for (size_t i = 0; i < COMMANDS; i++)
+        fprintf(out, "  %-8s %s\n", commands[i].name, commands[i].help);
+    fprintf(out, "\nsee promptgate(8)\n");
+}
+
+int main(int argc, char **argv)
+{
+    title_setup(argc, argv);
+    signal(SIGPIPE, SIG_IGN);
+    if (sodium_init() < 0) {
+        fprintf(stderr, "promptgate: libsodium cannot be initialised\n");
+        return 1;
+    }
+    if (argc < 2) {
+        print_usage(stderr);
+        return 2;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0) {
+        print_usage(stdout);
+        return 0;
+    }
+    for (size_t i = 0; i < COMMANDS; i++)
+        if (strcmp(argv[1], commands[i].name) == 0)
+            return commands[i].run(argc - 1, argv + 1);
+    fprintf(stderr, "promptgate: no command '%s'\n", argv[1]);
+    print_usage(stderr);
+    return 2;
+}

@@ -1,0 +1,48 @@
+#include "master/title.h"
+
+#include "shared/base/xalloc.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+extern char **environ;
+
+/* The kernel shows /proc/PID/cmdline from where argv and, behind it, the environment were laid
+ * down at exec. Both are one block, so the environment is copied away and the block is ours. */
+static char *title_memory;
+static size_t title_size;
+
+static char *end_of_block(char *end, char **strings)
+{
+    for (size_t i = 0; strings[i]; i++)
+        if (strings[i] == end)
+            end += strlen(strings[i]) + 1;
+    return end;
+}
+
+void title_setup(int argc, char **argv)
+{
+    if (argc < 1)
+        return;
+    char *end = end_of_block(end_of_block(argv[0], argv), environ);
+    size_t count = 0;
+    while (environ[count])
+        count++;
+    char **copy = xcalloc(count + 1, sizeof *copy);
+    for (size_t i = 0; i < count; i++)
+        copy[i] = xstrdup(environ[i]);
+    environ = copy;
+    title_memory = argv[0];
+    title_size = (size_t)(end - argv[0]);
+}
+
+void title_set(const char *role)
+{
+    prctl(PR_SET_NAME, role);
+    if (title_size < 2)
+        return;
+    memset(title_memory, 0, title_size);
+    snprintf(title_memory, title_size, "promptgate: %s", role);
+}

@@ -1,0 +1,97 @@
+// `promptgate logs`: the rows, as a table, as JSON, and as they come.
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { after, before, test } from 'node:test';
+
+import { demo, PROMPTGATE, run, startGateway, until } from './harness.mjs';
+
+let gateway;
+
+before(async () => {
+    gateway = await startGateway({
+        workers: 1,
+        projects: demo({ hello: { provider: 'echo', model: 'echo' },
+                         fail: { provider: 'echo', model: 'echo/fail-503' } }),
+    });
+});
+
+after(async () => {
+    await gateway?.stop();
+});
+
+async function sent(slug, status) {
+    const answer = await gateway.post(slug, { message: 'Hi' });
+    assert.equal(answer.status, status, answer.text);
+    await gateway.row(answer.id);
+    return answer.id;
+}
+
+function parsed(text) {
+    return text.trimEnd().split('\n').filter(Boolean).map((line) => JSON.parse(line));
+}
+
+test('logs --json: one object a line, with every column', async () => {
+    const ids = [await sent('hello', 200), await sent('fail', 502)];
+    const { status, stdout, stderr } = await run('logs', '--config', gateway.config, '--json');
+    assert.equal(status, 0, stderr);
+    const rows = parsed(stdout);
+    assert.deepEqual(rows.map((row) => row.request_id).sort(), [...ids].sort());
+    const ok = rows.find((row) => row.request_id === ids[0]);
+    assert.equal(ok.status, 'ok');
+    assert.equal(ok.http_status, 200);
+    assert.equal(ok.endpoint, 'hello');
+    const stored = gateway.rows();
+    for (const column of Object.keys(stored[0]).filter((name) => name !== 'cost_usd')) {
+        assert.ok(column in ok, column);
+    }
+    const failed = rows.find((row) => row.request_id === ids[1]);
+    assert.equal(failed.status, 'provider_error');
+    assert.equal(failed.http_status, 502);
+});
+
+test('logs: a table for people', async () => {
+    const id = await sent('hello', 200);
+    const { status, stdout } = await run('logs', '--config', gateway.config);
+    assert.equal(status, 0);
+    const line = stdout.split('\n').find((text) => text.includes(id) || /\bhello\b/.test(text));
+    assert.ok(line, stdout);
+    assert.match(stdout, /\bok\b/);
+    assert.match(stdout, /\bprovider_error\b|\b502\b/);
+});
+
+test('logs --limit: the newest', async () => {
+    const ids = [await sent('hello', 200), await sent('hello', 200), await sent('hello', 200)];
+    const { stdout } = await run('logs', '--config', gateway.config, '--json', '--limit', '2');
+    assert.deepEqual(parsed(stdout).map((row) => row.request_id).sort(), ids.slice(1).sort());
+});
+
+test('logs --follow: rows as they come, each once, until it is stopped', async () => {
+    const child = spawn(PROMPTGATE, ['logs', '--config', gateway.config, '--json', '--follow'],
+                        { stdio: ['ignore', 'pipe', 'inherit'] });
+    let text = '';
+    child.stdout.setEncoding('utf8').on('data', (chunk) => {
+        text += chunk;
+    });
+    const seen = () => parsed(text.slice(0, text.lastIndexOf('\n') + 1)).map((row) => row.request_id);
+    try {
+        const first = await sent('hello', 200);
+        await until('the first row', () => seen().includes(first));
+        const second = await sent('fail', 502);
+        await until('the second row', () => seen().includes(second));
+        assert.equal(new Set(seen()).size, seen().length);
+    } finally {
+        child.kill('SIGINT');
+    }
+    await until('its end', () => child.exitCode !== null || child.signalCode !== null);
+});
+
+test('logs while the gateway is stopped, and before anything was stored', async () => {
+    const quiet = await startGateway({ workers: 1 });
+    const none = await run('logs', '--config', quiet.config, '--json');
+    assert.equal(none.status, 0, none.stderr);
+    assert.equal(none.stdout.trim(), '');
+    const { id } = await quiet.post('hello', { message: 'Hi' });
+    await quiet.stop();
+    const rows = parsed((await run('logs', '--config', quiet.config, '--json')).stdout);
+    assert.deepEqual(rows.map((row) => row.request_id), [id]);
+});

@@ -1,0 +1,62 @@
+// What Linux tells about processes: children, titles, descriptors, memory.
+import fs from 'node:fs';
+
+function stat(pid) {
+    let text;
+    try {
+        text = fs.readFileSync(`/proc/${pid}/stat`, 'utf8');
+    } catch {
+        return null;
+    }
+    // The name stands in parentheses and may hold anything.
+    const rest = text.slice(text.lastIndexOf(')') + 2).split(' ');
+    return { pid, state: rest[0], parent: Number(rest[1]), started: rest[19] };
+}
+
+/** True while this very process (pid and start time) lives; a zombie does not. */
+export function lives(process) {
+    const now = stat(process.pid);
+    return now !== null && now.started === process.started && now.state !== 'Z';
+}
+
+function title(pid) {
+    try {
+        return fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8').replace(/\0+/g, ' ').trim();
+    } catch {
+        return '';
+    }
+}
+
+/** The process itself as { pid, parent, started, title }, or null. */
+export function look(pid) {
+    const found = stat(pid);
+    return found && found.state !== 'Z' ? { ...found, title: title(pid) } : null;
+}
+
+/** Direct children of `parent`, oldest first. */
+export function children(parent) {
+    return fs.readdirSync('/proc')
+        .filter((name) => /^\d+$/.test(name))
+        .map((name) => look(Number(name)))
+        .filter((found) => found && found.parent === parent)
+        .sort((a, b) => Number(a.started) - Number(b.started) || a.pid - b.pid);
+}
+
+/** What each open descriptor is: "socket", "pipe", "anon_inode", or a path. */
+export function descriptors(pid) {
+    const kinds = [];
+    for (const name of fs.readdirSync(`/proc/${pid}/fd`)) {
+        try {
+            kinds.push(fs.readlinkSync(`/proc/${pid}/fd/${name}`).replace(/:\[.*$/, ''));
+        } catch {
+            // closed since the folder was read
+        }
+    }
+    return kinds.sort();
+}
+
+/** Resident memory in bytes. */
+export function resident(pid) {
+    const status = fs.readFileSync(`/proc/${pid}/status`, 'utf8');
+    return Number(/^VmRSS:\s+(\d+) kB/m.exec(status)[1]) * 1024;
+}

@@ -1,0 +1,148 @@
+#include "worker/answer.h"
+
+static void member_string(struct buf *out, const char *name, struct str value)
+{
+    buf_printf(out, ",\"%s\":", name);
+    json_write_string_or_null(out, value);
+}
+
+/* OpenAI's clients expect an id of this form, so one is made where the provider gave none. */
+static void write_id(const struct exchange *ex, struct buf *out)
+{
+    if (ex->completion.id.len > 0) {
+        json_write_string(out, ex->completion.id);
+        return;
+    }
+    buf_puts(out, "\"chatcmpl-");
+    for (const char *c = ex->id_text; *c; c++)
+        if (*c != '-')
+            buf_putc(out, *c);
+    buf_putc(out, '"');
+}
+
+static struct str model_of(const struct exchange *ex)
+{
+    return ex->completion.model.len > 0 ? ex->completion.model : str_of(ex->attempt.target->model);
+}
+
+static void write_usage(const struct usage *usage, struct buf *out)
+{
+    buf_printf(out,
+               ",\"usage\":{\"prompt_tokens\":%lld,\"completion_tokens\":%lld,"
+               "\"total_tokens\":%lld,\"prompt_tokens_details\":{\"cached_tokens\":%lld},"
+               "\"completion_tokens_details\":{\"reasoning_tokens\":%lld}}",
+               (long long)usage->prompt_tokens, (long long)usage->completion_tokens,
+               (long long)usage->total_tokens, (long long)usage->cached_tokens,
+               (long long)usage->reasoning_tokens);
+}
+
+static void write_ignored(const struct name_list *ignored, struct buf *out)
+{
+    buf_puts(out, ",\"ignored\":[");
+    for (const struct name_list *one = ignored; one; one = one->next) {
+        if (one != ignored)
+            buf_putc(out, ',');
+        json_write_string(out, one->name);
+    }
+    buf_putc(out, ']');
+}
+
+/* No cost: no prices are configured yet, and nothing is better than a wrong number. */
+static void write_meta(const struct exchange *ex, struct buf *out)
+{
+    buf_printf(out, ",\"meta\":{\"request_id\":\"%s\"", ex->id_text);
+    member_string(out, "endpoint", str_of(ex->endpoint->slug));
+    member_string(out, "provider", str_of(provider_name(ex->attempt.target->provider)));
+    buf_printf(out, ",\"attempts\":%u", ex->attempts);
+    write_ignored(ex->ignored, out);
+    buf_putc(out, '}');
+}
+
+static void write_tool_calls(const struct exchange *ex, struct buf *out)
+{
+    if (!ex->completion.tool_calls)
+        return;
+    buf_puts(out, ",\"tool_calls\":");
+    json_write(out, ex->completion.tool_calls);
+}
+
+void answer_native(const struct exchange *ex, struct buf *out)
+{
+    buf_puts(out, "{\"ok\":true,\"id\":");
+    write_id(ex, out);
+    member_string(out, "model", model_of(ex));
+    member_string(out, "content", ex->completion.content);
+    if (ex->completion.refusal.at)
+        member_string(out, "refusal", ex->completion.refusal);
+    member_string(out, "finish_reason", str_of(ex->completion.finish_reason));
+    write_tool_calls(ex, out);
+    write_usage(&ex->completion.usage, out);
+    write_meta(ex, out);
+    buf_putc(out, '}');
+}
+
+void answer_openai(const struct exchange *ex, struct buf *out)
+{
+    buf_puts(out, "{\"id\":");
+    write_id(ex, out);
+    buf_printf(out, ",\"object\":\"chat.completion\",\"created\":%lld",
+               (long long)(ex->created_wall_ms / 1000));
+    member_string(out, "model", model_of(ex));
+    buf_puts(out, ",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\"");
+    member_string(out, "content", ex->completion.content);
+    member_string(out, "refusal", ex->completion.refusal);
+    write_tool_calls(ex, out);
+    buf_puts(out, "},\"logprobs\":null");
+    member_string(out, "finish_reason", str_of(ex->completion.finish_reason));
+    buf_puts(out, "}]");
+    write_usage(&ex->completion.usage, out);
+    write_meta(ex, out);
+    buf_putc(out, '}');
+}
+
+static void write_details(const struct failure *failure, struct buf *out)
+{
+    if (!failure->details)
+        return;
+    buf_puts(out, ",\"details\":[");
+    for (const struct api_detail *one = failure->details; one; one = one->next) {
+        if (one != failure->details)
+            buf_putc(out, ',');
+        buf_puts(out, "{\"path\":");
+        json_write_string(out, str_of(one->path));
+        member_string(out, "keyword", str_of(one->keyword));
+        member_string(out, "message", str_of(one->message));
+        buf_putc(out, '}');
+    }
+    buf_putc(out, ']');
+}
+
+void answer_error(const struct failure *failure, const char *request_id, struct buf *out)
+{
+    const struct api_error_info *info = api_error_info(failure->code);
+    struct str message = failure->message.len ? failure->message : str_of(info->sentence);
+    buf_printf(out, "{\"ok\":false,\"error\":{\"type\":\"%s\",\"code\":\"%s\"", info->type,
+               info->code);
+    member_string(out, "message", message);
+    member_string(out, "param", failure->param);
+    write_details(failure, out);
+    buf_printf(out, "},\"meta\":{\"request_id\":\"%s\"}}", request_id);
+}
+
+void answer_headers(struct buf *out, const char *request_id, int64_t gateway_us,
+                    int64_t upstream_us)
+{
+    buf_printf(out,
+               "Content-Type: application/json\r\nX-Request-Id: %s\r\n"
+               "Server-Timing: gateway;dur=%lld.%03lld, upstream;dur=%lld.%03lld\r\n",
+               request_id, (long long)(gateway_us / 1000), (long long)(gateway_us % 1000),
+               (long long)(upstream_us / 1000), (long long)(upstream_us % 1000));
+}
+
+void answer_error_headers(struct buf *out, enum api_error code)
+{
+    if (code == API_unauthorized)
+        buf_puts(out, "WWW-Authenticate: Bearer\r\n");
+    if (code == API_overloaded)
+        buf_puts(out, "Retry-After: 1\r\n");
+}

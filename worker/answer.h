@@ -1,0 +1,16 @@
+/* The bodies of answers (contract: Answer, Errors). */
+#pragma once
+
+#include "worker/exchange.h"
+
+/* The native shape, for the slug routes. */
+void answer_native(const struct exchange *ex, struct buf *out);
+/* A chat.completion object, for the dispatcher. */
+void answer_openai(const struct exchange *ex, struct buf *out);
+/* The error shape; also for requests that never became an exchange. */
+void answer_error(const struct failure *failure, const char *request_id, struct buf *out);
+/* Headers that every answer has, each line with its CRLF. */
+void answer_headers(struct buf *out, const char *request_id, int64_t gateway_us,
+                    int64_t upstream_us);
+/* Headers that belong to an error code: WWW-Authenticate, Retry-After. */
+void answer_error_headers(struct buf *out, enum api_error code);

@@ -1,0 +1,143 @@
+#include "worker/exchange.h"
+
+#include "shared/base/clock.h"
+#include "shared/base/xalloc.h"
+#include "worker/upstream/delay.h"
+#include "worker/upstream/transfer.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* What an ended exchange keeps for the next one: memory stays flat, steady load allocates little.
+ */
+enum { KEPT_EXCHANGES = 256, KEPT_BUFFER_BYTES = 64 * 1024 };
+
+static struct exchange *take(struct services *services)
+{
+    struct exchange *ex = services->unused;
+    if (!ex)
+        return xcalloc(1, sizeof *ex);
+    services->unused = ex->next_unused;
+    services->unused_count--;
+    ex->next_unused = NULL;
+    return ex;
+}
+
+struct exchange *exchange_begin(struct services *services, struct http_connection *connection,
+                                struct http_request *request)
+{
+    struct exchange *ex = take(services);
+    ex->services = services;
+    ex->connection = connection;
+    ex->request = request;
+    ex->created_wall_ms = clock_wall_ms();
+    ex->began_us = request->began_us;
+    ex->id = uuid_v7(ex->created_wall_ms);
+    uuid_format(&ex->id, ex->id_text);
+    ex->client_ip = arena_copy(&ex->arena, str_of(request->client_ip));
+    ex->bytes_in = request->bytes_in;
+    return ex;
+}
+
+static void keep_buffer(struct buf *buffer)
+{
+    if (buffer->cap > KEPT_BUFFER_BYTES)
+        buf_free(buffer);
+    buf_clear(buffer);
+}
+
+void exchange_end_attempt(struct exchange *ex)
+{
+    ex->attempt.http_status = ex->reply.status;
+    ex->attempt.ended_us = clock_now_us();
+    ex->upstream_us += ex->attempt.ended_us - ex->attempt.began_us;
+}
+
+void exchange_cancel_upstream(struct exchange *ex)
+{
+    if (ex->transfer || ex->delay)
+        exchange_end_attempt(ex);
+    transfer_cancel(&ex->transfer);
+    delay_cancel(&ex->delay);
+}
+
+void exchange_end(struct exchange *ex)
+{
+    struct services *services = ex->services;
+    exchange_cancel_upstream(ex);
+    json_object_put(ex->body);
+    json_object_put(ex->messages);
+    json_object_put(ex->input_owned);
+    json_object_put(ex->completion.parsed);
+    keep_buffer(&ex->call.body);
+    keep_buffer(&ex->reply.body);
+    arena_reset(&ex->arena);
+    struct exchange empty = {
+        .arena = ex->arena, .call.body = ex->call.body, .reply.body = ex->reply.body};
+    *ex = empty;
+    if (services->unused_count < KEPT_EXCHANGES) {
+        ex->next_unused = services->unused;
+        services->unused = ex;
+        services->unused_count++;
+    } else {
+        arena_free(&ex->arena);
+        buf_free(&ex->call.body);
+        buf_free(&ex->reply.body);
+        free(ex);
+    }
+    if (services->ended)
+        services->ended(services->context);
+}
+
+int64_t exchange_gateway_us(const struct exchange *ex, int64_t now_us)
+{
+    int64_t body_wait_us = 0;
+    if (ex->body_began_us > 0)
+        body_wait_us = (ex->body_ended_us ? ex->body_ended_us : now_us) - ex->body_began_us;
+    int64_t own_us = now_us - ex->began_us - ex->upstream_us - body_wait_us;
+    return own_us > 0 ? own_us : 0;
+}
+
+static enum stage_result fail(struct exchange *ex, enum api_error code, const char *param,
+                              const char *format, va_list args)
+{
+    char message[1024];
+    if (ex->failure.code != API_OK)
+        return STAGE_DONE;
+    vsnprintf(message, sizeof message, format, args);
+    ex->failure.code = code;
+    ex->failure.message = arena_copy(&ex->arena, str_of(message));
+    ex->failure.param = arena_copy(&ex->arena, str_of(param));
+    return STAGE_DONE;
+}
+
+enum stage_result exchange_fail(struct exchange *ex, enum api_error code, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    enum stage_result result = fail(ex, code, NULL, format, args);
+    va_end(args);
+    return result;
+}
+
+enum stage_result exchange_fail_at(struct exchange *ex, enum api_error code, const char *param,
+                                   const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    enum stage_result result = fail(ex, code, param, format, args);
+    va_end(args);
+    return result;
+}
+
+void exchange_ignore(struct exchange *ex, struct str name)
+{
+    struct name_list *ignored = arena_alloc(&ex->arena, sizeof *ignored);
+    ignored->name = arena_copy(&ex->arena, name);
+    if (ex->last_ignored)
+        ex->last_ignored->next = ignored;
+    else
+        ex->ignored = ignored;
+    ex->last_ignored = ignored;
+}

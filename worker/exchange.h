@@ -1,0 +1,137 @@
+/* One request and its answer, from the head's arrival to the written record. The stages fill it in
+ * the order of its parts. Everything it points to lives in its arena, in the configuration, or is
+ * released in exchange_end. */
+#pragma once
+
+#include "shared/base/json.h"
+#include "shared/config.h"
+#include "shared/counters/shm.h"
+#include "shared/http/connection.h"
+#include "worker/provider/provider.h"
+#include "worker/route.h"
+
+struct delay;
+struct log_writer;
+struct transfer;
+struct transfer_pool;
+
+/* What the exchanges of one worker share. */
+struct services {
+    uv_loop_t *loop;
+    const struct config *config;
+    struct transfer_pool *transfers;
+    struct log_writer *log;
+    struct shm_worker *counts;
+    unsigned worker;
+    char host[256];
+    struct exchange *unused; /* kept for the next requests */
+    unsigned unused_count;
+    void (*ended)(void *context); /* after each exchange's end; may be NULL */
+    void *context;
+};
+
+enum stage_result {
+    STAGE_NEXT, /* go on */
+    STAGE_WAIT, /* exchange_resume will be called */
+    STAGE_DONE, /* no further stage but respond and record */
+};
+
+struct failure {
+    enum api_error code; /* API_OK = none */
+    struct str message;
+    struct str param; /* absent = null */
+    const struct api_detail {
+        const char *path, *keyword, *message;
+        const struct api_detail *next;
+    } * details;
+};
+
+/* One try at a target, for the row's `attempts`. */
+struct attempt {
+    const struct config_target *target;
+    int http_status; /* the provider's; 0 = none came */
+    int64_t began_us, ended_us;
+    struct str error; /* absent = none */
+};
+
+struct name_list {
+    struct str name;
+    struct name_list *next;
+};
+
+struct exchange {
+    struct services *services;
+    struct exchange *next_unused;
+    struct arena arena;
+
+    /* the request */
+    struct http_connection *connection; /* NULL once the client is gone */
+    struct http_request *request;       /* NULL likewise */
+    struct route route;
+    struct uuid id;
+    char id_text[UUID_TEXT_LEN + 1];
+    int64_t created_wall_ms, began_us;
+    struct str client_ip;
+    uint64_t bytes_in;
+
+    /* the pipeline's own */
+    unsigned stage;
+    bool running, waiting, finishing;
+
+    /* authenticate, resolve */
+    const struct config_token *token; /* set = accepted: a row will be written */
+    const struct config_project *project;
+    const struct config_endpoint *endpoint;
+
+    /* body */
+    struct json_object *body;             /* owned */
+    int64_t body_began_us, body_ended_us; /* the wait for its bytes; 0 = not yet */
+
+    /* input, prompt */
+    struct json_object *messages; /* owned: the conversation as it goes up */
+    struct template_input input;
+    struct json_object *input_owned; /* what `input` needs to stay alive */
+    struct client_parameters parameters;
+    struct name_list *ignored, *last_ignored;
+
+    /* forward */
+    struct transfer *transfer;
+    struct delay *delay; /* of a local provider */
+    struct upstream_call call;
+    struct upstream_reply reply;
+    struct attempt attempt;
+    unsigned attempts;
+    int64_t upstream_us;
+    struct completion completion; /* set by success */
+
+    /* the end */
+    struct failure failure;
+    bool client_gone;
+    int http_status;
+    size_t bytes_out;
+};
+
+/* Begins one for a complete head; never NULL. */
+struct exchange *exchange_begin(struct services *services, struct http_connection *connection,
+                                struct http_request *request);
+/* Notes when the attempt under way ended and with which status. */
+void exchange_end_attempt(struct exchange *ex);
+/* Ends whatever is under way at the provider; no callback of it follows. */
+void exchange_cancel_upstream(struct exchange *ex);
+/* Releases everything it holds. */
+void exchange_end(struct exchange *ex);
+
+/* What this request cost in the gateway itself until `now_us`: without the provider's time and
+ * without waiting for the client's body. */
+int64_t exchange_gateway_us(const struct exchange *ex, int64_t now_us);
+
+/* Notes the failure (the first one stays) and returns STAGE_DONE. The message is a sentence that
+ * names the limit or the place. */
+enum stage_result exchange_fail(struct exchange *ex, enum api_error code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* The same, with the member that is to blame. */
+enum stage_result exchange_fail_at(struct exchange *ex, enum api_error code, const char *param,
+                                   const char *format, ...) __attribute__((format(printf, 4, 5)));
+/* A member or parameter that is accepted and not used: named in meta.ignored. Call it once for
+ * each name: a body may have a million of them, so nobody looks for doubles. */
+void exchange_ignore(struct exchange *ex, struct str name);

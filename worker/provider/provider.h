@@ -1,0 +1,100 @@
+/* A provider: how one vendor's API is called and its answers are read. Pure translation: no
+ * network, no clock, no counters. One file per wire format. */
+#pragma once
+
+#include "shared/base/arena.h"
+#include "shared/base/buf.h"
+#include "shared/base/error.h"
+#include "shared/config.h"
+
+struct json_object;
+
+/* What a client may set itself (contract: client parameters). NULL or 0 = not set. */
+struct client_parameters {
+    int64_t max_tokens;
+    struct json_object *stop, *seed, *tools, *tool_choice, *user;
+};
+
+/* What is asked, in the OpenAI chat shape. */
+struct completion_request {
+    const struct config_target *target;
+    struct json_object *messages;
+    const struct client_parameters *parameters;
+    int64_t max_tokens; /* 0 = the provider's default */
+};
+
+struct call_header {
+    struct str name, value;
+};
+
+enum { CALL_HEADERS_MAX = 24 };
+
+/* The HTTP request to make. The body is a buffer of the caller's, filled anew at each build. */
+struct upstream_call {
+    char *url;
+    struct call_header headers[CALL_HEADERS_MAX];
+    size_t headers_count;
+    struct buf body;
+};
+
+/* The HTTP answer as it came. */
+struct upstream_reply {
+    int status;
+    struct buf body;
+    struct str content_type, retry_after; /* absent = not sent */
+    int64_t delay_ms; /* of a provider without network: when the answer is to come */
+    bool never;       /* of such a provider: no answer at all */
+};
+
+struct usage {
+    bool reported;
+    int64_t prompt_tokens, completion_tokens, total_tokens;
+    int64_t cached_tokens, cache_write_tokens, reasoning_tokens;
+};
+
+/* The answer in the OpenAI shape. Texts live in `parsed` or in the arena given to read_answer. */
+struct completion {
+    struct json_object *parsed; /* owned: release with json_object_put */
+    struct str id, model;
+    struct str content; /* absent = null */
+    struct str refusal; /* absent = none */
+    const char *finish_reason;
+    struct json_object *tool_calls; /* NULL = none; part of `parsed` */
+    struct usage usage;
+};
+
+/* What a refusal means for what comes next. */
+enum provider_fault {
+    FAULT_REQUEST,    /* the same request would be refused by anybody: back to the client */
+    FAULT_MODEL,      /* this provider has no such model */
+    FAULT_CREDENTIAL, /* the key is bad, blocked or out of money */
+    FAULT_LATER,      /* asked too often: the same again later may do */
+    FAULT_PROVIDER,   /* its own failure */
+};
+
+struct provider {
+    /* Fills `call` (its body is empty): url, headers and body. Texts go into `arena`. */
+    bool (*build)(const struct completion_request *request, struct arena *arena,
+                  struct upstream_call *call, struct error *error);
+    /* NULL for all that are called over the network. Answers by itself what `build` made. */
+    void (*answer)(const struct completion_request *request, const struct upstream_call *call,
+                   struct arena *arena, struct upstream_reply *reply);
+    /* Reads a 200's body. False: it is no answer, the sentence says why. */
+    bool (*read_answer)(const struct upstream_reply *reply, struct arena *arena,
+                        struct completion *completion, struct error *error);
+    /* Reads an answer of another status: whose fault it is, and what the provider said of it
+     * (absent when nothing legible; it may hold key material: not for clients as it is). */
+    enum provider_fault (*read_error)(const struct upstream_reply *reply, struct arena *arena,
+                                      struct str *said);
+};
+
+const struct provider *provider_of(enum provider_id id);
+
+/* The shapes that OpenAI's chat completions share with others. */
+void openai_build_body(const struct completion_request *request, struct buf *body);
+bool openai_read_answer(const struct upstream_reply *reply, struct arena *arena,
+                        struct completion *completion, struct error *error);
+enum provider_fault openai_read_error(const struct upstream_reply *reply, struct arena *arena,
+                                      struct str *said);
+
+extern const struct provider provider_openai, provider_echo;

@@ -1,0 +1,69 @@
+/* Who asks: the bearer token and its project (contract: Authentication). */
+#include "worker/stage/stage.h"
+
+#include "worker/log_writer.h"
+
+enum { TOKEN_RANDOM_CHARS = 43 }; /* 32 bytes in base64url without padding */
+
+static bool is_base64url(char c)
+{
+    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '_';
+}
+
+static bool looks_like_token(struct str text)
+{
+    struct str prefix = STR("pg_live_");
+    if (!str_starts(text, prefix) || text.len != prefix.len + TOKEN_RANDOM_CHARS)
+        return false;
+    for (size_t i = prefix.len; i < text.len; i++)
+        if (!is_base64url(text.at[i]))
+            return false;
+    return true;
+}
+
+/* The credentials of the one Authorization header; absent unless its scheme is Bearer. */
+static struct str bearer(const struct http_request *request)
+{
+    struct str scheme = STR("Bearer ");
+    struct str value = http_header(request, "authorization");
+    if (http_header_count(request, "authorization") != 1 || !str_starts_nocase(value, scheme))
+        return STR_ABSENT;
+    return str_trim((struct str){value.at + scheme.len, value.len - scheme.len});
+}
+
+static const struct config_token *living_token(const struct exchange *ex)
+{
+    uint8_t hash[SHA256_BYTES];
+    struct str text = bearer(ex->request);
+    if (!text.at || !looks_like_token(text))
+        return NULL;
+    sha256(text, hash);
+    const struct config_token *token = config_token(ex->services->config, hash);
+    if (!token || !token->active || token->expires_wall_ms <= ex->created_wall_ms)
+        return NULL;
+    return token;
+}
+
+enum stage_result stage_authenticate(struct exchange *ex)
+{
+    const struct config_token *token = living_token(ex);
+    if (!token)
+        return exchange_fail(ex, API_unauthorized,
+                             "A valid token is required: Authorization: Bearer pg_live_…");
+    const struct config_project *project = config_project(ex->services->config, &ex->route.project);
+    if (!project || token->project != project)
+        return exchange_fail(ex, API_not_found, "There is no such project for this token.");
+    if (log_writer_is_full(ex->services->log))
+        return exchange_fail(ex, API_overloaded,
+                             "The gateway's log is not keeping up; try again in a moment.");
+    ex->token = token;
+    ex->project = project;
+    atomic_fetch_add_explicit(&ex->services->counts->requests, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&ex->services->counts->in_flight, 1, memory_order_relaxed);
+    if (!project->active)
+        return exchange_fail(ex, API_project_inactive, "The project is not active.");
+    if (!(token->scopes & SCOPE_CHAT))
+        return exchange_fail(ex, API_scope_missing, "The token lacks the scope chat.");
+    return STAGE_NEXT;
+}

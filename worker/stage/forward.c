@@ -1,0 +1,227 @@
+/* The call to the provider: build it, send it, read what comes back. */
+#include "worker/stage/stage.h"
+
+#include "shared/base/clock.h"
+#include "worker/pipeline.h"
+#include "worker/upstream/delay.h"
+#include "worker/upstream/transfer.h"
+
+enum { SAID_MAX_BYTES = 500, ERROR_BODY_MAX_BYTES = 64 * 1024 };
+
+static const struct provider *provider(const struct exchange *ex)
+{
+    return provider_of(ex->attempt.target->provider);
+}
+
+/* A key that a provider repeats in its answer must not reach a client or a row. */
+static struct str without_key(struct exchange *ex, struct str said)
+{
+    const char *key = ex->attempt.target->credential->api_key;
+    struct str secret = str_of(key);
+    if (!said.at || secret.len == 0)
+        return said;
+    struct buf clean = {0};
+    while (said.len > 0) {
+        if (str_starts(said, secret)) {
+            buf_puts(&clean, "[key]");
+            said.at += secret.len;
+            said.len -= secret.len;
+        } else {
+            buf_putc(&clean, *said.at++);
+            said.len--;
+        }
+    }
+    said = arena_copy(&ex->arena, buf_view(&clean));
+    buf_free(&clean);
+    return said;
+}
+
+static struct str cut(struct str text, size_t max)
+{
+    if (text.len <= max)
+        return text;
+    while (max > 0 && ((unsigned char)text.at[max] & 0xC0) == 0x80)
+        max--;
+    return (struct str){text.at, max};
+}
+
+static void fail_attempt(struct exchange *ex, enum api_error code, const char *message)
+{
+    ex->attempt.error = arena_copy(&ex->arena, str_of(message));
+    exchange_fail(ex, code, "%s", message);
+}
+
+/* Another status than 200: the provider's own words go on only where the request is to blame. */
+static void judge_refusal(struct exchange *ex)
+{
+    struct str said = STR_ABSENT;
+    ex->reply.body.len =
+        ex->reply.body.len < ERROR_BODY_MAX_BYTES ? ex->reply.body.len : ERROR_BODY_MAX_BYTES;
+    enum provider_fault fault = provider(ex)->read_error(&ex->reply, &ex->arena, &said);
+    said = cut(without_key(ex, said), SAID_MAX_BYTES);
+    int status = ex->reply.status;
+    char *message = arena_printf(&ex->arena, "The provider answered with status %d%s%.*s", status,
+                                 said.len ? ": " : ".", STR_ARG(said));
+    ex->attempt.error = str_of(message);
+    if (fault == FAULT_REQUEST)
+        exchange_fail(ex, API_provider_rejected, "%s", message);
+    else if (fault == FAULT_CREDENTIAL)
+        exchange_fail(ex, API_provider_error,
+                      "The provider did not accept the gateway's credential (status %d).", status);
+    else
+        exchange_fail(ex, API_provider_error, "%s", message);
+}
+
+static void judge_answer(struct exchange *ex)
+{
+    struct error error;
+    if (ex->reply.status != 200)
+        judge_refusal(ex);
+    else if (!provider(ex)->read_answer(&ex->reply, &ex->arena, &ex->completion, &error))
+        fail_attempt(ex, API_provider_bad_response,
+                     arena_printf(&ex->arena, "The provider's answer could not be used: %s.",
+                                  error.message));
+}
+
+/* --- over the network --- */
+
+/* `detail` is the client library's own reason: for the row, not for the client. */
+static void judge_transfer(struct exchange *ex, enum transfer_result result, const char *detail)
+{
+    static const struct {
+        enum api_error code;
+        const char *message;
+    } judgements[] = {
+        [TRANSFER_OK] = {API_OK, ""},
+        [TRANSFER_UNREACHABLE] = {API_provider_error, "The provider could not be reached."},
+        [TRANSFER_CONNECT_TIMEOUT] = {API_provider_timeout,
+                                      "The provider could not be reached in time."},
+        [TRANSFER_TLS_FAILED] = {API_provider_error,
+                                 "No trusted TLS connection to the provider could be made."},
+        [TRANSFER_NO_FIRST_BYTE] = {API_provider_timeout,
+                                    "The provider did not begin to answer in time."},
+        [TRANSFER_TIMEOUT] = {API_provider_timeout,
+                              "The provider's answer was not complete in time."},
+        [TRANSFER_BROKEN] = {API_provider_error,
+                             "The provider's connection broke before its answer began."},
+        [TRANSFER_CUT_OFF] = {API_provider_bad_response, "The provider's answer was cut off."},
+        [TRANSFER_NOT_HTTP] = {API_provider_bad_response, "The provider's answer is not HTTP."},
+        [TRANSFER_TOO_LARGE] = {API_provider_bad_response,
+                                "The provider's answer is larger than upstream.max_response."},
+    };
+    if (result == TRANSFER_OK) {
+        judge_answer(ex);
+        return;
+    }
+    exchange_fail(ex, judgements[result].code, "%s", judgements[result].message);
+    ex->attempt.error =
+        str_of(arena_printf(&ex->arena, "%s (%s)", judgements[result].message, detail));
+}
+
+static void on_head(void *context, int status)
+{
+    struct exchange *ex = context;
+    ex->reply.status = status;
+}
+
+static void on_header(void *context, struct str name, struct str value)
+{
+    struct exchange *ex = context;
+    if (str_eq_nocase(name, STR("content-type")))
+        ex->reply.content_type = arena_copy(&ex->arena, value);
+    else if (str_eq_nocase(name, STR("retry-after")))
+        ex->reply.retry_after = arena_copy(&ex->arena, value);
+}
+
+static void on_data(void *context, struct str bytes)
+{
+    struct exchange *ex = context;
+    buf_str(&ex->reply.body, bytes);
+}
+
+static void on_done(void *context, enum transfer_result result, const char *detail)
+{
+    struct exchange *ex = context;
+    ex->transfer = NULL;
+    exchange_end_attempt(ex);
+    judge_transfer(ex, result, detail);
+    exchange_resume(ex);
+}
+
+static void send_call(struct exchange *ex)
+{
+    static const struct transfer_events events = {on_head, on_header, on_data, on_done};
+    const struct config_upstream *limits = &ex->services->config->upstream;
+    struct transfer_header headers[CALL_HEADERS_MAX];
+    for (size_t i = 0; i < ex->call.headers_count; i++)
+        headers[i] = (struct transfer_header){ex->call.headers[i].name, ex->call.headers[i].value};
+    struct transfer_request request = {
+        .url = ex->call.url,
+        .headers = headers,
+        .headers_count = ex->call.headers_count,
+        .body = buf_view(&ex->call.body),
+        .timeout_ms = ex->attempt.target->timeout_ms,
+        .first_byte_timeout_ms = limits->first_byte_timeout_ms,
+        .max_response = (size_t)limits->max_response,
+    };
+    ex->transfer = transfer_start(ex->services->transfers, &request, &events, ex);
+}
+
+/* --- without network --- */
+
+static void finish_locally(struct exchange *ex, bool in_time)
+{
+    if (!in_time)
+        ex->reply.status = 0;
+    exchange_end_attempt(ex);
+    if (in_time)
+        judge_answer(ex);
+    else
+        judge_transfer(ex, TRANSFER_TIMEOUT, "echo");
+    exchange_resume(ex);
+}
+
+static void on_delay_over(void *context)
+{
+    struct exchange *ex = context;
+    int64_t timeout_ms = ex->attempt.target->timeout_ms;
+    ex->delay = NULL;
+    finish_locally(ex, !ex->reply.never && ex->reply.delay_ms <= timeout_ms);
+}
+
+static void answer_locally(struct exchange *ex, const struct completion_request *request)
+{
+    int64_t timeout_ms = ex->attempt.target->timeout_ms;
+    provider(ex)->answer(request, &ex->call, &ex->arena, &ex->reply);
+    if (ex->reply.delay_ms == 0 && !ex->reply.never) {
+        finish_locally(ex, true);
+        return;
+    }
+    bool late = ex->reply.never || ex->reply.delay_ms > timeout_ms;
+    ex->delay =
+        delay_start(ex->services->loop, late ? timeout_ms : ex->reply.delay_ms, on_delay_over, ex);
+}
+
+enum stage_result stage_forward(struct exchange *ex)
+{
+    struct error error;
+    const struct config_target *target = &ex->endpoint->target;
+    struct completion_request request = {
+        .target = target,
+        .messages = ex->messages,
+        .parameters = &ex->parameters,
+        .max_tokens =
+            ex->parameters.max_tokens ? ex->parameters.max_tokens : target->max_output_tokens,
+    };
+    ex->attempts++;
+    ex->attempt = (struct attempt){.target = target, .began_us = clock_now_us()};
+    if (!provider(ex)->build(&request, &ex->arena, &ex->call, &error)) {
+        fail_attempt(ex, API_internal_error, error.message);
+        return STAGE_DONE;
+    }
+    if (provider(ex)->answer)
+        answer_locally(ex, &request);
+    else
+        send_call(ex);
+    return STAGE_WAIT;
+}

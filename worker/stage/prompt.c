@@ -1,0 +1,64 @@
+/* The pinned prompt: the system prompt goes first, the rendered user prompt takes the place of the
+ * last user message (contract: Request body). */
+#include "worker/stage/stage.h"
+
+static struct json_object *message_of(const char *role, struct str text)
+{
+    struct json_object *message = json_object_new_object();
+    json_object_object_add(message, "role", json_object_new_string(role));
+    json_object_object_add(message, "content", json_object_new_string_len(text.at, (int)text.len));
+    return message;
+}
+
+static struct json_object *rendered(struct exchange *ex, const struct template *template,
+                                    const char *role)
+{
+    struct error error;
+    struct buf text = {0};
+    struct json_object *message = NULL;
+    if (template_render(template, &ex->input, &text, &error))
+        message = message_of(role, buf_view(&text));
+    else
+        exchange_fail(ex, API_template_value_missing, "%s", error.message);
+    buf_free(&text);
+    return message;
+}
+
+static bool put_user_prompt(struct exchange *ex)
+{
+    struct json_object *message = rendered(ex, ex->endpoint->user_prompt, "user");
+    if (!message)
+        return false;
+    for (size_t i = json_object_array_length(ex->messages); i-- > 0;) {
+        struct json_object *old = json_object_array_get_idx(ex->messages, i);
+        if (str_eq(json_text(json_member(old, "role", NULL)), STR("user"))) {
+            json_object_array_put_idx(ex->messages, i, message);
+            return true;
+        }
+    }
+    json_object_array_add(ex->messages, message);
+    return true;
+}
+
+static bool put_system_prompt(struct exchange *ex)
+{
+    struct json_object *message = rendered(ex, ex->endpoint->system_prompt, "system");
+    if (!message)
+        return false;
+    struct json_object *all = json_object_new_array();
+    json_object_array_add(all, message);
+    for (size_t i = 0; i < json_object_array_length(ex->messages); i++)
+        json_object_array_add(all, json_object_get(json_object_array_get_idx(ex->messages, i)));
+    json_object_put(ex->messages);
+    ex->messages = all;
+    return true;
+}
+
+enum stage_result stage_prompt(struct exchange *ex)
+{
+    if (ex->endpoint->user_prompt && !put_user_prompt(ex))
+        return STAGE_DONE;
+    if (ex->endpoint->system_prompt && !put_system_prompt(ex))
+        return STAGE_DONE;
+    return STAGE_NEXT;
+}

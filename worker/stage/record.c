@@ -1,0 +1,109 @@
+/* The request's row goes to the logger. */
+#include "worker/stage/stage.h"
+
+#include "shared/base/clock.h"
+#include "worker/log_writer.h"
+
+static struct str status_of(const struct exchange *ex)
+{
+    if (ex->client_gone)
+        return STR("client_closed");
+    return str_of(api_error_info(ex->failure.code)->code);
+}
+
+static int64_t to_ms(int64_t us)
+{
+    return (us + 500) / 1000;
+}
+
+static void write_attempt(const struct exchange *ex, struct buf *out)
+{
+    const struct attempt *attempt = &ex->attempt;
+    const struct usage *usage = &ex->completion.usage;
+    buf_puts(out, "[{\"provider\":");
+    json_write_string(out, str_of(provider_name(attempt->target->provider)));
+    buf_puts(out, ",\"model\":");
+    json_write_string(out, str_of(attempt->target->model));
+    buf_puts(out, ",\"credential\":");
+    json_write_string(out, str_of(attempt->target->credential->name));
+    buf_puts(out, ",\"status\":");
+    json_write_string(out, status_of(ex));
+    buf_printf(out, ",\"http_status\":%d,\"ms\":%lld,\"prompt_tokens\":%lld,", attempt->http_status,
+               (long long)to_ms(ex->upstream_us), (long long)usage->prompt_tokens);
+    buf_printf(out, "\"completion_tokens\":%lld,\"error\":", (long long)usage->completion_tokens);
+    json_write_string_or_null(out, attempt->error);
+    buf_puts(out, "}]");
+}
+
+static void fill_target(const struct exchange *ex, struct record *record)
+{
+    const struct config_target *target = ex->attempt.target;
+    if (!target)
+        return;
+    record->provider = str_of(provider_name(target->provider));
+    record->model = str_of(target->model);
+    record->credential = str_of(target->credential->name);
+    record->provider_model = ex->completion.model;
+    record->upstream_ms = to_ms(ex->upstream_us);
+}
+
+static void fill_usage(const struct exchange *ex, struct record *record)
+{
+    const struct usage *usage = &ex->completion.usage;
+    if (!usage->reported)
+        return;
+    record->prompt_tokens = usage->prompt_tokens;
+    record->completion_tokens = usage->completion_tokens;
+    record->total_tokens = usage->total_tokens;
+    record->cached_tokens = usage->cached_tokens;
+    record->cache_write_tokens = usage->cache_write_tokens;
+    record->reasoning_tokens = usage->reasoning_tokens;
+}
+
+static void fill(const struct exchange *ex, struct record *record)
+{
+    int64_t now_us = clock_now_us();
+    record->request_id = ex->id;
+    record->created_at = ex->created_wall_ms;
+    record->project = str_of(ex->project->name);
+    record->endpoint = str_of(ex->endpoint ? ex->endpoint->slug : NULL);
+    record->token = str_of(ex->token->name);
+    record->client_ip = ex->client_ip;
+    record->status = status_of(ex);
+    record->http_status = ex->client_gone ? RECORD_NULL : ex->http_status;
+    record->error_message = ex->failure.message;
+    record->streamed = 0;
+    if (ex->failure.code == API_OK && !ex->client_gone)
+        record->finish_reason = str_of(ex->completion.finish_reason);
+    fill_target(ex, record);
+    fill_usage(ex, record);
+    record->cost_basis = STR("none");
+    record->latency_ms = to_ms(now_us - ex->began_us);
+    record->gateway_us = exchange_gateway_us(ex, now_us);
+    record->bytes_in = (int64_t)ex->bytes_in;
+    record->bytes_out = (int64_t)ex->bytes_out;
+    record->host = str_of(ex->services->host);
+    record->worker = ex->services->worker;
+}
+
+enum stage_result stage_record(struct exchange *ex)
+{
+    struct shm_worker *counts = ex->services->counts;
+    if (!ex->token) {
+        atomic_fetch_add_explicit(&counts->refused, 1, memory_order_relaxed);
+        return STAGE_NEXT;
+    }
+    struct record record;
+    struct buf attempts = {0};
+    record_init(&record);
+    fill(ex, &record);
+    if (ex->attempt.target) {
+        write_attempt(ex, &attempts);
+        record.attempts = buf_view(&attempts);
+    }
+    log_writer_push(ex->services->log, &record);
+    buf_free(&attempts);
+    atomic_fetch_add_explicit(&counts->rows, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&counts->in_flight, 1, memory_order_relaxed);
+    return STAGE_NEXT;
+}

@@ -1,0 +1,35 @@
+/* The answer, whatever it is, goes to the client. */
+#include "worker/stage/stage.h"
+
+#include "shared/base/clock.h"
+#include "worker/answer.h"
+
+enum stage_result stage_respond(struct exchange *ex)
+{
+    struct buf headers = {0}, body = {0};
+    enum api_error code = ex->failure.code;
+    ex->http_status = api_error_info(code)->status;
+    if (ex->client_gone)
+        return STAGE_NEXT;
+    answer_headers(&headers, ex->id_text, exchange_gateway_us(ex, clock_now_us()), ex->upstream_us);
+    answer_error_headers(&headers, code);
+    if (code != API_OK)
+        answer_error(&ex->failure, ex->id_text, &body);
+    else if (ex->route.kind == ROUTE_DISPATCHER)
+        answer_openai(ex, &body);
+    else
+        answer_native(ex, &body);
+    struct http_response response = {
+        .status = ex->http_status,
+        .headers = buf_view(&headers),
+        .body = buf_view(&body),
+    };
+    ex->bytes_in = ex->request->bytes_in;
+    http_set_data(ex->connection, NULL);
+    ex->bytes_out = http_respond(ex->connection, &response);
+    ex->connection = NULL;
+    ex->request = NULL;
+    buf_free(&headers);
+    buf_free(&body);
+    return STAGE_NEXT;
+}

@@ -1,0 +1,15 @@
+/* The stages of the pipeline, one file each. Each does its part of a request and says how to go
+ * on; only pipeline.c knows their order. */
+#pragma once
+
+#include "worker/exchange.h"
+
+enum stage_result stage_authenticate(struct exchange *ex);
+enum stage_result stage_resolve(struct exchange *ex);
+enum stage_result stage_body_read(struct exchange *ex);
+enum stage_result stage_body_parse(struct exchange *ex);
+enum stage_result stage_input(struct exchange *ex);
+enum stage_result stage_prompt(struct exchange *ex);
+enum stage_result stage_forward(struct exchange *ex);
+enum stage_result stage_respond(struct exchange *ex);
+enum stage_result stage_record(struct exchange *ex);

@@ -1,0 +1,503 @@
+/* transfer.h on libcurl's multi interface, driven by libuv.
+ *
+ * A poll handle stays with its descriptor for as long as libcurl keeps the connection: a kept-alive
+ * connection then costs no epoll_ctl per request. That needs to know when a descriptor is closed,
+ * so sockets are opened and closed through our callbacks. Descriptors that libcurl makes otherwise
+ * (the resolver's wake-up socket) lose their handle as soon as libcurl stops watching them. */
+#include "worker/upstream/transfer.h"
+
+#include "shared/base/buf.h"
+#include "shared/base/log.h"
+#include "shared/base/xalloc.h"
+
+#include <curl/curl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { MAX_HEAD_BYTES = 64 * 1024 };
+
+struct poll {
+    uv_poll_t handle;
+    struct transfer_pool *pool;
+    int fd;
+    int events;  /* what libuv watches now */
+    bool wanted; /* by libcurl; else the connection is idle in its cache */
+    bool ours;   /* opened through open_socket */
+};
+
+struct transfer_pool {
+    uv_loop_t *loop;
+    CURLM *multi;
+    uv_timer_t timer;
+    struct poll **polls; /* by descriptor */
+    size_t polls_size;
+    struct transfer *unused, *doomed;
+    unsigned running;
+    unsigned in_curl; /* > 0: libcurl is on the stack and no handle may be removed */
+    struct transfer_settings settings;
+};
+
+struct transfer {
+    struct transfer *next; /* in `unused` or `doomed` */
+    struct transfer_pool *pool;
+    CURL *easy;
+    struct curl_slist *headers;
+    const struct transfer_events *events;
+    void *context;
+    uv_timer_t first_byte;
+    size_t head_bytes, body_bytes, max_response;
+    bool sent, in_final_head, head_done, cancelled, too_large;
+    char detail[CURL_ERROR_SIZE];
+};
+
+/* --- sockets --- */
+
+static struct poll **poll_place(struct transfer_pool *pool, int fd)
+{
+    size_t index = (size_t)fd;
+    if (index >= pool->polls_size) {
+        size_t size = index * 2 + 64;
+        pool->polls = xrealloc(pool->polls, size * sizeof(struct poll *));
+        for (size_t i = pool->polls_size; i < size; i++)
+            pool->polls[i] = NULL;
+        pool->polls_size = size;
+    }
+    return &pool->polls[index];
+}
+
+static void free_poll(uv_handle_t *handle)
+{
+    free(handle->data);
+}
+
+static void drop_poll(struct transfer_pool *pool, int fd)
+{
+    struct poll **place = poll_place(pool, fd);
+    if (!*place)
+        return;
+    (*place)->handle.data = *place;
+    uv_close((uv_handle_t *)&(*place)->handle, free_poll);
+    *place = NULL;
+}
+
+static struct poll *make_poll(struct transfer_pool *pool, int fd, bool ours)
+{
+    struct poll *poll = xcalloc(1, sizeof *poll);
+    poll->pool = pool;
+    poll->fd = fd;
+    poll->ours = ours;
+    if (uv_poll_init_socket(pool->loop, &poll->handle, fd) != 0) {
+        free(poll);
+        return NULL;
+    }
+    poll->handle.data = poll;
+    *poll_place(pool, fd) = poll;
+    return poll;
+}
+
+static curl_socket_t open_socket(void *context, curlsocktype purpose, struct curl_sockaddr *address)
+{
+    struct transfer_pool *pool = context;
+    (void)purpose;
+    int fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+    if (fd < 0)
+        return CURL_SOCKET_BAD;
+    if (make_poll(pool, fd, true))
+        return fd;
+    close(fd);
+    return CURL_SOCKET_BAD;
+}
+
+static int close_socket(void *context, curl_socket_t fd)
+{
+    drop_poll(context, fd);
+    return close(fd);
+}
+
+static void reap_finished(struct transfer_pool *pool);
+
+static void act(struct transfer_pool *pool, curl_socket_t fd, int events)
+{
+    int running;
+    pool->in_curl++;
+    curl_multi_socket_action(pool->multi, fd, events, &running);
+    pool->in_curl--;
+    reap_finished(pool);
+}
+
+static void on_poll(uv_poll_t *handle, int status, int events)
+{
+    struct poll *poll = handle->data;
+    if (!poll->wanted) {
+        /* An idle connection was closed by its server. libcurl looks before it takes the connection
+         * again; until then it would be reported without end. */
+        uv_poll_stop(handle);
+        poll->events = 0;
+        return;
+    }
+    int seen = 0;
+    if (status < 0) {
+        seen = CURL_CSELECT_ERR;
+        poll->events = 0; /* libuv watches a broken descriptor no longer */
+    }
+    if (events & UV_READABLE)
+        seen |= CURL_CSELECT_IN;
+    if (events & UV_WRITABLE)
+        seen |= CURL_CSELECT_OUT;
+    act(poll->pool, poll->fd, seen);
+}
+
+static void watch(struct poll *poll, int events)
+{
+    if (poll->events == events)
+        return;
+    poll->events = events;
+    uv_poll_start(&poll->handle, events, on_poll);
+}
+
+static int on_socket(CURL *easy, curl_socket_t fd, int what, void *context, void *socket_context)
+{
+    struct transfer_pool *pool = context;
+    (void)easy;
+    (void)socket_context;
+    struct poll *poll = *poll_place(pool, fd);
+    if (what == CURL_POLL_REMOVE) {
+        if (poll && poll->ours)
+            poll->wanted = false;
+        else
+            drop_poll(pool, fd);
+        return 0;
+    }
+    if (!poll)
+        poll = make_poll(pool, fd, false);
+    if (!poll)
+        return -1;
+    poll->wanted = true;
+    watch(poll, (what & CURL_POLL_IN ? UV_READABLE : 0) | (what & CURL_POLL_OUT ? UV_WRITABLE : 0));
+    return 0;
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    act(timer->data, CURL_SOCKET_TIMEOUT, 0);
+}
+
+static int set_timer(CURLM *multi, long timeout_ms, void *context)
+{
+    struct transfer_pool *pool = context;
+    (void)multi;
+    if (timeout_ms < 0)
+        uv_timer_stop(&pool->timer);
+    else
+        uv_timer_start(&pool->timer, on_timer, (uint64_t)timeout_ms, 0);
+    return 0;
+}
+
+/* --- what libcurl tells of a transfer --- */
+
+/* "HTTP/1.1 200 OK": the status, 0 for anything else. */
+static int status_of(struct str line)
+{
+    unsigned long long status;
+    if (!str_starts(line, STR("HTTP/")))
+        return 0;
+    struct str rest = line;
+    str_split(&rest, ' ');
+    if (rest.len < 3 || !str_to_u64((struct str){rest.at, 3}, &status))
+        return 0;
+    return (int)status;
+}
+
+static void take_header(struct transfer *transfer, struct str line)
+{
+    struct str value = line;
+    struct str name = str_split(&value, ':');
+    if (value.at)
+        transfer->events->header(transfer->context, name, str_trim(value));
+}
+
+static size_t on_header(char *bytes, size_t size, size_t count, void *context)
+{
+    struct transfer *transfer = context;
+    struct str line = {bytes, size * count};
+    size_t taken = line.len;
+    if (transfer->cancelled)
+        return 0;
+    transfer->head_bytes += line.len;
+    if (transfer->head_bytes > MAX_HEAD_BYTES) {
+        transfer->too_large = true;
+        return 0;
+    }
+    while (line.len > 0 && (line.at[line.len - 1] == '\n' || line.at[line.len - 1] == '\r'))
+        line.len--;
+    int status = transfer->head_done ? 0 : status_of(line);
+    if (status > 0) {
+        transfer->in_final_head = status >= 200;
+        if (transfer->in_final_head)
+            transfer->events->head(transfer->context, status);
+    } else if (transfer->in_final_head && line.len == 0) {
+        transfer->in_final_head = false;
+        transfer->head_done = true;
+        uv_timer_stop(&transfer->first_byte);
+    } else if (transfer->in_final_head) {
+        take_header(transfer, line);
+    }
+    return transfer->cancelled ? 0 : taken;
+}
+
+static size_t on_data(char *bytes, size_t size, size_t count, void *context)
+{
+    struct transfer *transfer = context;
+    struct str piece = {bytes, size * count};
+    if (transfer->cancelled)
+        return 0;
+    transfer->body_bytes += piece.len;
+    if (transfer->body_bytes > transfer->max_response) {
+        transfer->too_large = true;
+        return 0;
+    }
+    transfer->events->data(transfer->context, piece);
+    return transfer->cancelled ? 0 : piece.len;
+}
+
+/* Called before the request is sent, and again when libcurl would send it a second time, because a
+ * kept connection broke before any answer came. The provider may have taken (and billed) the first
+ * one, so that is not libcurl's to decide. */
+static int before_send(void *context, char *to_ip, char *from_ip, int to_port, int from_port)
+{
+    struct transfer *transfer = context;
+    (void)to_ip, (void)from_ip, (void)to_port, (void)from_port;
+    if (transfer->sent)
+        return CURL_PREREQFUNC_ABORT;
+    transfer->sent = true;
+    return CURL_PREREQFUNC_OK;
+}
+
+static enum transfer_result timeout_kind(const struct transfer *transfer)
+{
+    return transfer->sent ? TRANSFER_TIMEOUT : TRANSFER_CONNECT_TIMEOUT;
+}
+
+static enum transfer_result result_of(const struct transfer *transfer, CURLcode code)
+{
+    if (transfer->too_large)
+        return TRANSFER_TOO_LARGE;
+    switch (code) {
+    case CURLE_OK:
+        return TRANSFER_OK;
+    case CURLE_COULDNT_RESOLVE_HOST:
+    case CURLE_COULDNT_CONNECT:
+        return TRANSFER_UNREACHABLE;
+    case CURLE_OPERATION_TIMEDOUT:
+        return timeout_kind(transfer);
+    case CURLE_SSL_CONNECT_ERROR:
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_CERTPROBLEM:
+    case CURLE_SSL_CIPHER:
+    case CURLE_SSL_CACERT_BADFILE:
+    case CURLE_SSL_ISSUER_ERROR:
+        return TRANSFER_TLS_FAILED;
+    case CURLE_UNSUPPORTED_PROTOCOL:
+    case CURLE_WEIRD_SERVER_REPLY:
+        return TRANSFER_NOT_HTTP;
+    default:
+        return transfer->head_bytes > 0 ? TRANSFER_CUT_OFF : TRANSFER_BROKEN;
+    }
+}
+
+/* --- a transfer's life --- */
+
+/* Takes it off libcurl and keeps it for the next one; the callbacks are the caller's business. */
+static void put_away(struct transfer *transfer)
+{
+    struct transfer_pool *pool = transfer->pool;
+    uv_timer_stop(&transfer->first_byte);
+    curl_multi_remove_handle(pool->multi, transfer->easy);
+    curl_slist_free_all(transfer->headers);
+    transfer->headers = NULL;
+    pool->running--;
+    transfer->next = pool->unused;
+    pool->unused = transfer;
+}
+
+static void finish(struct transfer *transfer, enum transfer_result result)
+{
+    const struct transfer_events *events = transfer->events;
+    void *context = transfer->context;
+    char detail[CURL_ERROR_SIZE];
+    memcpy(detail, transfer->detail, sizeof detail);
+    put_away(transfer);
+    events->done(context, result, detail);
+}
+
+static void bury_doomed(struct transfer_pool *pool)
+{
+    while (pool->doomed) {
+        struct transfer *transfer = pool->doomed;
+        pool->doomed = transfer->next;
+        put_away(transfer);
+    }
+}
+
+static void reap_finished(struct transfer_pool *pool)
+{
+    CURLMsg *message;
+    int left;
+    if (pool->in_curl > 0)
+        return;
+    bury_doomed(pool);
+    while ((message = curl_multi_info_read(pool->multi, &left))) {
+        struct transfer *transfer = NULL;
+        CURLcode code = message->data.result;
+        curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **)&transfer);
+        if (transfer->detail[0] == '\0')
+            snprintf(transfer->detail, sizeof transfer->detail, "%s", curl_easy_strerror(code));
+        finish(transfer, result_of(transfer, code));
+    }
+}
+
+static void on_no_first_byte(uv_timer_t *timer)
+{
+    struct transfer *transfer = timer->data;
+    snprintf(transfer->detail, sizeof transfer->detail, "no head of an answer in time");
+    finish(transfer, TRANSFER_NO_FIRST_BYTE);
+}
+
+/* What holds for every transfer; libcurl keeps it over the handle's reuse. */
+static void set_common(struct transfer *transfer)
+{
+    struct transfer_pool *pool = transfer->pool;
+    CURL *easy = transfer->easy;
+    curl_easy_setopt(easy, CURLOPT_PRIVATE, transfer);
+    curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(easy, CURLOPT_POST, 1L);
+    curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
+    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    curl_easy_setopt(easy, CURLOPT_PROXY, "");
+    curl_easy_setopt(easy, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
+    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)pool->settings.connect_timeout_ms);
+    curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
+    curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
+    if (pool->settings.ca_file)
+        curl_easy_setopt(easy, CURLOPT_CAINFO, pool->settings.ca_file);
+    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer->detail);
+    curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
+    curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer);
+    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_data);
+    curl_easy_setopt(easy, CURLOPT_WRITEDATA, transfer);
+    curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, before_send);
+    curl_easy_setopt(easy, CURLOPT_PREREQDATA, transfer);
+    curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
+    curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, pool);
+    curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, close_socket);
+    curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, pool);
+}
+
+static struct transfer *take_transfer(struct transfer_pool *pool)
+{
+    struct transfer *transfer = pool->unused;
+    if (transfer) {
+        pool->unused = transfer->next;
+        return transfer;
+    }
+    transfer = xcalloc(1, sizeof *transfer);
+    transfer->pool = pool;
+    transfer->easy = curl_easy_init();
+    if (!transfer->easy) {
+        log_error("libcurl gives no handle");
+        abort();
+    }
+    uv_timer_init(pool->loop, &transfer->first_byte);
+    transfer->first_byte.data = transfer;
+    set_common(transfer);
+    return transfer;
+}
+
+static struct curl_slist *header_list(const struct transfer_request *request)
+{
+    struct curl_slist *list = curl_slist_append(NULL, "Accept-Encoding: identity");
+    struct buf line = {0};
+    list = curl_slist_append(list, "Expect:");
+    for (size_t i = 0; i < request->headers_count; i++) {
+        buf_clear(&line);
+        buf_str(&line, request->headers[i].name);
+        buf_puts(&line, ": ");
+        buf_str(&line, request->headers[i].value);
+        list = curl_slist_append(list, buf_cstr(&line));
+    }
+    buf_free(&line);
+    return list;
+}
+
+/* libcurl closes idle connections beyond this number, and counts the busy ones too: so the number
+ * goes with the load. */
+static void fit_cache(struct transfer_pool *pool)
+{
+    long idle = (long)pool->settings.keepalive * (long)pool->settings.hosts;
+    curl_multi_setopt(pool->multi, CURLMOPT_MAXCONNECTS, idle + (long)pool->running);
+}
+
+struct transfer *transfer_start(struct transfer_pool *pool, const struct transfer_request *request,
+                                const struct transfer_events *events, void *context)
+{
+    struct transfer *transfer = take_transfer(pool);
+    transfer->events = events;
+    transfer->context = context;
+    transfer->head_bytes = transfer->body_bytes = 0;
+    transfer->max_response = request->max_response;
+    transfer->sent = transfer->in_final_head = transfer->head_done = false;
+    transfer->cancelled = transfer->too_large = false;
+    transfer->detail[0] = '\0';
+    transfer->headers = header_list(request);
+    CURL *easy = transfer->easy;
+    curl_easy_setopt(easy, CURLOPT_URL, request->url);
+    curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer->headers);
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->body.len);
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request->body.at);
+    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)request->timeout_ms);
+    uv_timer_start(&transfer->first_byte, on_no_first_byte,
+                   (uint64_t)request->first_byte_timeout_ms, 0);
+    pool->running++;
+    fit_cache(pool);
+    curl_multi_add_handle(pool->multi, easy);
+    return transfer;
+}
+
+void transfer_cancel(struct transfer **place)
+{
+    struct transfer *transfer = *place;
+    *place = NULL;
+    if (!transfer || transfer->cancelled)
+        return;
+    transfer->cancelled = true;
+    if (transfer->pool->in_curl > 0) {
+        transfer->next = transfer->pool->doomed;
+        transfer->pool->doomed = transfer;
+    } else {
+        put_away(transfer);
+    }
+}
+
+unsigned transfer_pool_running(const struct transfer_pool *pool)
+{
+    return pool->running;
+}
+
+struct transfer_pool *transfer_pool_new(uv_loop_t *loop, const struct transfer_settings *settings)
+{
+    struct transfer_pool *pool = xcalloc(1, sizeof *pool);
+    pool->loop = loop;
+    pool->settings = *settings;
+    curl_global_init(CURL_GLOBAL_DEFAULT);
+    pool->multi = curl_multi_init();
+    curl_multi_setopt(pool->multi, CURLMOPT_SOCKETFUNCTION, on_socket);
+    curl_multi_setopt(pool->multi, CURLMOPT_SOCKETDATA, pool);
+    curl_multi_setopt(pool->multi, CURLMOPT_TIMERFUNCTION, set_timer);
+    curl_multi_setopt(pool->multi, CURLMOPT_TIMERDATA, pool);
+    curl_multi_setopt(pool->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_NOTHING);
+    uv_timer_init(loop, &pool->timer);
+    pool->timer.data = pool;
+    return pool;
+}

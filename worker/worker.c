@@ -1,0 +1,218 @@
+#include "worker/worker.h"
+
+#include "shared/base/clock.h"
+#include "shared/base/log.h"
+#include "shared/base/xalloc.h"
+#include "worker/frontend.h"
+#include "worker/log_writer.h"
+#include "worker/upstream/transfer.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#if defined __SANITIZE_ADDRESS__
+#include <sanitizer/lsan_interface.h>
+#endif
+
+enum { HEARTBEAT_MS = 1000 };
+
+struct worker {
+    const struct worker_setup *setup;
+    uv_loop_t loop;
+    struct services services;
+    struct frontend frontend;
+    struct http_server server;
+    uv_tcp_t *listeners;
+    uv_signal_t on_term;
+    uv_poll_t lifeline;
+    uv_timer_t heartbeat;
+    bool draining, connections_gone;
+};
+
+/* Leaves by _exit: libuv would join its thread pool at exit, and a name look-up that hangs there
+ * would hold the process up. */
+_Noreturn static void leave(struct worker *worker, int status)
+{
+    atomic_store(&worker->services.counts->state, SHM_SLOT_FREE);
+#if defined __SANITIZE_ADDRESS__
+    if (status == 0 && __lsan_do_recoverable_leak_check())
+        status = 23;
+#endif
+    _exit(status);
+}
+
+static void leave_when_done(struct worker *worker)
+{
+    if (worker->draining && worker->connections_gone &&
+        transfer_pool_running(worker->services.transfers) == 0 &&
+        log_writer_is_empty(worker->services.log))
+        leave(worker, 0);
+}
+
+static void on_exchange_ended(void *context)
+{
+    leave_when_done(context);
+}
+
+static void on_log_emptied(void *context)
+{
+    leave_when_done(context);
+}
+
+static void on_all_idle(void *context)
+{
+    struct worker *worker = context;
+    worker->connections_gone = true;
+    leave_when_done(worker);
+}
+
+static void drain(struct worker *worker)
+{
+    if (worker->draining)
+        return;
+    log_debug("draining");
+    worker->draining = worker->frontend.draining = true;
+    atomic_store(&worker->services.counts->state, SHM_SLOT_DRAINING);
+    for (size_t i = 0; i < worker->setup->listeners_count; i++)
+        uv_close((uv_handle_t *)&worker->listeners[i], NULL);
+    http_server_drain(&worker->server);
+}
+
+static void on_term(uv_signal_t *signal, int number)
+{
+    (void)number;
+    drain(signal->data);
+}
+
+/* Nothing is ever written into the lifeline: that it can be read means the master is gone. */
+static void on_lifeline(uv_poll_t *poll, int status, int events)
+{
+    (void)status;
+    (void)events;
+    uv_poll_stop(poll);
+    log_warning("the master is gone");
+    drain(poll->data);
+}
+
+static void on_heartbeat(uv_timer_t *timer)
+{
+    struct worker *worker = timer->data;
+    atomic_store_explicit(&worker->services.counts->heartbeat_ms, clock_now_ms(),
+                          memory_order_relaxed);
+    leave_when_done(worker);
+}
+
+static void on_connection(uv_stream_t *listener, int status)
+{
+    struct worker *worker = listener->data;
+    if (status < 0) {
+        log_warning("a connection could not be accepted: %s", uv_strerror(status));
+        return;
+    }
+    atomic_fetch_add_explicit(&worker->services.counts->accepted, 1, memory_order_relaxed);
+    http_server_accept(&worker->server, listener);
+}
+
+static void open_services(struct worker *worker)
+{
+    const struct worker_setup *setup = worker->setup;
+    const struct config *config = setup->config;
+    struct services *services = &worker->services;
+    struct transfer_settings transfers = {
+        .connect_timeout_ms = config->upstream.connect_timeout_ms,
+        .keepalive = config->upstream.keepalive,
+        .hosts = (unsigned)(config->credentials_count ? config->credentials_count : 1),
+        .ca_file = config->upstream.ca_file,
+    };
+    services->loop = &worker->loop;
+    services->config = config;
+    services->counts = &setup->counters->workers[setup->slot];
+    services->worker = setup->index;
+    services->transfers = transfer_pool_new(&worker->loop, &transfers);
+    services->log = log_writer_new(&worker->loop, setup->log_pipe, (size_t)config->log_queue,
+                                   on_log_emptied, worker);
+    services->ended = on_exchange_ended;
+    services->context = worker;
+    if (gethostname(services->host, sizeof services->host - 1) != 0)
+        services->host[0] = '\0';
+}
+
+static void open_server(struct worker *worker)
+{
+    const struct config_http *http = &worker->setup->config->http;
+    struct http_limits limits = {
+        .max_header = (size_t)http->max_header,
+        .max_body = (size_t)http->max_body,
+        .header_timeout_ms = http->header_timeout_ms,
+        .body_timeout_ms = http->body_timeout_ms,
+        .idle_timeout_ms = http->idle_timeout_ms,
+        .write_timeout_ms = http->write_timeout_ms,
+    };
+    worker->frontend = (struct frontend){
+        .services = &worker->services, .all_idle = on_all_idle, .context = worker};
+    http_server_init(&worker->server, &worker->loop, &limits, &frontend_events, &worker->frontend);
+}
+
+static void watch_master(struct worker *worker)
+{
+    uv_signal_init(&worker->loop, &worker->on_term);
+    worker->on_term.data = worker;
+    uv_signal_start(&worker->on_term, on_term, SIGTERM);
+    uv_poll_init(&worker->loop, &worker->lifeline, worker->setup->lifeline);
+    worker->lifeline.data = worker;
+    uv_poll_start(&worker->lifeline, UV_READABLE | UV_DISCONNECT, on_lifeline);
+    uv_timer_init(&worker->loop, &worker->heartbeat);
+    worker->heartbeat.data = worker;
+    uv_timer_start(&worker->heartbeat, on_heartbeat, 0, HEARTBEAT_MS);
+}
+
+static bool listen_on_all(struct worker *worker)
+{
+    const struct worker_setup *setup = worker->setup;
+    worker->listeners = xcalloc(setup->listeners_count, sizeof *worker->listeners);
+    for (size_t i = 0; i < setup->listeners_count; i++) {
+        uv_tcp_t *listener = &worker->listeners[i];
+        uv_tcp_init(&worker->loop, listener);
+        listener->data = worker;
+        int failure = uv_tcp_open(listener, setup->listeners[i]);
+        if (failure == 0)
+            failure =
+                uv_listen((uv_stream_t *)listener, (int)setup->config->http.backlog, on_connection);
+        if (failure != 0) {
+            log_error("cannot listen: %s", uv_strerror(failure));
+            return false;
+        }
+    }
+    return true;
+}
+
+static void tell_ready(struct worker *worker)
+{
+    struct shm_worker *slot = worker->services.counts;
+    atomic_store(&slot->pid, (int32_t)getpid());
+    atomic_store(&slot->generation, worker->setup->generation);
+    atomic_store(&slot->started_wall_ms, clock_wall_ms());
+    atomic_store(&slot->in_flight, 0);
+    atomic_store(&slot->state, SHM_SLOT_READY);
+    ssize_t ignored = write(worker->setup->ready, "", 1);
+    (void)ignored;
+}
+
+_Noreturn void worker_main(const struct worker_setup *setup)
+{
+    static struct worker worker;
+    worker.setup = setup;
+    if (uv_loop_init(&worker.loop) != 0) {
+        log_error("no event loop");
+        _exit(1);
+    }
+    open_services(&worker);
+    open_server(&worker);
+    watch_master(&worker);
+    if (!listen_on_all(&worker))
+        leave(&worker, 1);
+    tell_ready(&worker);
+    uv_run(&worker.loop, UV_RUN_DEFAULT);
+    log_error("the event loop has ended");
+    leave(&worker, 1);
+}
