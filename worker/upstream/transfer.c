@@ -47,7 +47,7 @@ struct transfer {
     void *context;
     uv_timer_t first_byte;
     size_t head_bytes, body_bytes, max_response;
-    bool sent, in_final_head, head_done, cancelled, too_large;
+    bool sent, in_final_head, head_done, cancelled, too_large, not_http;
     char detail[CURL_ERROR_SIZE];
 };
 
@@ -126,14 +126,25 @@ static void act(struct transfer_pool *pool, curl_socket_t fd, int events)
     reap_finished(pool);
 }
 
+/* An idle connection was closed by its server, which would be reported without end; or the server
+ * said something that nobody asked for, which libcurl would take for the next request's answer.
+ * Afterwards there is nothing to read but the end, and for that libcurl looks before it takes the
+ * connection again. */
+static void retire(struct poll *poll)
+{
+    char unasked[4096];
+    uv_poll_stop(&poll->handle);
+    poll->events = 0;
+    shutdown(poll->fd, SHUT_RDWR);
+    while (recv(poll->fd, unasked, sizeof unasked, MSG_DONTWAIT) > 0)
+        ;
+}
+
 static void on_poll(uv_poll_t *handle, int status, int events)
 {
     struct poll *poll = handle->data;
     if (!poll->wanted) {
-        /* An idle connection was closed by its server. libcurl looks before it takes the connection
-         * again; until then it would be reported without end. */
-        uv_poll_stop(handle);
-        poll->events = 0;
+        retire(poll);
         return;
     }
     int seen = 0;
@@ -163,10 +174,12 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *context, void
     (void)socket_context;
     struct poll *poll = *poll_place(pool, fd);
     if (what == CURL_POLL_REMOVE) {
-        if (poll && poll->ours)
+        if (poll && poll->ours) {
             poll->wanted = false;
-        else
+            watch(poll, UV_READABLE);
+        } else {
             drop_poll(pool, fd);
+        }
         return 0;
     }
     if (!poll)
@@ -252,6 +265,10 @@ static size_t on_data(char *bytes, size_t size, size_t count, void *context)
     struct str piece = {bytes, size * count};
     if (transfer->cancelled)
         return 0;
+    if (!transfer->head_done) { /* bytes of another protocol, behind 101 */
+        transfer->not_http = true;
+        return 0;
+    }
     transfer->body_bytes += piece.len;
     if (transfer->body_bytes > transfer->max_response) {
         transfer->too_large = true;
@@ -283,9 +300,16 @@ static enum transfer_result result_of(const struct transfer *transfer, CURLcode 
 {
     if (transfer->too_large)
         return TRANSFER_TOO_LARGE;
+    if (transfer->not_http)
+        return TRANSFER_NOT_HTTP;
     switch (code) {
-    case CURLE_OK:
-        return TRANSFER_OK;
+    case CURLE_OK: /* also when the connection ended within the head */
+        return transfer->head_done ? TRANSFER_OK : TRANSFER_CUT_OFF;
+    case CURLE_OUT_OF_MEMORY: /* what 7.88 says of a header line beyond its own limit of 100 KiB */
+#if LIBCURL_VERSION_NUM >= 0x080600
+    case CURLE_TOO_LARGE:
+#endif
+        return TRANSFER_TOO_LARGE;
     case CURLE_COULDNT_RESOLVE_HOST:
     case CURLE_COULDNT_CONNECT:
         return TRANSFER_UNREACHABLE;
@@ -448,7 +472,7 @@ struct transfer *transfer_start(struct transfer_pool *pool, const struct transfe
     transfer->head_bytes = transfer->body_bytes = 0;
     transfer->max_response = request->max_response;
     transfer->sent = transfer->in_final_head = transfer->head_done = false;
-    transfer->cancelled = transfer->too_large = false;
+    transfer->cancelled = transfer->too_large = transfer->not_http = false;
     transfer->detail[0] = '\0';
     transfer->headers = header_list(request);
     CURL *easy = transfer->easy;
