@@ -49,8 +49,11 @@ keep_token() {
         hash=$(printf %s "$token" | sha256sum)
         grep -qrF "${hash%% *}" "$demo/tokens.d" && return
     fi
-    token=$("$promptgate" token create --config "$demo" --project demo |
-        grep -o 'pg_live_[A-Za-z0-9_-]*' | head -n 1)
+    if ! token=$("$promptgate" token create --config "$demo" --project demo 2>"$demo/error"); then
+        cat "$demo/error" >&2
+        exit 1
+    fi
+    rm "$demo/error"
     (umask 077 && echo "$token" >"$demo/token")
 }
 
@@ -77,7 +80,7 @@ promptgate serves on http://127.0.0.1:$port (Ctrl-C stops it). In another termin
     -H 'Content-Type: application/json' \\
     -d '{"message": "The printer on floor 3 is on fire again."}'
 
-  $promptgate logs --config $demo
+  $promptgate logs --config $build/demo
 
 END
             return 0

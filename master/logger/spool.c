@@ -537,7 +537,8 @@ void spool_committed(struct spool *spool, size_t gone)
     for (size_t i = 0; i < gone; i++)
         free(spool->gone[i]);
     spool->gone_count -= gone;
-    memmove(spool->gone, spool->gone + gone, spool->gone_count * sizeof *spool->gone);
+    if (spool->gone_count > 0)
+        memmove(spool->gone, spool->gone + gone, spool->gone_count * sizeof *spool->gone);
     for (unsigned i = 0; i < spool->slots_count; i++)
         for (struct segment *s = spool->slots[i].oldest; s; s = s->next)
             s->committed = s->taken;

@@ -145,10 +145,13 @@ export const behaviours = {
     'error-with-200': (exchange) => answer(exchange, { error: { message: 'Broken inside.' } }),
     'gzip': (exchange) => answer(exchange, gzipSync(whole(exchange)),
                                  { headers: { 'content-encoding': 'gzip' } }),
+    'no-content': altered((body) => {
+        delete body.choices[0].message.content;
+    }),
+    // odd, and still right
     'content-null': altered((body) => {
         body.choices[0].message.content = null;
     }),
-    // odd, and still right
     'tool-calls': altered((body) => {
         body.choices[0].message.content = null;
         body.choices[0].message.tool_calls = [{ id: 'call_1', type: 'function',
@@ -197,6 +200,7 @@ export class Mock {
             socket.on('error', () => {});
         });
         await new Promise((resolve) => this.server.listen(0, '127.0.0.1', resolve));
+        this.server.unref(); // or a failed test would never end
         this.port = this.server.address().port;
         this.baseUrl = `http://127.0.0.1:${this.port}/v1`;
         return this;

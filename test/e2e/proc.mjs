@@ -42,12 +42,14 @@ export function children(parent) {
         .sort((a, b) => Number(a.started) - Number(b.started) || a.pid - b.pid);
 }
 
-/** What each open descriptor is: "socket", "pipe", "anon_inode", or a path. */
+/** What each open descriptor is: "socket", "pipe", "anon_inode", or a path; one of the spool's
+ * segments, which come and go by name, is "segment". */
 export function descriptors(pid) {
     const kinds = [];
     for (const name of fs.readdirSync(`/proc/${pid}/fd`)) {
         try {
-            kinds.push(fs.readlinkSync(`/proc/${pid}/fd/${name}`).replace(/:\[.*$/, ''));
+            kinds.push(fs.readlinkSync(`/proc/${pid}/fd/${name}`)
+                .replace(/:\[.*$/, '').replace(/^.*\.seg( \(deleted\))?$/, 'segment'));
         } catch {
             // closed since the folder was read
         }

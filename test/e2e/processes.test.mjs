@@ -239,7 +239,7 @@ test('"drain up to shutdown_timeout": a request that never ends does not hold it
     gateway.children();
     const began = Date.now();
     process.kill(gateway.pid, 'SIGTERM');
-    await gateway.exited;
+    await gateway.end();
     const took = Date.now() - began;
     assert.ok(took >= 900 && took < 4000 * PATIENCE, `${took} ms`);
     await never;

@@ -547,6 +547,13 @@ describe('parameters', () => {
         assert.deepEqual(answer.json.meta.ignored, []);
     });
 
+    test('"Unknown keys are refused inside variables": 422 variables_invalid', async () => {
+        const error = assertError(await post('plain', { message: 'Hi', variables: { language: 'x-secret' } }),
+                                  422, 'variables_invalid');
+        assert.doesNotMatch(JSON.stringify(error), /x-secret/, 'values are never echoed');
+        assert.equal((await post('plain', { message: 'Hi', variables: {} })).status, 200);
+    });
+
     test('"n above 1 is 422 parameter_unsupported"', async () => {
         assertError(await post('plain', { message: 'Hi', n: 2 }), 422, 'parameter_unsupported');
         assert.equal((await post('plain', { message: 'Hi', n: 1 })).status, 200);

@@ -85,15 +85,15 @@ describe('"502 provider_error (what the last target said, its status, never its 
             assert.doesNotMatch(error.message, /<html|<h1/);
         });
     }
-    for (const slug of ['closes', 'resets', 'nobody-there', 'cuts-length', 'cuts-chunked',
-                        'resets-in-body']) {
+    for (const slug of ['closes', 'resets', 'nobody-there']) {
         test(slug, () => fails(slug, 502, 'provider_error'));
     }
 });
 
 describe('"502 provider_bad_response"', () => {
-    for (const slug of ['page-200', 'short-length', 'not-http', 'malformed', 'empty', 'duplicate-keys',
-                        'not-an-object', 'no-choices', 'empty-choices', 'no-message', 'content-null',
+    for (const slug of ['page-200', 'cuts-length', 'cuts-chunked', 'resets-in-body', 'short-length',
+                        'not-http', 'malformed', 'empty', 'duplicate-keys', 'not-an-object',
+                        'no-choices', 'empty-choices', 'no-message', 'no-content',
                         'content-is-a-number', 'error-with-200', 'gzip']) {
         test(slug, () => fails(slug, 502, 'provider_bad_response'));
     }
@@ -154,6 +154,10 @@ describe('odd answers that are right', () => {
             /^gateway;dur=([\d.]+), upstream;dur=([\d.]+)$/.exec(headers.get('server-timing')).map(Number);
         assert.ok(upstream >= 295 && own < upstream, headers.get('server-timing'));
         assert.ok(row.upstream_ms >= 295 && row.latency_ms >= row.upstream_ms);
+    });
+
+    test('content null', async () => {
+        assert.equal((await succeeds('content-null')).json.content, null);
     });
 
     test('"tool_calls: OpenAI shape; only when there are any"', async () => {

@@ -306,6 +306,28 @@ static void several_segments_after_a_restart(void **state)
     assert_string_equal(drain(place), "9 ");
 }
 
+/* The last logger's wall clock was ahead; what is newest stays clear all the same. */
+static void segments_from_the_future(void **state)
+{
+    struct place *place = *state;
+    char name[64], from[SCRATCH_PATH], to[SCRATCH_PATH];
+    write_record(place, 0, 1, 50);
+    take_in(place, 0);
+    files(place, name);
+    spool_close(&place->spool);
+    scratch_path(place->directory, name, from);
+    scratch_path(place->directory, "000-7f000000-0000-7000-8000-000000000000.seg", to);
+    assert_int_equal(rename(from, to), 0);
+    reopen(place);
+    spool_set_segment_bytes(place->spool, 10);
+    assert_string_equal(drain(place), "1 ");
+    write_record(place, 0, 2, 50);
+    take_in(place, 0);
+    assert_int_equal(files(place, NULL), 2);
+    reopen(place);
+    assert_string_equal(drain(place), "1 2 ");
+}
+
 static void torn_tail_then_a_new_record(void **state)
 {
     struct place *place = *state;
@@ -485,6 +507,7 @@ int main(void)
         TEST(rotation_and_deletion),
         TEST(a_record_begun_keeps_its_segment),
         TEST(several_segments_after_a_restart),
+        TEST(segments_from_the_future),
         TEST(torn_tail_then_a_new_record),
         TEST(the_end_of_a_pipe_is_the_end),
         TEST(offsets_without_a_file_are_forgotten),

@@ -1,0 +1,448 @@
+/* The logger's process, as the master forks it: pipes in, rows in a real database out. */
+#include "master/logger/logger.h"
+#include "master/logger/run.h"
+#include "shared/record/frame.h"
+#include "test/unit/scratch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <sqlite3.h>
+#include <stdarg.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+#include <cmocka.h>
+
+enum { SLOTS = 2, PATIENCE_MS = 20000 };
+
+struct place {
+    char state_dir[SCRATCH_PATH], path[SCRATCH_PATH];
+    struct config config;
+    struct counters counters;
+    int pipes[SLOTS][2];
+    int readable[SLOTS];
+    int ready[2];
+    bool stopped; /* the logger begins with the next SIGCONT */
+    pid_t logger;
+};
+
+static int set_up(void **state)
+{
+    struct place *place = calloc(1, sizeof *place);
+    if (!scratch_make(place->state_dir))
+        return -1;
+    scratch_path(place->state_dir, "logs.db", place->path);
+    place->config.state_dir = place->state_dir;
+    place->config.store = (struct config_store){.driver = "sqlite", .path = place->path};
+    place->counters.header = mmap(NULL, sizeof(struct shm_header), PROT_READ | PROT_WRITE,
+                                  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    for (int i = 0; i < SLOTS; i++)
+        if (pipe2(place->pipes[i], O_CLOEXEC) != 0)
+            return -1;
+    if (pipe2(place->ready, O_CLOEXEC) != 0)
+        return -1;
+    *state = place;
+    return 0;
+}
+
+static void close_inputs(struct place *place)
+{
+    for (int i = 0; i < SLOTS; i++) {
+        close(place->pipes[i][1]);
+        place->pipes[i][1] = -1;
+    }
+}
+
+static int tear_down(void **state)
+{
+    struct place *place = *state;
+    if (place->logger > 0) {
+        kill(place->logger, SIGKILL);
+        waitpid(place->logger, NULL, 0);
+    }
+    close_inputs(place);
+    for (int i = 0; i < SLOTS; i++)
+        close(place->pipes[i][0]);
+    close(place->ready[0]);
+    close(place->ready[1]);
+    munmap(place->counters.header, sizeof(struct shm_header));
+    scratch_remove(place->state_dir);
+    free(place);
+    return 0;
+}
+
+typedef void logger_fn(const struct logger_setup *setup);
+
+static void plain_logger(const struct logger_setup *setup)
+{
+    logger_main(setup);
+}
+
+static void start_with(struct place *place, logger_fn *run)
+{
+    for (int i = 0; i < SLOTS; i++)
+        place->readable[i] = place->pipes[i][0];
+    struct logger_setup setup = {.config = &place->config,
+                                 .counters = &place->counters,
+                                 .pipes = place->readable,
+                                 .pipes_count = SLOTS,
+                                 .ready = place->ready[1]};
+    place->logger = fork();
+    assert_true(place->logger >= 0);
+    if (place->logger > 0)
+        return;
+    for (int i = 0; i < SLOTS; i++)
+        close(place->pipes[i][1]);
+    if (place->stopped)
+        raise(SIGSTOP);
+    run(&setup);
+    _exit(99);
+}
+
+static void start(struct place *place)
+{
+    start_with(place, plain_logger);
+}
+
+static int wait_for_end(struct place *place)
+{
+    int status = 0;
+    assert_int_equal(waitpid(place->logger, &status, 0), place->logger);
+    place->logger = 0;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+static bool is_ready(struct place *place, int timeout_ms)
+{
+    struct pollfd poller = {.fd = place->ready[0], .events = POLLIN};
+    char byte;
+    return poll(&poller, 1, timeout_ms) == 1 && read(place->ready[0], &byte, 1) == 1;
+}
+
+static void send_row(struct place *place, unsigned slot, unsigned number, size_t body)
+{
+    struct record row;
+    record_init(&row);
+    memcpy(row.request_id.bytes, &number, sizeof number);
+    row.status = STR("ok");
+    row.worker = slot;
+    char *text = malloc(body + 1);
+    memset(text, 'b', body);
+    row.response_body = (struct str){text, body};
+    struct buf bytes = {0}, frames = {0};
+    record_encode(&row, &bytes);
+    assert_true(frames_encode(&row.request_id, buf_view(&bytes), &frames));
+    for (struct str rest = buf_view(&frames); rest.len > 0;) {
+        size_t length = frame_length(rest);
+        assert_int_equal(write(place->pipes[slot][1], rest.at, length), length);
+        rest.at += length;
+        rest.len -= length;
+    }
+    buf_free(&bytes);
+    buf_free(&frames);
+    free(text);
+}
+
+static int64_t number(const struct place *place, const char *sql)
+{
+    sqlite3 *db;
+    sqlite3_stmt *statement;
+    int64_t value = -1;
+    assert_int_equal(sqlite3_open(place->path, &db), SQLITE_OK);
+    sqlite3_busy_timeout(db, PATIENCE_MS);
+    if (sqlite3_prepare_v2(db, sql, -1, &statement, NULL) != SQLITE_OK)
+        fail_msg("%s", sqlite3_errmsg(db));
+    if (sqlite3_step(statement) == SQLITE_ROW)
+        value = sqlite3_column_int64(statement, 0);
+    sqlite3_finalize(statement);
+    sqlite3_close(db);
+    return value;
+}
+
+static void wait_for_rows(struct place *place, uint64_t rows)
+{
+    for (int waited = 0; atomic_load(&place->counters.header->logged_rows) < rows; waited++) {
+        assert_true(waited < PATIENCE_MS);
+        usleep(1000);
+    }
+}
+
+static unsigned segments(const struct place *place)
+{
+    char path[SCRATCH_PATH];
+    DIR *stream = opendir(scratch_path(place->state_dir, "spool", path));
+    struct dirent *entry;
+    unsigned count = 0;
+    while (stream && (entry = readdir(stream)))
+        count += entry->d_name[0] != '.';
+    if (stream)
+        closedir(stream);
+    return count;
+}
+
+static void every_row_arrives(void **state)
+{
+    struct place *place = *state;
+    start(place);
+    assert_true(is_ready(place, PATIENCE_MS));
+    int64_t bytes = 0;
+    for (unsigned i = 0; i < 3000; i++) {
+        size_t body = i % 100 == 0 ? 70000 : i % 300;
+        send_row(place, i % SLOTS, i, body);
+        bytes += (int64_t)body;
+    }
+    close_inputs(place);
+    assert_int_equal(wait_for_end(place), 0);
+    assert_int_equal(number(place, "SELECT count(*) FROM gateway_logs"), 3000);
+    assert_int_equal(number(place, "SELECT sum(length(response_body)) FROM gateway_logs"), bytes);
+    assert_int_equal(number(place, "SELECT count(*) FROM gateway_spool"), 0);
+    assert_int_equal(atomic_load(&place->counters.header->logged_rows), 3000);
+    assert_int_equal(segments(place), 0);
+}
+
+/* A single row must not wait for others to come. */
+static void a_lonely_row_is_committed_soon(void **state)
+{
+    struct place *place = *state;
+    start(place);
+    send_row(place, 0, 1, 10);
+    wait_for_rows(place, 1);
+    assert_int_equal(number(place, "SELECT count(*) FROM gateway_logs"), 1);
+}
+
+static void termination_is_not_for_the_logger(void **state)
+{
+    struct place *place = *state;
+    start(place);
+    assert_true(is_ready(place, PATIENCE_MS));
+    kill(place->logger, SIGTERM);
+    kill(place->logger, SIGINT);
+    send_row(place, 0, 1, 10);
+    wait_for_rows(place, 1);
+    close_inputs(place);
+    assert_int_equal(wait_for_end(place), 0);
+}
+
+static void killed_and_started_again(void **state)
+{
+    struct place *place = *state;
+    unsigned sent = 0;
+    for (unsigned round = 0; round < 8; round++) {
+        start(place);
+        for (unsigned i = 0; i < 400; i++, sent++)
+            send_row(place, sent % SLOTS, sent, sent % 50 == 0 ? 9000 : 100);
+        kill(place->logger, SIGKILL);
+        assert_int_equal(wait_for_end(place), -SIGKILL);
+    }
+    start(place);
+    close_inputs(place);
+    assert_int_equal(wait_for_end(place), 0);
+    assert_int_equal(number(place, "SELECT count(*) FROM gateway_logs"), sent);
+    assert_int_equal(segments(place), 0);
+}
+
+static sqlite3 *lock_database(const struct place *place)
+{
+    sqlite3 *other;
+    assert_int_equal(sqlite3_open(place->path, &other), SQLITE_OK);
+    sqlite3_busy_timeout(other, PATIENCE_MS);
+    assert_int_equal(sqlite3_exec(other, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+    return other;
+}
+
+static int64_t resident_kib(pid_t pid)
+{
+    char path[64], line[256];
+    long long kib = 0;
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    FILE *file = fopen(path, "r");
+    while (file && fgets(line, sizeof line, file))
+        if (sscanf(line, "VmRSS: %lld", &kib) == 1)
+            break;
+    if (file)
+        fclose(file);
+    return kib;
+}
+
+/* While the store is away the pipes are emptied all the same, and memory does not grow. */
+static void a_locked_store_holds_nobody_up(void **state)
+{
+    struct place *place = *state;
+    start(place);
+    send_row(place, 0, 0, 10);
+    wait_for_rows(place, 1);
+    sqlite3 *other = lock_database(place);
+    for (unsigned i = 1; i < 200; i++)
+        send_row(place, 0, i, 20000);
+    int64_t before = resident_kib(place->logger);
+    for (unsigned i = 200; i < 1200; i++)
+        send_row(place, i % SLOTS, i, 20000);
+    assert_true(resident_kib(place->logger) < before + 4096);
+    assert_int_equal(number(place, "SELECT count(*) FROM gateway_logs"), 1);
+    sqlite3_close(other);
+    wait_for_rows(place, 1200);
+    close_inputs(place);
+    assert_int_equal(wait_for_end(place), 0);
+    assert_int_equal(number(place, "SELECT count(*) FROM gateway_logs"), 1200);
+    assert_int_equal(segments(place), 0);
+}
+
+static void leaves_while_the_store_is_away(void **state)
+{
+    struct place *place = *state;
+    start(place);
+    assert_true(is_ready(place, PATIENCE_MS));
+    sqlite3 *other = lock_database(place);
+    for (unsigned i = 0; i < 100; i++)
+        send_row(place, 0, i, 100);
+    close_inputs(place);
+    assert_int_equal(wait_for_end(place), 0);
+    sqlite3_close(other);
+    assert_int_equal(number(place, "SELECT count(*) FROM gateway_logs"), 0);
+    assert_int_equal(segments(place), 1);
+    start(place);
+    assert_int_equal(wait_for_end(place), 0);
+    assert_int_equal(number(place, "SELECT count(*) FROM gateway_logs"), 100);
+}
+
+/* Locked when the logger starts: not ready until it can be opened. */
+static void waits_for_the_store_to_start(void **state)
+{
+    struct place *place = *state;
+    /* SQLite's own idea of its locks must not be inherited, so the fork comes first. */
+    place->stopped = true;
+    start(place);
+    assert_int_equal(waitpid(place->logger, NULL, WUNTRACED), place->logger);
+    number(place, "PRAGMA journal_mode = WAL");
+    sqlite3 *other = lock_database(place);
+    kill(place->logger, SIGCONT);
+    send_row(place, 0, 1, 10);
+    assert_false(is_ready(place, 300));
+    sqlite3_close(other);
+    assert_true(is_ready(place, PATIENCE_MS));
+    wait_for_rows(place, 1);
+}
+
+static void an_unusable_store_ends_it(void **state)
+{
+    struct place *place = *state;
+    place->config.store.path = "/nonexistent/logs.db";
+    start(place);
+    assert_int_equal(wait_for_end(place), 1);
+    assert_false(is_ready(place, 0));
+}
+
+/* ---- a store that takes its time: answers come over a descriptor ---- */
+
+struct slow_store {
+    const struct store_driver *driver;
+    struct store *inner;
+    int answer;
+    unsigned steps_left;
+    enum { SLOW_START, SLOW_COMMIT } doing;
+    struct store_batch *batch;
+    store_offset_fn *each;
+    void *context;
+};
+
+static enum store_result slow_begin(struct slow_store *slow)
+{
+    slow->steps_left = 3;
+    eventfd_write(slow->answer, 1);
+    return STORE_WORKING;
+}
+
+static enum store_result slow_start(struct store *store, store_offset_fn *each, void *context,
+                                    struct error *error)
+{
+    (void)error;
+    struct slow_store *slow = (struct slow_store *)store;
+    slow->doing = SLOW_START;
+    slow->each = each;
+    slow->context = context;
+    return slow_begin(slow);
+}
+
+static enum store_result slow_commit(struct store *store, struct store_batch *batch,
+                                     struct error *error)
+{
+    (void)error;
+    struct slow_store *slow = (struct slow_store *)store;
+    slow->doing = SLOW_COMMIT;
+    slow->batch = batch;
+    return slow_begin(slow);
+}
+
+static enum store_result slow_step(struct store *store, struct error *error)
+{
+    struct slow_store *slow = (struct slow_store *)store;
+    if (--slow->steps_left > 0)
+        return STORE_WORKING;
+    if (slow->doing == SLOW_START)
+        return store_start(slow->inner, slow->each, slow->context, error);
+    return store_commit(slow->inner, slow->batch, error);
+}
+
+/* A descriptor first, then a time alone. */
+static struct store_wait slow_wait(const struct store *store)
+{
+    const struct slow_store *slow = (const struct slow_store *)store;
+    if (slow->steps_left == 1)
+        return (struct store_wait){.descriptor = -1, .timeout_ms = 5};
+    return (struct store_wait){.descriptor = slow->answer, .events = POLLIN, .timeout_ms = -1};
+}
+
+static void slow_logger(const struct logger_setup *setup)
+{
+    static const struct store_driver driver = {.name = "slow",
+                                               .start = slow_start,
+                                               .commit = slow_commit,
+                                               .step = slow_step,
+                                               .wait = slow_wait};
+    struct slow_store slow = {.driver = &driver, .answer = eventfd(0, EFD_CLOEXEC)};
+    struct spool *spool = NULL;
+    struct error error;
+    char path[SCRATCH_PATH];
+    if (!spool_open(scratch_path(setup->config->state_dir, "spool", path), setup->pipes_count,
+                    &spool, &error) ||
+        !store_open(&setup->config->store, "host", &slow.inner, &error))
+        _exit(98);
+    int status = logger_run(setup, spool, (struct store *)&slow);
+    store_close(&slow.inner);
+    spool_close(&spool);
+    _exit(status);
+}
+
+static void a_slow_store_is_waited_for(void **state)
+{
+    struct place *place = *state;
+    start_with(place, slow_logger);
+    assert_true(is_ready(place, PATIENCE_MS));
+    for (unsigned i = 0; i < 2000; i++)
+        send_row(place, i % SLOTS, i, 500);
+    close_inputs(place);
+    assert_int_equal(wait_for_end(place), 0);
+    assert_int_equal(number(place, "SELECT count(*) FROM gateway_logs"), 2000);
+    assert_int_equal(segments(place), 0);
+}
+
+int main(void)
+{
+#define TEST(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        TEST(every_row_arrives),
+        TEST(a_lonely_row_is_committed_soon),
+        TEST(termination_is_not_for_the_logger),
+        TEST(killed_and_started_again),
+        TEST(a_locked_store_holds_nobody_up),
+        TEST(leaves_while_the_store_is_away),
+        TEST(waits_for_the_store_to_start),
+        TEST(an_unusable_store_ends_it),
+        TEST(a_slow_store_is_waited_for),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
