@@ -1,8 +1,10 @@
 #include "master/supervisor.h"
 
-#include "master/process.h"
+#include "master/generation.h"
+#include "master/reload.h"
 #include "master/title.h"
 #include "shared/base/clock.h"
+#include "shared/base/log.h"
 #include "shared/base/xalloc.h"
 
 #include <errno.h>
@@ -14,19 +16,20 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* A log pipe holds this much while the logger is busy with the store (pipe-max-size's default). */
-enum { LOG_PIPE_BYTES = 1 << 20 };
+enum { TURN_MS = 100 };
 
 struct supervisor {
-    const struct config *config;
+    const char *directory;
     struct counters counters;
     struct inheritance inheritance;
     struct process logger;
-    struct process *workers;
-    unsigned workers_count;
-    bool logger_ready, all_ready;
+    bool logger_ready;
+    struct generation *generations[GENERATIONS_MAX]; /* oldest first */
+    unsigned count;
+    int64_t last_number;
+    struct reload reload;
     bool stopping;
-    int64_t kill_after_ms;
+    int64_t logger_kill_after_ms; /* once its pipes are closed */
 };
 
 static volatile sig_atomic_t stop_asked, reload_asked, child_changed;
@@ -58,6 +61,8 @@ static void take_signals(sigset_t *during_wait)
         sigdelset(during_wait, taken[i]);
 }
 
+/* --- opening --- */
+
 static bool make_directory(const char *path, struct error *error)
 {
     if (mkdir(path, 0750) == 0 || errno == EEXIST)
@@ -72,85 +77,200 @@ static bool open_pipe(int ends[2], struct error *error)
     return error_errno(error, errno, "cannot make a pipe");
 }
 
-static bool open_log_pipes(struct inheritance *inheritance, unsigned count, struct error *error)
+/* Room for as many generations as may live at once, also when a reload asks for more workers. */
+static unsigned slots_for(const struct config *config)
 {
-    inheritance->log_pipes = xcalloc(count, sizeof *inheritance->log_pipes);
-    for (unsigned i = 0; i < count; i++) {
-        if (!open_pipe(inheritance->log_pipes[i], error))
-            return false;
-        /* Best effort: the default of 64 KiB works too, only with more waiting. */
-        fcntl(inheritance->log_pipes[i][1], F_SETPIPE_SZ, LOG_PIPE_BYTES);
-        inheritance->log_pipes_count++;
-    }
-    return true;
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    long workers = (long)config->workers;
+    return (unsigned)(SLOTS_PER_WORKER * (workers > processors ? workers : processors));
 }
 
-static bool open_counters(struct supervisor *s, struct error *error)
+static bool open_counters(struct supervisor *s, const struct config *config, struct error *error)
 {
     struct buf path = {0};
-    buf_printf(&path, "%s/counters", s->config->runtime_dir);
-    bool done = counters_create(&s->counters, buf_cstr(&path), s->workers_count, error);
+    buf_printf(&path, "%s/counters", config->runtime_dir);
+    bool done = counters_create(&s->counters, buf_cstr(&path), slots_for(config), error);
     buf_free(&path);
-    if (!done)
-        return false;
-    atomic_store(&s->counters.header->master_pid, getpid());
-    for (unsigned i = 0; i < s->workers_count; i++) {
-        atomic_store(&s->counters.workers[i].state, SHM_SLOT_FREE);
-        atomic_store(&s->counters.workers[i].pid, 0);
-    }
-    return true;
+    if (done)
+        atomic_store(&s->counters.header->master_pid, getpid());
+    return done;
 }
 
-static bool open_everything(struct supervisor *s, struct error *error)
+static bool open_everything(struct supervisor *s, const struct config *config, struct error *error)
 {
     struct inheritance *inheritance = &s->inheritance;
-    return make_directory(s->config->state_dir, error) &&
-           make_directory(s->config->runtime_dir, error) && open_counters(s, error) &&
-           listeners_open(&inheritance->listeners, s->config, error) &&
-           open_log_pipes(inheritance, s->workers_count, error) &&
+    inheritance->counters = &s->counters;
+    return make_directory(config->state_dir, error) && make_directory(config->runtime_dir, error) &&
+           open_counters(s, config, error) &&
+           listeners_adjust(&inheritance->listeners, config, error) &&
+           slots_open(&inheritance->slots, slots_for(config), &s->counters, error) &&
            open_pipe(inheritance->lifeline, error) && open_pipe(inheritance->ready, error);
 }
 
-static void start(struct supervisor *s, struct process *process)
+static void close_everything(struct supervisor *s)
 {
-    struct error error;
-    if (process_start(process, &s->inheritance, &error))
-        return;
-    log_error("%s", error.message);
-    process->start_after_ms = clock_now_ms() + 1000;
+    while (s->count > 0)
+        generation_free(&s->generations[--s->count]);
+    slots_free(&s->inheritance.slots);
+    listeners_close(&s->inheritance.listeners);
+    counters_close(&s->counters);
+    reload_deinit(&s->reload);
 }
 
-/* While it stops, too, the logger is needed: a worker leaves only when the pipe has taken what it
- * has to say. */
-static void start_what_is_missing(struct supervisor *s)
+/* --- generations --- */
+
+static struct generation *in_state(const struct supervisor *s, enum generation_state state)
 {
-    int64_t now_ms = clock_now_ms();
-    bool logger_needed = s->inheritance.log_pipes_count > 0;
-    if (logger_needed && s->logger.pid == 0 && s->logger.start_after_ms <= now_ms)
-        start(s, &s->logger);
-    if (!s->logger_ready || s->stopping)
+    for (unsigned i = s->count; i-- > 0;)
+        if (s->generations[i]->state == state)
+            return s->generations[i];
+    return NULL;
+}
+
+static void add_generation(struct supervisor *s, struct config *config)
+{
+    s->generations[s->count++] = generation_new(++s->last_number, config);
+}
+
+/* The logger keeps the configuration it was started with; a new one gets the newest. */
+static void forget_generation(struct supervisor *s, unsigned index)
+{
+    struct generation *generation = s->generations[index];
+    log_info("generation %lld is gone", (long long)generation->number);
+    generation_free(&generation);
+    for (s->count--; index < s->count; index++)
+        s->generations[index] = s->generations[index + 1];
+    if (!in_state(s, GENERATION_RETIRING) && !in_state(s, GENERATION_FAILED))
+        listeners_drop_unwanted(&s->inheritance.listeners);
+}
+
+static void retire_older(struct supervisor *s, const struct generation *newest)
+{
+    for (unsigned i = 0; i < s->count; i++)
+        if (s->generations[i]->state == GENERATION_SERVING)
+            generation_dismiss(s->generations[i], GENERATION_RETIRING, SIGHUP,
+                               newest->config->shutdown_timeout_ms);
+}
+
+static void begin_serving(struct supervisor *s, struct generation *generation)
+{
+    retire_older(s, generation);
+    generation->state = GENERATION_SERVING;
+    s->logger.config = generation->config;
+    log_setup(generation->config->log_level, generation->config->log_format);
+    if (generation->number == 1)
+        log_info("promptgate ready: %u workers", generation->count);
+    else
+        log_info("generation %lld serves: %u workers", (long long)generation->number,
+                 generation->count);
+    reload_succeeded(&s->reload, generation->number);
+}
+
+/* The first one has nothing to go back to, so it is tried again and again; a later one that can't
+ * start leaves the field to the one that serves. */
+static bool has_failed(const struct supervisor *s, const struct generation *generation)
+{
+    if (!in_state(s, GENERATION_SERVING))
+        return false;
+    for (unsigned i = 0; i < generation->count; i++)
+        if (generation->workers[i].deaths > 0)
+            return true;
+    return clock_now_ms() - generation->began_ms > GENERATION_START_MS;
+}
+
+static void tend_starting(struct supervisor *s)
+{
+    struct generation *generation = in_state(s, GENERATION_STARTING);
+    if (!generation || s->stopping)
         return;
-    for (unsigned i = 0; i < s->workers_count; i++)
-        if (s->workers[i].pid == 0 && s->workers[i].start_after_ms <= now_ms)
-            start(s, &s->workers[i]);
+    if (generation_is_ready(generation, &s->counters)) {
+        begin_serving(s, generation);
+    } else if (has_failed(s, generation)) {
+        reload_failed(&s->reload, "the new generation's workers could not start");
+        generation_dismiss(generation, GENERATION_FAILED, SIGKILL, 0);
+    }
+}
+
+static void tend_generations(struct supervisor *s)
+{
+    for (unsigned i = s->count; i-- > 0;) {
+        struct generation *generation = s->generations[i];
+        if (s->logger_ready)
+            generation_start_missing(generation, &s->inheritance);
+        generation_tend(generation, &s->counters);
+        bool over = generation->state >= GENERATION_RETIRING && !s->stopping;
+        if (over && generation_living(generation) == 0)
+            forget_generation(s, i);
+    }
+    tend_starting(s);
+    const struct generation *serving = in_state(s, GENERATION_SERVING);
+    if (serving)
+        generation_publish_owners(serving, s->inheritance.listeners.sockets, &s->counters);
+}
+
+/* --- reload --- */
+
+static bool fits(const struct supervisor *s, const struct config *config, struct error *error)
+{
+    unsigned available = slots_available(&s->inheritance.slots);
+    if ((unsigned)config->workers > s->inheritance.slots.count / 2)
+        return error_set(error, "workers: at most %u by reload: restart needed",
+                         s->inheritance.slots.count / 2);
+    if ((unsigned)config->workers > available)
+        return error_set(error,
+                         "%lld workers need as many slots, and %u are free until older "
+                         "generations have ended",
+                         (long long)config->workers, available);
+    return true;
+}
+
+/* Brings the new configuration up beside the one that serves. */
+static void start_reload(struct supervisor *s, struct config *config)
+{
+    struct error error;
+    if (fits(s, config, &error) && listeners_adjust(&s->inheritance.listeners, config, &error)) {
+        add_generation(s, config);
+        return;
+    }
+    reload_failed(&s->reload, error.message);
+    config_free(&config);
+}
+
+static void tend_reload(struct supervisor *s)
+{
+    const struct generation *serving = in_state(s, GENERATION_SERVING);
+    if (reload_asked) {
+        reload_asked = 0;
+        reload_ask(&s->reload);
+    }
+    if (s->stopping || !serving || in_state(s, GENERATION_STARTING))
+        return;
+    bool room = s->count < GENERATIONS_MAX;
+    struct config *config = reload_tend(&s->reload, serving->config, room);
+    if (config)
+        start_reload(s, config);
+}
+
+/* --- children --- */
+
+static void start_logger(struct supervisor *s)
+{
+    struct error error;
+    bool needed = s->inheritance.slots.count > 0;
+    if (!needed || s->logger.pid != 0 || s->logger.start_after_ms > clock_now_ms())
+        return;
+    if (process_start(&s->logger, &s->inheritance, &error))
+        return;
+    log_error("%s", error.message);
+    s->logger.start_after_ms = clock_now_ms() + 1000;
 }
 
 static struct process *process_of(struct supervisor *s, pid_t pid)
 {
-    if (s->logger.pid == pid)
-        return &s->logger;
-    for (unsigned i = 0; i < s->workers_count; i++)
-        if (s->workers[i].pid == pid)
-            return &s->workers[i];
-    return NULL;
-}
-
-static unsigned living_workers(const struct supervisor *s)
-{
-    unsigned living = 0;
-    for (unsigned i = 0; i < s->workers_count; i++)
-        living += s->workers[i].pid != 0;
-    return living;
+    struct process *process = s->logger.pid == pid ? &s->logger : NULL;
+    for (unsigned i = 0; i < s->count && !process; i++)
+        process = generation_find(s->generations[i], pid);
+    return process;
 }
 
 static void reap(struct supervisor *s)
@@ -161,16 +281,10 @@ static void reap(struct supervisor *s)
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
         struct process *process = process_of(s, pid);
         if (process)
-            process_ended(process, &s->counters, status);
+            process_ended(process, &s->inheritance, status);
+        else
+            reload_child_ended(&s->reload, pid, status);
     }
-}
-
-static bool all_workers_ready(const struct supervisor *s)
-{
-    for (unsigned i = 0; i < s->workers_count; i++)
-        if (atomic_load(&s->counters.workers[i].state) != SHM_SLOT_READY)
-            return false;
-    return true;
 }
 
 /* The logger goes first, for a worker must not take a request that can't be logged: the first byte
@@ -180,60 +294,6 @@ static void look_who_is_ready(struct supervisor *s)
     char bytes[64];
     while (read(s->inheritance.ready[0], bytes, sizeof bytes) > 0)
         s->logger_ready = true;
-    if (s->logger_ready && !s->all_ready && all_workers_ready(s)) {
-        s->all_ready = true;
-        log_info("promptgate ready: %u workers", s->workers_count);
-    }
-}
-
-static void signal_workers(const struct supervisor *s, int number)
-{
-    for (unsigned i = 0; i < s->workers_count; i++)
-        if (s->workers[i].pid > 0)
-            kill(s->workers[i].pid, number);
-}
-
-static void begin_stop(struct supervisor *s)
-{
-    log_info("stopping: requests in flight have %lld ms to end",
-             (long long)s->config->shutdown_timeout_ms);
-    s->stopping = true;
-    s->kill_after_ms = clock_now_ms() + s->config->shutdown_timeout_ms;
-    signal_workers(s, SIGTERM);
-}
-
-/* With the last write ends gone the logger reads to the end, commits and leaves. */
-static void close_log_pipes(struct inheritance *inheritance)
-{
-    for (unsigned i = 0; i < inheritance->log_pipes_count; i++) {
-        close(inheritance->log_pipes[i][1]);
-        close(inheritance->log_pipes[i][0]);
-    }
-    inheritance->log_pipes_count = 0;
-}
-
-static void go_on_stopping(struct supervisor *s)
-{
-    bool late = clock_now_ms() >= s->kill_after_ms;
-    if (living_workers(s) > 0) {
-        if (late)
-            signal_workers(s, SIGKILL);
-        return;
-    }
-    if (s->inheritance.log_pipes_count > 0) {
-        if (s->logger.pid == 0)
-            start(s, &s->logger);
-        close_log_pipes(&s->inheritance);
-        s->kill_after_ms = clock_now_ms() + s->config->shutdown_timeout_ms;
-    } else if (late && s->logger.pid > 0) {
-        log_error("the logger takes too long; what it holds stays in the spool");
-        kill(s->logger.pid, SIGKILL);
-    }
-}
-
-static bool all_stopped(const struct supervisor *s)
-{
-    return s->stopping && s->inheritance.log_pipes_count == 0 && s->logger.pid == 0;
 }
 
 /* A logger that ends before it was ever ready can't open its store or spool: no use in trying
@@ -243,29 +303,70 @@ static bool start_failed(const struct supervisor *s)
     return !s->logger_ready && s->logger.pid == 0 && s->logger.deaths > 0;
 }
 
+/* --- stopping --- */
+
+static void begin_stop(struct supervisor *s)
+{
+    int64_t timeout_ms = s->generations[s->count - 1]->config->shutdown_timeout_ms;
+    log_info("stopping: requests in flight have %lld ms to end", (long long)timeout_ms);
+    s->stopping = true;
+    for (unsigned i = 0; i < s->count; i++)
+        generation_dismiss(s->generations[i], s->generations[i]->state, SIGTERM, timeout_ms);
+}
+
+static unsigned living_workers(const struct supervisor *s)
+{
+    unsigned living = 0;
+    for (unsigned i = 0; i < s->count; i++)
+        living += generation_living(s->generations[i]);
+    return living;
+}
+
+/* With the last write ends gone the logger reads to the end, commits and leaves. */
+static void go_on_stopping(struct supervisor *s)
+{
+    if (living_workers(s) > 0)
+        return;
+    if (s->inheritance.slots.count > 0) {
+        start_logger(s);
+        slots_close_pipes(&s->inheritance.slots);
+        s->logger_kill_after_ms =
+            clock_now_ms() + s->logger.config->shutdown_timeout_ms + GENERATION_GRACE_MS;
+    } else if (clock_now_ms() >= s->logger_kill_after_ms && s->logger.pid > 0) {
+        log_error("the logger takes too long; what it holds stays in the spool");
+        kill(s->logger.pid, SIGKILL);
+    }
+}
+
+static bool all_stopped(const struct supervisor *s)
+{
+    return s->stopping && s->inheritance.slots.count == 0 && s->logger.pid == 0;
+}
+
+/* --- the loop --- */
+
 static void wait_for_events(struct supervisor *s, const sigset_t *during_wait)
 {
     struct pollfd ready = {.fd = s->inheritance.ready[0], .events = POLLIN};
-    struct timespec timeout = {.tv_nsec = 100 * 1000 * 1000};
+    struct timespec timeout = {.tv_nsec = TURN_MS * 1000 * 1000};
     ppoll(&ready, 1, &timeout, during_wait);
 }
 
 static int supervise(struct supervisor *s, const sigset_t *during_wait)
 {
     while (!all_stopped(s)) {
-        start_what_is_missing(s);
+        start_logger(s);
         wait_for_events(s, during_wait);
         look_who_is_ready(s);
         if (child_changed)
             reap(s);
         if (start_failed(s))
             return 1;
-        if (reload_asked) {
-            reload_asked = 0;
-            log_warning("SIGHUP: this version cannot reload; restart to take a new configuration");
-        }
         if (stop_asked && !s->stopping)
             begin_stop(s);
+        slots_clean(&s->inheritance.slots);
+        tend_reload(s);
+        tend_generations(s);
         if (s->stopping)
             go_on_stopping(s);
     }
@@ -273,33 +374,24 @@ static int supervise(struct supervisor *s, const sigset_t *during_wait)
     return 0;
 }
 
-static void name_places(struct supervisor *s)
+int supervisor_run(const char *directory, struct config *config)
 {
-    s->logger = (struct process){.role = PROCESS_LOGGER, .generation = 1};
-    s->workers = xcalloc(s->workers_count, sizeof *s->workers);
-    for (unsigned i = 0; i < s->workers_count; i++)
-        s->workers[i] = (struct process){.role = PROCESS_WORKER, .index = i, .generation = 1};
-}
-
-int supervisor_run(const struct config *config)
-{
-    struct supervisor s = {.config = config, .workers_count = (unsigned)config->workers};
+    struct supervisor s = {.directory = directory};
     struct error error;
     sigset_t during_wait;
     log_set_role("master");
     title_set("master");
     take_signals(&during_wait);
-    name_places(&s);
-    s.inheritance.config = config;
-    s.inheritance.counters = &s.counters;
+    reload_init(&s.reload, directory);
+    s.logger = (struct process){.role = PROCESS_LOGGER, .config = config, .slot = -1};
     int status = 1;
-    if (open_everything(&s, &error))
+    if (open_everything(&s, config, &error)) {
+        add_generation(&s, config);
         status = supervise(&s, &during_wait);
-    else
+    } else {
         log_error("%s", error.message);
-    free(s.workers);
-    free(s.inheritance.log_pipes);
-    listeners_close(&s.inheritance.listeners);
-    counters_close(&s.counters);
+        config_free(&config);
+    }
+    close_everything(&s);
     return status;
 }
