@@ -414,7 +414,7 @@ static void head_is_cut(void **state)
     expect(world, STR("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n"), TRANSFER_CUT_OFF);
     expect(world, STR("HTTP/1.1 200 OK\r\n"), TRANSFER_CUT_OFF);
     expect(world, STR("HTTP/1.1 200 OK\r\nContent-Le"), TRANSFER_CUT_OFF);
-    expect(world, STR("HTTP/1.1 20"), TRANSFER_CUT_OFF);
+    expect(world, STR("HTTP/1.1 20"), TRANSFER_BROKEN);
     struct call *call = expect(world, STR("HTTP/1.1 100 Continue\r\n\r\n"), TRANSFER_CUT_OFF);
     assert_int_equal(call->heads, 0);
 }
@@ -511,6 +511,50 @@ static void refused_connection(void **state)
     assert_int_equal(call->heads, 0);
 }
 
+static void expect_eight_good(struct world *world)
+{
+    struct call *good[8];
+    world->mock.answer = STR(OK_ANSWER);
+    for (unsigned i = 0; i < 8; i++) {
+        good[i] = call_new(world);
+        good[i]->request.timeout_ms = 2000;
+        start(good[i]);
+    }
+    for (unsigned i = 0; i < 8; i++) {
+        turn_until_done(good[i]);
+        expect_body(good[i], 200, "hello");
+    }
+}
+
+/* A connection that was never made leaves a descriptor's number free for others: for the server's
+ * connections on the same loop, and for the next transfers. */
+static void after_refused_connections(void **state)
+{
+    struct world *world = *state;
+    struct mock closed;
+    char tls_url[80];
+    mock_start(&closed, &world->loop);
+    mock_stop(&closed);
+    snprintf(tls_url, sizeof tls_url, "https%s/", world->mock.base + 4);
+    for (unsigned i = 0; i < 5; i++) {
+        struct call *refused = call_new(world);
+        refused->request.url = closed.base;
+        start(refused);
+        turn_until_done(refused);
+        assert_int_equal(refused->result, TRANSFER_UNREACHABLE);
+        world->mock.answer = STR("HTTP/1.1 400 Bad Request\r\n\r\n");
+        world->mock.answer_any_byte = world->mock.close_after = true;
+        struct call *no_tls = call_new(world);
+        no_tls->request.url = tls_url;
+        start(no_tls);
+        turn_until_done(no_tls);
+        assert_int_equal(no_tls->result, TRANSFER_TLS_FAILED);
+        world->mock.answer_any_byte = world->mock.close_after = false;
+        expect_eight_good(world);
+        mock_close_all(&world->mock);
+    }
+}
+
 /* A listener whose queue is full answers no further connection. */
 static void connection_is_never_made(void **state)
 {
@@ -535,6 +579,7 @@ static void connection_is_never_made(void **state)
     start(call);
     turn_until_done(call);
     assert_int_equal(call->result, TRANSFER_CONNECT_TIMEOUT);
+    expect_eight_good(world);
     for (size_t i = 0; i < 4; i++)
         close(waiting[i]);
     close(listener);
@@ -820,6 +865,7 @@ int main(void)
         TEST(head_is_too_large),
         TEST(body_is_too_large),
         TEST(refused_connection),
+        TEST(after_refused_connections),
         TEST(connection_is_never_made),
         TEST(tls_with_a_plain_server),
         TEST(never_answers),

@@ -2,8 +2,10 @@
  *
  * A poll handle stays with its descriptor for as long as libcurl keeps the connection: a kept-alive
  * connection then costs no epoll_ctl per request. That needs to know when a descriptor is closed,
- * so sockets are opened and closed through our callbacks. Descriptors that libcurl makes otherwise
- * (the resolver's wake-up socket) lose their handle as soon as libcurl stops watching them. */
+ * so sockets are opened and closed through our callbacks; but a socket whose connection was never
+ * made (refused, no TLS, too slow) libcurl closes by itself, and then tells that it no longer
+ * watches it. Descriptors that libcurl makes otherwise (the resolver's wake-up socket) lose their
+ * handle as soon as libcurl stops watching them. */
 #include "worker/upstream/transfer.h"
 
 #include "shared/base/buf.h"
@@ -13,6 +15,7 @@
 #include <curl/curl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { MAX_HEAD_BYTES = 64 * 1024 };
@@ -21,9 +24,10 @@ struct poll {
     uv_poll_t handle;
     struct transfer_pool *pool;
     int fd;
-    int events;  /* what libuv watches now */
-    bool wanted; /* by libcurl; else the connection is idle in its cache */
-    bool ours;   /* opened through open_socket */
+    ino_t socket; /* which one the number means: it may be closed and given to another */
+    int events;   /* what libuv watches now */
+    bool wanted;  /* by libcurl; else the connection is idle in its cache */
+    bool ours;    /* opened through open_socket */
 };
 
 struct transfer_pool {
@@ -81,11 +85,20 @@ static void drop_poll(struct transfer_pool *pool, int fd)
     *place = NULL;
 }
 
+/* The socket behind this number; 0 when there is none. */
+static ino_t socket_of(int fd)
+{
+    struct stat status;
+    return fstat(fd, &status) == 0 && S_ISSOCK(status.st_mode) ? status.st_ino : 0;
+}
+
 static struct poll *make_poll(struct transfer_pool *pool, int fd, bool ours)
 {
+    drop_poll(pool, fd); /* of a socket that had this number before */
     struct poll *poll = xcalloc(1, sizeof *poll);
     poll->pool = pool;
     poll->fd = fd;
+    poll->socket = socket_of(fd);
     poll->ours = ours;
     if (uv_poll_init_socket(pool->loop, &poll->handle, fd) != 0) {
         free(poll);
@@ -140,6 +153,20 @@ static void retire(struct poll *poll)
         ;
 }
 
+static void watch(struct poll *poll, int events);
+
+/* libuv no longer watches a broken descriptor. libcurl takes what came before the break when it is
+ * told to read, and finds the break itself; told of an error, it would look no further. */
+static void look_what_broke(struct poll *poll)
+{
+    struct transfer_pool *pool = poll->pool;
+    int events = poll->events, fd = poll->fd;
+    poll->events = 0;
+    act(pool, fd, CURL_CSELECT_IN | CURL_CSELECT_OUT);
+    if (*poll_place(pool, fd) == poll && poll->wanted && poll->events == 0)
+        watch(poll, events);
+}
+
 static void on_poll(uv_poll_t *handle, int status, int events)
 {
     struct poll *poll = handle->data;
@@ -147,16 +174,12 @@ static void on_poll(uv_poll_t *handle, int status, int events)
         retire(poll);
         return;
     }
-    int seen = 0;
-    if (status < 0) {
-        seen = CURL_CSELECT_ERR;
-        poll->events = 0; /* libuv watches a broken descriptor no longer */
-    }
-    if (events & UV_READABLE)
-        seen |= CURL_CSELECT_IN;
-    if (events & UV_WRITABLE)
-        seen |= CURL_CSELECT_OUT;
-    act(poll->pool, poll->fd, seen);
+    if (status < 0)
+        look_what_broke(poll);
+    else
+        act(poll->pool, poll->fd,
+            (events & UV_READABLE ? CURL_CSELECT_IN : 0) |
+                (events & UV_WRITABLE ? CURL_CSELECT_OUT : 0));
 }
 
 static void watch(struct poll *poll, int events)
@@ -174,7 +197,7 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *context, void
     (void)socket_context;
     struct poll *poll = *poll_place(pool, fd);
     if (what == CURL_POLL_REMOVE) {
-        if (poll && poll->ours) {
+        if (poll && poll->ours && poll->socket == socket_of(fd)) {
             poll->wanted = false;
             watch(poll, UV_READABLE);
         } else {
