@@ -7,6 +7,7 @@
 #include "worker/log_writer.h"
 #include "worker/upstream/transfer.h"
 
+#include <malloc.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -198,9 +199,18 @@ static void tell_ready(struct worker *worker)
     (void)ignored;
 }
 
+/* By itself glibc raises this threshold when a large buffer is freed, and from then on keeps such
+ * buffers on the heap, where their memory is rarely given back: a full log pipe would cost
+ * megabytes for ever. */
+static void keep_memory_flat(void)
+{
+    mallopt(M_MMAP_THRESHOLD, 128 * 1024);
+}
+
 _Noreturn void worker_main(const struct worker_setup *setup)
 {
     static struct worker worker;
+    keep_memory_flat();
     worker.setup = setup;
     if (uv_loop_init(&worker.loop) != 0) {
         log_error("no event loop");
