@@ -67,8 +67,8 @@ static void the_environment_is_kept(void **state)
 {
     (void)state;
     title_set("a title that reaches beyond the arguments into what was the environment once");
-    static const char
-        *volatile kept; /* setenv(3) lets go of the old value; leak checks see it here */
+    /* setenv(3) lets go of the old value; leak checks see it here. */
+    static const char *volatile kept;
     kept = getenv("TITLE_TEST");
     assert_string_equal(kept, "kept");
     assert_int_equal(setenv("TITLE_TEST", "changed", 1), 0);
