@@ -13,6 +13,7 @@ extern char **environ;
  * down at exec. Both are one block, so the environment is copied away and the block is ours. */
 static char *title_memory;
 static size_t title_size;
+static char **environment; /* the copy: setenv(3) may put another list in its place */
 
 static char *end_of_block(char *end, char **strings)
 {
@@ -30,10 +31,10 @@ void title_setup(int argc, char **argv)
     size_t count = 0;
     while (environ[count])
         count++;
-    char **copy = xcalloc(count + 1, sizeof *copy);
+    environment = xcalloc(count + 1, sizeof *environment);
     for (size_t i = 0; i < count; i++)
-        copy[i] = xstrdup(environ[i]);
-    environ = copy;
+        environment[i] = xstrdup(environ[i]);
+    environ = environment;
     title_memory = argv[0];
     title_size = (size_t)(end - argv[0]);
 }

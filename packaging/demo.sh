@@ -12,7 +12,7 @@ build=$1
 port=$2
 project=0192f0c1-7e7a-7cc3-98c4-dc0c0c07398f
 demo=$(realpath -m "$build")/demo
-promptgate=$build/promptgate
+promptgate=$(realpath -m "$build")/promptgate
 
 # Whether something listens there.
 taken() { (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; }
@@ -80,7 +80,7 @@ promptgate serves on http://127.0.0.1:$port (Ctrl-C stops it). In another termin
     -H 'Content-Type: application/json' \\
     -d '{"message": "The printer on floor 3 is on fire again."}'
 
-  $promptgate logs --config $build/demo
+  $promptgate logs --config $demo
 
 END
             return 0

@@ -59,14 +59,12 @@ missing() {
     done
 }
 
+may_be_root() {
+    [ "$(id -u)" = 0 ] || { have_command sudo && sudo true; }
+}
+
 as_root() {
-    if [ "$(id -u)" = 0 ]; then
-        "$@"
-    elif have_command sudo; then
-        sudo "$@"
-    else
-        fail "this needs root: run as root, or install sudo: $*"
-    fi
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
 }
 
 # Package servers fail now and then.
@@ -96,6 +94,10 @@ needed=$(missing)
 llhttp_there || needed="$needed llhttp"
 needed=$(echo $needed)
 [ -n "$needed" ] || exit 0
+if ! may_be_root; then
+    fail "missing: $needed. Installing needs root; run this as root, once:" \
+        "$(realpath "$0") $purpose"
+fi
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

@@ -579,6 +579,7 @@ static void connection_is_never_made(void **state)
     start(call);
     turn_until_done(call);
     assert_int_equal(call->result, TRANSFER_CONNECT_TIMEOUT);
+    turn_for(world, 5);
     expect_eight_good(world);
     for (size_t i = 0; i < 4; i++)
         close(waiting[i]);
@@ -676,6 +677,7 @@ static void idle_connection_speaks(void **state)
     if (turns > 50)
         fail_msg("the loop came round %u times", turns);
     expect_body(expect(world, STR(OK_ANSWER), TRANSFER_OK), 200, "hello");
+    assert_int_equal(world->mock.accepted, 2);
 }
 
 static void answer_and_more(void **state)

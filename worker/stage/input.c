@@ -59,6 +59,22 @@ static bool check_session(struct exchange *ex)
     return ex->failure.code == API_OK;
 }
 
+/* A JSON pointer to the member (RFC 6901 section 3). */
+static const char *variable_path(struct exchange *ex, const char *name)
+{
+    struct buf path = {0};
+    buf_puts(&path, "/variables/");
+    for (; *name; name++) {
+        if (*name == '~' || *name == '/')
+            buf_puts(&path, *name == '~' ? "~0" : "~1");
+        else
+            buf_putc(&path, *name);
+    }
+    struct str copy = arena_copy(&ex->arena, buf_view(&path));
+    buf_free(&path);
+    return copy.at;
+}
+
 enum { DETAILS_MAX = 100 }; /* an answer should not be larger than what it complains of */
 
 /* No endpoint declares variables, so each one given is unknown. */
@@ -76,7 +92,7 @@ static bool check_variables(struct exchange *ex)
     const struct api_detail **place = &ex->failure.details;
     for (int i = 0; i < DETAILS_MAX && !json_object_iter_equal(&it, &end); i++) {
         struct api_detail *detail = arena_alloc(&ex->arena, sizeof *detail);
-        detail->path = arena_printf(&ex->arena, "/variables/%s", json_object_iter_peek_name(&it));
+        detail->path = variable_path(ex, json_object_iter_peek_name(&it));
         detail->keyword = "unknown";
         detail->message = "The endpoint declares no such variable.";
         *place = detail;
