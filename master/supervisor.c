@@ -28,6 +28,7 @@ struct supervisor {
     unsigned count;
     int64_t last_number;
     struct reload reload;
+    struct config *waiting; /* read and checked; waits for slots */
     bool stopping;
     int64_t logger_kill_after_ms; /* once its pipes are closed */
 };
@@ -115,6 +116,7 @@ static void close_everything(struct supervisor *s)
     listeners_close(&s->inheritance.listeners);
     counters_close(&s->counters);
     reload_deinit(&s->reload);
+    config_free(&s->waiting);
 }
 
 /* --- generations --- */
@@ -210,28 +212,34 @@ static void tend_generations(struct supervisor *s)
 
 /* --- reload --- */
 
-static bool fits(const struct supervisor *s, const struct config *config, struct error *error)
-{
-    unsigned available = slots_available(&s->inheritance.slots);
-    if ((unsigned)config->workers > s->inheritance.slots.count / 2)
-        return error_set(error, "workers: at most %u by reload: restart needed",
-                         s->inheritance.slots.count / 2);
-    if ((unsigned)config->workers > available)
-        return error_set(error,
-                         "%lld workers need as many slots, and %u are free until older "
-                         "generations have ended",
-                         (long long)config->workers, available);
-    return true;
-}
-
 /* Brings the new configuration up beside the one that serves. */
 static void start_reload(struct supervisor *s, struct config *config)
 {
     struct error error;
-    if (fits(s, config, &error) && listeners_adjust(&s->inheritance.listeners, config, &error)) {
+    if (listeners_adjust(&s->inheritance.listeners, config, &error)) {
         add_generation(s, config);
         return;
     }
+    reload_failed(&s->reload, error.message);
+    config_free(&config);
+}
+
+/* More workers than slots can never start; with fewer free ones than it needs, a configuration
+ * waits until older generations have ended. */
+static void take_reloaded(struct supervisor *s, struct config *config)
+{
+    unsigned wanted = (unsigned)config->workers;
+    unsigned most = s->inheritance.slots.count / 2;
+    if (wanted <= most) {
+        s->waiting = config;
+        if (slots_available(&s->inheritance.slots) < wanted)
+            log_info("the reload waits: its %u workers need slots that older generations still "
+                     "have",
+                     wanted);
+        return;
+    }
+    struct error error;
+    error_set(&error, "workers: at most %u by reload: restart needed", most);
     reload_failed(&s->reload, error.message);
     config_free(&config);
 }
@@ -245,10 +253,17 @@ static void tend_reload(struct supervisor *s)
     }
     if (s->stopping || !serving || in_state(s, GENERATION_STARTING))
         return;
-    bool room = s->count < GENERATIONS_MAX;
-    struct config *config = reload_tend(&s->reload, serving->config, room);
-    if (config)
+    if (!s->waiting) {
+        bool room = s->count < GENERATIONS_MAX;
+        struct config *config = reload_tend(&s->reload, serving->config, room);
+        if (config)
+            take_reloaded(s, config);
+    }
+    if (s->waiting && slots_available(&s->inheritance.slots) >= (unsigned)s->waiting->workers) {
+        struct config *config = s->waiting;
+        s->waiting = NULL;
         start_reload(s, config);
+    }
 }
 
 /* --- children --- */
