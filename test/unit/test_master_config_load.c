@@ -410,7 +410,8 @@ static void headers_cannot_be_injected(void **state)
     struct config_folder *folder = *state;
     assert_string_equal(
         credential(folder, "provider: echo\nheaders:\n  A: \"x\\r\\nB: y\"\n  \"C\\n\": x\n"
-                           "  Content-Length: \"3\"\n  D: 5\n  E: fine\n"),
+                           "  Content-Length: \"3\"\n  D: 5\n  E: fine\n  authorization: Bearer x\n"
+                           "  Accept-Encoding: gzip\n"),
         "credentials.d/main.yaml:3:3: headers.\"A\": holds a line break or control character, "
         "which a header cannot carry\n"
         "credentials.d/main.yaml:4:3: headers.\"C?\": is not a header's name: letters, digits and "
@@ -418,6 +419,10 @@ static void headers_cannot_be_injected(void **state)
         "credentials.d/main.yaml:5:3: headers.\"Content-Length\": is set by the gateway itself: "
         "leave it out\n"
         "credentials.d/main.yaml:6:3: headers.\"D\": must be a text; put it in quotes\n"
+        "credentials.d/main.yaml:8:3: headers.\"authorization\": is set by the gateway itself: "
+        "leave it out\n"
+        "credentials.d/main.yaml:9:3: headers.\"Accept-Encoding\": is set by the gateway itself: "
+        "leave it out\n"
         "projects.d/demo.yaml:8:17: endpoints.sum.credential: is a credential of echo, but the "
         "endpoint's provider is openai\n");
 }
