@@ -52,6 +52,8 @@ struct config_header {
     const char *name, *value;
 };
 
+enum { CONFIG_HEADERS_MAX = 20 }; /* of a credential */
+
 struct config_credential {
     const char *name;
     enum provider_id provider;

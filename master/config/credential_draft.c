@@ -110,6 +110,9 @@ static void read_headers(struct reading *reading, struct credential_draft *crede
     const struct yaml_node *map = credential->headers;
     if (!map)
         return;
+    if (map->count > CONFIG_HEADERS_MAX)
+        section_error(reading, &credential->section, CREDENTIAL_headers, "are too many: %d at most",
+                      CONFIG_HEADERS_MAX);
     credential->headers_read =
         arena_alloc(reading->lasting, map->count * sizeof *credential->headers_read);
     for (size_t i = 0; i < map->count; i++) {

@@ -427,6 +427,20 @@ static void headers_cannot_be_injected(void **state)
         "endpoint's provider is openai\n");
 }
 
+static void headers_are_counted(void **state)
+{
+    struct config_folder *folder = *state;
+    struct buf yaml = {0};
+    buf_puts(&yaml, "provider: openai\napi_key: k\nheaders:\n");
+    for (int i = 0; i < CONFIG_HEADERS_MAX; i++)
+        buf_printf(&yaml, "  H%d: x\n", i);
+    assert_null(strstr(credential(folder, buf_cstr(&yaml)), "too many"));
+    buf_puts(&yaml, "  More: x\n");
+    assert_non_null(strstr(credential(folder, buf_cstr(&yaml)),
+                           "credentials.d/main.yaml:4:3: headers: are too many: 20 at most\n"));
+    buf_free(&yaml);
+}
+
 static void prompts_are_pointed_into(void **state)
 {
     struct config_folder *folder = *state;
@@ -549,6 +563,7 @@ int main(void)
         TEST(keys_are_opened),
         TEST(keys_are_never_shown),
         TEST(headers_cannot_be_injected),
+        TEST(headers_are_counted),
         TEST(prompts_are_pointed_into),
         TEST(types_are_checked),
         TEST(files_and_folders),
