@@ -67,18 +67,23 @@ static bool check_directory(struct reading *reading)
     return false;
 }
 
+static void read_service(struct reading *reading, struct drafts *drafts)
+{
+    struct config_file *main = arena_alloc(reading->scratch, sizeof *main);
+    *main = (struct config_file){
+        .path = arena_printf(reading->scratch, "%s/promptgate.yaml", reading->directory),
+        .name = "promptgate",
+        .order = 1,
+    };
+    config_file_read(main, reading->scratch, reading->problems);
+    service_draft_read(reading, main, &drafts->service);
+}
+
 static void read_all(struct reading *reading, struct drafts *drafts)
 {
-    unsigned order = 1;
+    unsigned order = 2;
     struct arena *scratch = reading->scratch;
-    struct config_file *main = arena_alloc(scratch, sizeof *main);
-    *main = (struct config_file){
-        .path = arena_printf(scratch, "%s/promptgate.yaml", reading->directory),
-        .name = "promptgate",
-        .order = order++,
-    };
-    config_file_read(main, scratch, reading->problems);
-    service_draft_read(reading, main, &drafts->service);
+    read_service(reading, drafts);
     struct config_files files =
         config_folder_read(reading->directory, "credentials.d", &order, scratch, reading->problems);
     credential_drafts_read(reading, &files, drafts);
@@ -91,7 +96,8 @@ static void read_all(struct reading *reading, struct drafts *drafts)
     resolve_check(reading, drafts);
 }
 
-struct config *config_load(const char *directory, struct config_report *report)
+static struct config *load(const char *directory, struct config_report *report,
+                           void (*read)(struct reading *, struct drafts *))
 {
     struct arena lasting = {0}, scratch = {0};
     struct problems problems = {.arena = &scratch};
@@ -99,7 +105,7 @@ struct config *config_load(const char *directory, struct config_report *report)
     struct drafts drafts = {0};
     struct config *config = NULL;
     if (check_directory(&reading))
-        read_all(&reading, &drafts);
+        read(&reading, &drafts);
     if (problems.errors == 0) {
         config = resolve_build(&reading, &drafts);
         config->arena = lasting;
@@ -111,6 +117,16 @@ struct config *config_load(const char *directory, struct config_report *report)
     problems_free(&problems);
     arena_free(&scratch);
     return config;
+}
+
+struct config *config_load(const char *directory, struct config_report *report)
+{
+    return load(directory, report, read_all);
+}
+
+struct config *config_load_service(const char *directory, struct config_report *report)
+{
+    return load(directory, report, read_service);
 }
 
 void config_report_print(const struct config_report *report, FILE *out)

@@ -529,6 +529,26 @@ static void a_lone_main_file_is_enough(void **state)
     config_report_free(&report);
 }
 
+static void the_service_alone(void **state)
+{
+    struct config_folder *folder = *state;
+    folder_write(folder, "promptgate.yaml", "store: { path: /srv/rows.db }\n");
+    folder_write(folder, "credentials.d/main.yaml", "provider: openai\napi_key: env:NOWHERE_SET\n");
+    folder_write(folder, "projects.d/half.yaml", "id: [");
+    struct config_report report = {0};
+    struct config *config = config_load_service(folder->path, &report);
+    assert_non_null(config);
+    assert_null(report.first);
+    assert_text(config->store.path, "/srv/rows.db");
+    assert_int_equal(config->projects_count, 0);
+    config_free(&config);
+    config_report_free(&report);
+    folder_write(folder, "promptgate.yaml", "store: { pth: /srv/rows.db }\n");
+    assert_null(config_load_service(folder->path, &report));
+    assert_int_equal(report.errors, 1);
+    config_report_free(&report);
+}
+
 static void absurd_numbers_are_cut(void **state)
 {
     struct config_folder *folder = *state;
@@ -568,6 +588,7 @@ int main(void)
         TEST(types_are_checked),
         TEST(files_and_folders),
         TEST(a_lone_main_file_is_enough),
+        TEST(the_service_alone),
         TEST(absurd_numbers_are_cut),
     };
     return cmocka_run_group_tests_name("config_load", tests, NULL, NULL);
