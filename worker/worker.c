@@ -28,16 +28,11 @@ struct worker {
     struct acceptor *acceptor;
     uv_signal_t on_term, on_hup;
     uv_poll_t lifeline;
-<<<<<<< HEAD
     uv_timer_t heartbeat, deadline;
     bool leaving;  /* accepts nothing any more */
     bool draining; /* and keeps no idle connection */
     bool connections_gone;
-=======
-    uv_timer_t heartbeat;
-    bool draining, connections_gone;
     size_t spare_bytes; /* free, but still ours, when it was looked at last */
->>>>>>> main
 };
 
 /* Leaves by _exit: libuv would join its thread pool at exit, and a name look-up that hangs there

@@ -62,7 +62,6 @@ static void fetch_stray(struct config_source *source)
     free(found);
 }
 
-<<<<<<< HEAD
 struct config_source *config_source_fetch(const char *directory)
 {
     unsigned order = 1;
@@ -120,12 +119,18 @@ static bool check_directory(struct reading *reading, const struct config_source 
     return !source->unreadable;
 }
 
+static void parse_service(struct reading *reading, struct config_source *source,
+                          struct drafts *drafts)
+{
+    config_file_parse(&source->main, reading->scratch, reading->problems);
+    service_draft_read(reading, &source->main, &drafts->service);
+}
+
 static void parse_all(struct reading *reading, struct config_source *source, struct drafts *drafts)
 {
     struct arena *scratch = reading->scratch;
     struct problems *problems = reading->problems;
-    config_file_parse(&source->main, scratch, problems);
-    service_draft_read(reading, &source->main, &drafts->service);
+    parse_service(reading, source, drafts);
     config_folder_parse(&source->credentials, scratch, problems);
     credential_drafts_read(reading, &source->credentials, drafts);
     config_folder_parse(&source->projects, scratch, problems);
@@ -136,66 +141,18 @@ static void parse_all(struct reading *reading, struct config_source *source, str
     resolve_check(reading, drafts);
 }
 
-struct config *config_parse(struct config_source *source, struct config_report *report)
-=======
-static bool check_directory(struct reading *reading)
-{
-    DIR *directory = opendir(reading->directory);
-    if (directory) {
-        closedir(directory);
-        return true;
-    }
-    struct config_file file = {.path = reading->directory};
-    problem_error(reading->problems, &file, (struct yaml_mark){0, 0}, "",
-                  "the configuration directory cannot be read: %s", strerror(errno));
-    return false;
-}
+typedef void parse_fn(struct reading *reading, struct config_source *source, struct drafts *drafts);
 
-static void read_service(struct reading *reading, struct drafts *drafts)
-{
-    struct config_file *main = arena_alloc(reading->scratch, sizeof *main);
-    *main = (struct config_file){
-        .path = arena_printf(reading->scratch, "%s/promptgate.yaml", reading->directory),
-        .name = "promptgate",
-        .order = 1,
-    };
-    config_file_read(main, reading->scratch, reading->problems);
-    service_draft_read(reading, main, &drafts->service);
-}
-
-static void read_all(struct reading *reading, struct drafts *drafts)
-{
-    unsigned order = 2;
-    struct arena *scratch = reading->scratch;
-    read_service(reading, drafts);
-    struct config_files files =
-        config_folder_read(reading->directory, "credentials.d", &order, scratch, reading->problems);
-    credential_drafts_read(reading, &files, drafts);
-    files =
-        config_folder_read(reading->directory, "projects.d", &order, scratch, reading->problems);
-    project_drafts_read(reading, &files, drafts);
-    files = config_folder_read(reading->directory, "tokens.d", &order, scratch, reading->problems);
-    token_drafts_read(reading, &files, drafts);
-    warn_stray(reading, order);
-    resolve_check(reading, drafts);
-}
-
-static struct config *load(const char *directory, struct config_report *report,
-                           void (*read)(struct reading *, struct drafts *))
->>>>>>> main
+static struct config *parse_with(parse_fn *parse, struct config_source *source,
+                                 struct config_report *report)
 {
     struct arena lasting = {0}, scratch = {0};
     struct problems problems = {.arena = &scratch};
     struct reading reading = {&lasting, &scratch, &problems, source->directory};
     struct drafts drafts = {0};
     struct config *config = NULL;
-<<<<<<< HEAD
     if (check_directory(&reading, source))
-        parse_all(&reading, source, &drafts);
-=======
-    if (check_directory(&reading))
-        read(&reading, &drafts);
->>>>>>> main
+        parse(&reading, source, &drafts);
     if (problems.errors == 0) {
         config = resolve_build(&reading, &drafts);
         config->arena = lasting;
@@ -209,21 +166,28 @@ static struct config *load(const char *directory, struct config_report *report,
     return config;
 }
 
-struct config *config_load(const char *directory, struct config_report *report)
+struct config *config_parse(struct config_source *source, struct config_report *report)
 {
-<<<<<<< HEAD
+    return parse_with(parse_all, source, report);
+}
+
+static struct config *load_with(parse_fn *parse, const char *directory,
+                                struct config_report *report)
+{
     struct config_source *source = config_source_fetch(directory);
-    struct config *config = config_parse(source, report);
+    struct config *config = parse_with(parse, source, report);
     config_source_free(&source);
     return config;
-=======
-    return load(directory, report, read_all);
+}
+
+struct config *config_load(const char *directory, struct config_report *report)
+{
+    return load_with(parse_all, directory, report);
 }
 
 struct config *config_load_service(const char *directory, struct config_report *report)
 {
-    return load(directory, report, read_service);
->>>>>>> main
+    return load_with(parse_service, directory, report);
 }
 
 void config_report_print(const struct config_report *report, FILE *out)
