@@ -8,6 +8,8 @@ static const struct {
 } fixed[] = {
     {"state_dir", offsetof(struct config, state_dir)},
     {"runtime_dir", offsetof(struct config, runtime_dir)},
+    {"user", offsetof(struct config, user)},
+    {"group", offsetof(struct config, group)},
     {"store.driver", offsetof(struct config, store.driver)},
     {"store.path", offsetof(struct config, store.path)},
 };

@@ -148,7 +148,8 @@ static struct config *parse_with(parse_fn *parse, struct config_source *source,
 {
     struct arena lasting = {0}, scratch = {0};
     struct problems problems = {.arena = &scratch};
-    struct reading reading = {&lasting, &scratch, &problems, source->directory};
+    struct secret_memory *secrets = secret_memory_new(SECRETS_WORKER);
+    struct reading reading = {&lasting, &scratch, &problems, source->directory, secrets};
     struct drafts drafts = {0};
     struct config *config = NULL;
     if (check_directory(&reading, source))
@@ -156,9 +157,12 @@ static struct config *parse_with(parse_fn *parse, struct config_source *source,
     if (problems.errors == 0) {
         config = resolve_build(&reading, &drafts);
         config->arena = lasting;
+        config->secrets = secrets;
+        secret_memory_lock(secrets);
     } else {
         drafts_wipe(&drafts);
         arena_free(&lasting);
+        secret_memory_free(&secrets);
     }
     problems_finish(&problems, report);
     problems_free(&problems);
