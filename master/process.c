@@ -38,7 +38,7 @@ static void reset_signals(void)
 static void close_log_pipes(const struct slots *slots, int end, int keep)
 {
     for (unsigned i = 0; i < slots->count; i++)
-        if ((int)i != keep)
+        if ((int)i != keep && slots->log_pipes[i][end] >= 0)
             close(slots->log_pipes[i][end]);
 }
 

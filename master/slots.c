@@ -34,18 +34,24 @@ bool slots_open(struct slots *slots, unsigned count, struct counters *counters, 
     return true;
 }
 
-void slots_close_pipes(struct slots *slots)
+static void close_end(int *end)
 {
-    for (unsigned i = 0; i < slots->count; i++) {
-        close(slots->log_pipes[i][0]);
-        close(slots->log_pipes[i][1]);
-    }
-    slots->count = 0;
+    if (*end >= 0)
+        close(*end);
+    *end = -1;
+}
+
+void slots_end_pipes(struct slots *slots)
+{
+    for (unsigned i = 0; i < slots->count; i++)
+        close_end(&slots->log_pipes[i][1]);
 }
 
 void slots_free(struct slots *slots)
 {
-    slots_close_pipes(slots);
+    slots_end_pipes(slots);
+    for (unsigned i = 0; i < slots->count; i++)
+        close_end(&slots->log_pipes[i][0]);
     free(slots->states);
     free(slots->log_pipes);
     *slots = (struct slots){0};

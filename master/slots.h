@@ -20,8 +20,9 @@ struct slots {
 /* Makes the pipes. `counters` has `count` slots and outlives the pool. */
 bool slots_open(struct slots *slots, unsigned count, struct counters *counters, struct error *error)
     __attribute__((warn_unused_result));
-/* Closes the master's ends of the pipes, so that the logger finds their end. */
-void slots_close_pipes(struct slots *slots);
+/* No process of a slot is left, and none will come: closes the ends that are written to, so that
+ * the logger finds the pipes' end. */
+void slots_end_pipes(struct slots *slots);
 void slots_free(struct slots *slots);
 /* How many can be taken now. */
 unsigned slots_available(const struct slots *slots);

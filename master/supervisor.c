@@ -30,7 +30,9 @@ struct supervisor {
     struct reload reload;
     struct config *waiting; /* read and checked; waits for slots */
     bool stopping;
-    int64_t logger_kill_after_ms; /* once its pipes are closed */
+    bool pipes_ended; /* all workers are gone: the logger reads to the end */
+    bool logger_done; /* it has, or it took too long */
+    int64_t logger_kill_after_ms;
 };
 
 static volatile sig_atomic_t stop_asked, reload_asked, child_changed;
@@ -271,8 +273,7 @@ static void tend_reload(struct supervisor *s)
 static void start_logger(struct supervisor *s)
 {
     struct error error;
-    bool needed = s->inheritance.slots.count > 0;
-    if (!needed || s->logger.pid != 0 || s->logger.start_after_ms > clock_now_ms())
+    if (s->logger_done || s->logger.pid != 0 || s->logger.start_after_ms > clock_now_ms())
         return;
     if (process_start(&s->logger, &s->inheritance, &error))
         return;
@@ -295,6 +296,8 @@ static void reap(struct supervisor *s)
     child_changed = 0;
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
         struct process *process = process_of(s, pid);
+        if (process == &s->logger && s->pipes_ended && status == 0)
+            s->logger_done = true;
         if (process)
             process_ended(process, &s->inheritance, status);
         else
@@ -337,25 +340,27 @@ static unsigned living_workers(const struct supervisor *s)
     return living;
 }
 
-/* With the last write ends gone the logger reads to the end, commits and leaves. */
+/* With the last write ends gone the logger reads to the end, commits and leaves. One that dies
+ * before is replaced: the pipes still hold what it did not take. */
 static void go_on_stopping(struct supervisor *s)
 {
     if (living_workers(s) > 0)
         return;
-    if (s->inheritance.slots.count > 0) {
-        start_logger(s);
-        slots_close_pipes(&s->inheritance.slots);
+    if (!s->pipes_ended) {
+        slots_end_pipes(&s->inheritance.slots);
+        s->pipes_ended = true;
         s->logger_kill_after_ms =
             clock_now_ms() + s->logger.config->shutdown_timeout_ms + GENERATION_GRACE_MS;
     } else if (clock_now_ms() >= s->logger_kill_after_ms && s->logger.pid > 0) {
         log_error("the logger takes too long; what it holds stays in the spool");
+        s->logger_done = true;
         kill(s->logger.pid, SIGKILL);
     }
 }
 
 static bool all_stopped(const struct supervisor *s)
 {
-    return s->stopping && s->inheritance.slots.count == 0 && s->logger.pid == 0;
+    return s->pipes_ended && s->logger_done && s->logger.pid == 0;
 }
 
 /* --- the loop --- */

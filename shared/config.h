@@ -55,6 +55,8 @@ struct config_header {
     const char *name, *value;
 };
 
+enum { CONFIG_HEADERS_MAX = 20 }; /* of a credential */
+
 struct config_credential {
     const char *name;
     enum provider_id provider;
@@ -144,6 +146,10 @@ const struct config_endpoint *config_endpoint(const struct config_project *proje
                                               struct str slug);
 const struct config_token *config_token(const struct config *config,
                                         const uint8_t hash[SHA256_BYTES]);
+/* [a-z0-9], then up to 62 of [a-z0-9-], not ending in "-", and not a route's name. */
+bool slug_valid(struct str slug);
+/* The name of a route. */
+bool slug_reserved(struct str slug);
 /* "openai" of PROVIDER_OPENAI. */
 const char *provider_name(enum provider_id id);
 /* Wipes opened keys and gives the memory back; the caller's pointer becomes NULL. */

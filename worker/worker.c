@@ -32,6 +32,7 @@ struct worker {
     bool leaving;  /* accepts nothing any more */
     bool draining; /* and keeps no idle connection */
     bool connections_gone;
+    size_t spare_bytes; /* free, but still ours, when it was looked at last */
 };
 
 /* Leaves by _exit: libuv would join its thread pool at exit, and a name look-up that hangs there
@@ -128,9 +129,24 @@ static void on_lifeline(uv_poll_t *poll, int status, int events)
     drain(poll->data);
 }
 
+/* A body of many small values leaves as many free pieces, which the allocator would keep. What a
+ * call of malloc_trim could not give back is not tried again. */
+static void give_memory_back(struct worker *worker)
+{
+    enum { SPARE_BYTES = 32 << 20 };
+    size_t spare = mallinfo2().fordblks;
+    if (spare > worker->spare_bytes + SPARE_BYTES) {
+        malloc_trim(0);
+        worker->spare_bytes = mallinfo2().fordblks;
+    } else if (spare < worker->spare_bytes) {
+        worker->spare_bytes = spare;
+    }
+}
+
 static void on_heartbeat(uv_timer_t *timer)
 {
     struct worker *worker = timer->data;
+    give_memory_back(worker);
     atomic_store_explicit(&worker->services.counts->heartbeat_ms, clock_now_ms(),
                           memory_order_relaxed);
     acceptor_follow_owners(worker->acceptor);

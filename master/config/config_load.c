@@ -119,12 +119,18 @@ static bool check_directory(struct reading *reading, const struct config_source 
     return !source->unreadable;
 }
 
+static void parse_service(struct reading *reading, struct config_source *source,
+                          struct drafts *drafts)
+{
+    config_file_parse(&source->main, reading->scratch, reading->problems);
+    service_draft_read(reading, &source->main, &drafts->service);
+}
+
 static void parse_all(struct reading *reading, struct config_source *source, struct drafts *drafts)
 {
     struct arena *scratch = reading->scratch;
     struct problems *problems = reading->problems;
-    config_file_parse(&source->main, scratch, problems);
-    service_draft_read(reading, &source->main, &drafts->service);
+    parse_service(reading, source, drafts);
     config_folder_parse(&source->credentials, scratch, problems);
     credential_drafts_read(reading, &source->credentials, drafts);
     config_folder_parse(&source->projects, scratch, problems);
@@ -135,7 +141,10 @@ static void parse_all(struct reading *reading, struct config_source *source, str
     resolve_check(reading, drafts);
 }
 
-struct config *config_parse(struct config_source *source, struct config_report *report)
+typedef void parse_fn(struct reading *reading, struct config_source *source, struct drafts *drafts);
+
+static struct config *parse_with(parse_fn *parse, struct config_source *source,
+                                 struct config_report *report)
 {
     struct arena lasting = {0}, scratch = {0};
     struct problems problems = {.arena = &scratch};
@@ -144,7 +153,7 @@ struct config *config_parse(struct config_source *source, struct config_report *
     struct drafts drafts = {0};
     struct config *config = NULL;
     if (check_directory(&reading, source))
-        parse_all(&reading, source, &drafts);
+        parse(&reading, source, &drafts);
     if (problems.errors == 0) {
         config = resolve_build(&reading, &drafts);
         config->arena = lasting;
@@ -161,12 +170,28 @@ struct config *config_parse(struct config_source *source, struct config_report *
     return config;
 }
 
-struct config *config_load(const char *directory, struct config_report *report)
+struct config *config_parse(struct config_source *source, struct config_report *report)
+{
+    return parse_with(parse_all, source, report);
+}
+
+static struct config *load_with(parse_fn *parse, const char *directory,
+                                struct config_report *report)
 {
     struct config_source *source = config_source_fetch(directory);
-    struct config *config = config_parse(source, report);
+    struct config *config = parse_with(parse, source, report);
     config_source_free(&source);
     return config;
+}
+
+struct config *config_load(const char *directory, struct config_report *report)
+{
+    return load_with(parse_all, directory, report);
+}
+
+struct config *config_load_service(const char *directory, struct config_report *report)
+{
+    return load_with(parse_service, directory, report);
 }
 
 void config_report_print(const struct config_report *report, FILE *out)

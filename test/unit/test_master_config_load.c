@@ -537,7 +537,8 @@ static void headers_cannot_be_injected(void **state)
     struct config_folder *folder = *state;
     assert_string_equal(
         credential(folder, "provider: echo\nheaders:\n  A: \"x\\r\\nB: y\"\n  \"C\\n\": x\n"
-                           "  Content-Length: \"3\"\n  D: 5\n  E: fine\n"),
+                           "  Content-Length: \"3\"\n  D: 5\n  E: fine\n  authorization: Bearer x\n"
+                           "  Accept-Encoding: gzip\n"),
         "credentials.d/main.yaml:3:3: headers.\"A\": holds a line break or control character, "
         "which a header cannot carry\n"
         "credentials.d/main.yaml:4:3: headers.\"C?\": is not a header's name: letters, digits and "
@@ -545,8 +546,26 @@ static void headers_cannot_be_injected(void **state)
         "credentials.d/main.yaml:5:3: headers.\"Content-Length\": is set by the gateway itself: "
         "leave it out\n"
         "credentials.d/main.yaml:6:3: headers.\"D\": must be a text; put it in quotes\n"
+        "credentials.d/main.yaml:8:3: headers.\"authorization\": is set by the gateway itself: "
+        "leave it out\n"
+        "credentials.d/main.yaml:9:3: headers.\"Accept-Encoding\": is set by the gateway itself: "
+        "leave it out\n"
         "projects.d/demo.yaml:8:17: endpoints.sum.credential: is a credential of echo, but the "
         "endpoint's provider is openai\n");
+}
+
+static void headers_are_counted(void **state)
+{
+    struct config_folder *folder = *state;
+    struct buf yaml = {0};
+    buf_puts(&yaml, "provider: openai\napi_key: k\nheaders:\n");
+    for (int i = 0; i < CONFIG_HEADERS_MAX; i++)
+        buf_printf(&yaml, "  H%d: x\n", i);
+    assert_null(strstr(credential(folder, buf_cstr(&yaml)), "too many"));
+    buf_puts(&yaml, "  More: x\n");
+    assert_non_null(strstr(credential(folder, buf_cstr(&yaml)),
+                           "credentials.d/main.yaml:4:3: headers: are too many: 20 at most\n"));
+    buf_free(&yaml);
 }
 
 static void prompts_are_pointed_into(void **state)
@@ -637,6 +656,26 @@ static void a_lone_main_file_is_enough(void **state)
     config_report_free(&report);
 }
 
+static void the_service_alone(void **state)
+{
+    struct config_folder *folder = *state;
+    folder_write(folder, "promptgate.yaml", "store: { path: /srv/rows.db }\n");
+    folder_write(folder, "credentials.d/main.yaml", "provider: openai\napi_key: env:NOWHERE_SET\n");
+    folder_write(folder, "projects.d/half.yaml", "id: [");
+    struct config_report report = {0};
+    struct config *config = config_load_service(folder->path, &report);
+    assert_non_null(config);
+    assert_null(report.first);
+    assert_text(config->store.path, "/srv/rows.db");
+    assert_int_equal(config->projects_count, 0);
+    config_free(&config);
+    config_report_free(&report);
+    folder_write(folder, "promptgate.yaml", "store: { pth: /srv/rows.db }\n");
+    assert_null(config_load_service(folder->path, &report));
+    assert_int_equal(report.errors, 1);
+    config_report_free(&report);
+}
+
 static void absurd_numbers_are_cut(void **state)
 {
     struct config_folder *folder = *state;
@@ -676,10 +715,12 @@ int main(void)
         TEST(users_and_groups_must_be_there),
         TEST(keys_are_never_shown),
         TEST(headers_cannot_be_injected),
+        TEST(headers_are_counted),
         TEST(prompts_are_pointed_into),
         TEST(types_are_checked),
         TEST(files_and_folders),
         TEST(a_lone_main_file_is_enough),
+        TEST(the_service_alone),
         TEST(absurd_numbers_are_cut),
     };
     return cmocka_run_group_tests_name("config_load", tests, NULL, NULL);
