@@ -2,6 +2,7 @@
 
 #include "shared/base/log.h"
 #include "shared/base/xalloc.h"
+#include "shared/http/listening.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,7 +11,7 @@
 struct acceptor {
     uv_loop_t *loop;
     const struct worker_setup *setup;
-    uv_tcp_t **handles; /* by the place of their socket; NULL = not accepting */
+    uv_stream_t **handles; /* by the place of their socket; NULL = not accepting */
     void (*accepted)(void *context, uv_stream_t *listener);
     void *context;
     bool stopped;
@@ -25,11 +26,6 @@ static void on_connection(uv_stream_t *listener, int status)
         acceptor->accepted(acceptor->context, listener);
 }
 
-static void free_handle(uv_handle_t *handle)
-{
-    free(handle);
-}
-
 /* The socket itself stays open in this process: the loop gets a copy of its descriptor, so that it
  * can be given up and taken again. */
 static bool begin(struct acceptor *acceptor, size_t place)
@@ -39,25 +35,18 @@ static bool begin(struct acceptor *acceptor, size_t place)
         log_error("cannot accept connections: %s", strerror(errno));
         return false;
     }
-    uv_tcp_t *handle = xmalloc(sizeof *handle);
-    uv_tcp_init(acceptor->loop, handle);
-    handle->data = acceptor;
-    int failure = uv_tcp_open(handle, fd);
-    if (failure == 0)
-        failure = uv_listen((uv_stream_t *)handle, (int)acceptor->setup->config->http.backlog,
-                            on_connection);
-    if (failure == 0) {
-        acceptor->handles[place] = handle;
-        return true;
-    }
-    log_error("cannot accept connections: %s", uv_strerror(failure));
-    uv_close((uv_handle_t *)handle, free_handle);
-    return false;
+    int failure;
+    int backlog = (int)acceptor->setup->config->http.backlog;
+    acceptor->handles[place] =
+        http_listen(acceptor->loop, fd, backlog, on_connection, acceptor, &failure);
+    if (!acceptor->handles[place])
+        log_error("cannot accept connections: %s", uv_strerror(failure));
+    return acceptor->handles[place] != NULL;
 }
 
 static void end(struct acceptor *acceptor, size_t place)
 {
-    uv_close((uv_handle_t *)acceptor->handles[place], free_handle);
+    http_listen_end(acceptor->handles[place]);
     acceptor->handles[place] = NULL;
 }
 
@@ -69,10 +58,13 @@ struct acceptor *acceptor_new(uv_loop_t *loop, const struct worker_setup *setup,
     acceptor->setup = setup;
     acceptor->accepted = accepted;
     acceptor->context = context;
-    acceptor->handles = xcalloc(setup->sockets_count, sizeof(uv_tcp_t *));
-    for (size_t i = 0; i < setup->sockets_count; i++)
-        if (setup->sockets[i].number % setup->count == setup->index && !begin(acceptor, i))
+    acceptor->handles = xcalloc(setup->sockets_count, sizeof(uv_stream_t *));
+    for (size_t i = 0; i < setup->sockets_count; i++) {
+        const struct worker_socket *socket = &setup->sockets[i];
+        bool mine = socket->shared || socket->number % setup->count == setup->index;
+        if (mine && !begin(acceptor, i))
             return NULL;
+    }
     return acceptor;
 }
 
@@ -84,7 +76,7 @@ void acceptor_follow_owners(struct acceptor *acceptor)
         return;
     for (size_t i = 0; i < setup->sockets_count; i++) {
         int owner = atomic_load(&header->socket_owners[setup->sockets[i].number]);
-        bool mine = owner == (int)setup->index;
+        bool mine = setup->sockets[i].shared || owner == (int)setup->index;
         if (mine && !acceptor->handles[i])
             begin(acceptor, i);
         else if (!mine && acceptor->handles[i])

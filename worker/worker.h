@@ -5,10 +5,11 @@
 #include "shared/counters/shm.h"
 
 /* A listening socket, bound; it listens once somebody accepts from it. `number` is its place among
- * the sockets of its address. */
+ * the sockets of its address; from one that is `shared` all workers accept. */
 struct worker_socket {
     int fd;
     unsigned number;
+    bool shared;
 };
 
 struct worker_setup {
