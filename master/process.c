@@ -1,6 +1,9 @@
 #include "master/process.h"
 
+#include "master/control.h"
+#include "master/instance.h"
 #include "master/logger/logger.h"
+#include "master/privileges.h"
 #include "master/title.h"
 #include "shared/base/clock.h"
 #include "shared/base/xalloc.h"
@@ -105,6 +108,9 @@ _Noreturn static void become(const struct process *process, struct inheritance *
     char name[48];
     process_name(process, name);
     reset_signals();
+    privileges_drop_in_child();
+    secrets_in_child();
+    control_close_inherited(inheritance->control);
     close(inheritance->lifeline[1]);
     close(inheritance->ready[0]);
     log_set_role(name);
@@ -126,13 +132,30 @@ static bool take_slot(struct process *process, struct inheritance *inheritance, 
     return true;
 }
 
+/* For the next master, should this one be killed: which processes may still be there. */
+static void publish_pid(const struct process *process, struct counters *counters)
+{
+    uint64_t start_ticks = process_start_time(process->pid);
+    if (process->role == PROCESS_LOGGER) {
+        atomic_store(&counters->header->logger_start_ticks, start_ticks);
+        atomic_store(&counters->header->logger_pid, process->pid);
+    } else {
+        atomic_store(&counters->workers[process->slot].start_ticks, start_ticks);
+        atomic_store(&counters->workers[process->slot].pid, process->pid);
+    }
+}
+
 bool process_start(struct process *process, struct inheritance *inheritance, struct error *error)
 {
     if (process->role == PROCESS_WORKER && !take_slot(process, inheritance, error))
         return false;
+    bool is_worker = process->role == PROCESS_WORKER;
+    secrets_before_fork(is_worker ? SECRETS_WORKER : SECRETS_NOBODY,
+                        is_worker ? process->config->secrets : NULL);
     pid_t pid = fork();
     if (pid == 0)
         become(process, inheritance);
+    secrets_after_fork();
     if (pid < 0) {
         error_errno(error, errno, "cannot fork");
         if (process->role == PROCESS_WORKER)
@@ -140,6 +163,7 @@ bool process_start(struct process *process, struct inheritance *inheritance, str
         return false;
     }
     process->pid = pid;
+    publish_pid(process, inheritance->counters);
     process->started_ms = process->unready_since_ms = clock_now_ms();
     process->aborted_ms = 0;
     return true;

@@ -5,6 +5,8 @@
 #include "master/listener.h"
 #include "master/slots.h"
 
+struct control;
+
 #include <sys/types.h>
 
 enum process_role { PROCESS_LOGGER, PROCESS_WORKER };
@@ -13,6 +15,7 @@ enum process_role { PROCESS_LOGGER, PROCESS_WORKER };
  * so that a child can be replaced; a child closes what its role doesn't use. */
 struct inheritance {
     struct counters *counters;
+    struct control *control; /* a child has no use for it */
     struct listeners listeners;
     struct slots slots;
     int lifeline[2]; /* children hold the read end: its EOF says the master is gone */

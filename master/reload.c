@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -87,6 +88,7 @@ void reload_failed(struct reload *reload, const char *reason)
 _Noreturn static void parse_and_leave(struct reload *reload)
 {
     struct config_report report = {0};
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     title_set("reading the configuration");
     signal(SIGTERM, SIG_DFL);
     struct config *config = config_parse(reload->source, &report);
@@ -106,9 +108,11 @@ static void begin(struct reload *reload)
     log_info("reading the configuration again");
     reload->source = config_source_fetch(reload->directory);
     reload->report = memfd_create("report", MFD_CLOEXEC);
+    secrets_before_fork(SECRETS_READER, NULL);
     reload->child = reload->report >= 0 ? fork() : -1;
     if (reload->child == 0)
         parse_and_leave(reload);
+    secrets_after_fork();
     if (reload->child < 0) {
         reload->child = 0;
         reload_failed(reload, "no process could be made to read the configuration");

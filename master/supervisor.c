@@ -1,7 +1,12 @@
 #include "master/supervisor.h"
 
+#include "master/control.h"
 #include "master/generation.h"
+#include "master/instance.h"
+#include "master/notify.h"
+#include "master/privileges.h"
 #include "master/reload.h"
+#include "master/status.h"
 #include "master/title.h"
 #include "shared/base/clock.h"
 #include "shared/base/log.h"
@@ -9,17 +14,29 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 enum { TURN_MS = 100 };
 
+/* Somebody at the control socket who waits for the end of a reload or of the stop. */
+struct waiting_request {
+    uint64_t request; /* control.h's; 0 = the place is free */
+    enum control_verb verb;
+    uint64_t reload; /* its number */
+};
+
 struct supervisor {
     const char *directory;
+    struct instance instance;
+    struct control control;
+    struct waiting_request requests[CONTROL_CLIENTS_MAX];
+    struct notify notify;
     struct counters counters;
     struct inheritance inheritance;
     struct process logger;
@@ -66,13 +83,6 @@ static void take_signals(sigset_t *during_wait)
 
 /* --- opening --- */
 
-static bool make_directory(const char *path, struct error *error)
-{
-    if (mkdir(path, 0750) == 0 || errno == EEXIST)
-        return true;
-    return error_errno(error, errno, "cannot make the directory %s", path);
-}
-
 static bool open_pipe(int ends[2], struct error *error)
 {
     if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) == 0)
@@ -88,23 +98,68 @@ static unsigned slots_for(const struct config *config)
     return (unsigned)(SLOTS_PER_WORKER * (workers > processors ? workers : processors));
 }
 
+static const char *counters_path(const struct config *config, char path[PATH_MAX])
+{
+    snprintf(path, PATH_MAX, "%s/counters", config->runtime_dir);
+    return path;
+}
+
+/* The processes that an earlier master has left, as far as its counters file tells. */
+static size_t find_orphans(const struct counters *old, struct instance_process *orphans)
+{
+    size_t count = 0;
+    orphans[count++] = (struct instance_process){
+        .pid = (pid_t)atomic_load(&old->header->logger_pid),
+        .started = atomic_load(&old->header->logger_start_ticks),
+    };
+    for (unsigned i = 0; i < old->header->workers; i++)
+        orphans[count++] = (struct instance_process){
+            .pid = atomic_load(&old->workers[i].pid),
+            .started = atomic_load(&old->workers[i].start_ticks),
+        };
+    return count;
+}
+
+/* Alone on this runtime directory: not before has anything that is shared been touched. */
+static bool take_instance(struct supervisor *s, const struct config *config, struct error *error)
+{
+    char path[PATH_MAX];
+    struct counters old = {0};
+    struct error none;
+    struct instance_process *orphans = NULL;
+    size_t count = 0;
+    if (counters_open(&old, counters_path(config, path), &none)) {
+        orphans = xcalloc(old.header->workers + 1, sizeof *orphans);
+        count = find_orphans(&old, orphans);
+    }
+    bool taken = instance_take(&s->instance, config->runtime_dir, config->shutdown_timeout_ms,
+                               orphans, count, error);
+    free(orphans);
+    counters_close(&old);
+    return taken;
+}
+
 static bool open_counters(struct supervisor *s, const struct config *config, struct error *error)
 {
-    struct buf path = {0};
-    buf_printf(&path, "%s/counters", config->runtime_dir);
-    bool done = counters_create(&s->counters, buf_cstr(&path), slots_for(config), error);
-    buf_free(&path);
-    if (done)
-        atomic_store(&s->counters.header->master_pid, getpid());
-    return done;
+    char path[PATH_MAX];
+    if (!counters_create(&s->counters, counters_path(config, path), slots_for(config), error))
+        return false;
+    atomic_store(&s->counters.header->master_pid, getpid());
+    return true;
 }
+
+static void on_request(void *context, uint64_t request, enum control_verb verb);
 
 static bool open_everything(struct supervisor *s, const struct config *config, struct error *error)
 {
     struct inheritance *inheritance = &s->inheritance;
     inheritance->counters = &s->counters;
-    return make_directory(config->state_dir, error) && make_directory(config->runtime_dir, error) &&
+    inheritance->control = &s->control;
+    return privileges_make_directory(config, config->state_dir, error) &&
+           privileges_make_directory(config, config->runtime_dir, error) &&
+           privileges_take(config, error) && take_instance(s, config, error) &&
            open_counters(s, config, error) &&
+           control_open(&s->control, config->runtime_dir, on_request, s, error) &&
            listeners_adjust(&inheritance->listeners, config, error) &&
            slots_open(&inheritance->slots, slots_for(config), &s->counters, error) &&
            open_pipe(inheritance->lifeline, error) && open_pipe(inheritance->ready, error);
@@ -119,6 +174,9 @@ static void close_everything(struct supervisor *s)
     counters_close(&s->counters);
     reload_deinit(&s->reload);
     config_free(&s->waiting);
+    control_close(&s->control);
+    notify_close(&s->notify);
+    instance_release(&s->instance);
 }
 
 /* --- generations --- */
@@ -162,6 +220,7 @@ static void begin_serving(struct supervisor *s, struct generation *generation)
     generation->state = GENERATION_SERVING;
     s->logger.config = generation->config;
     log_setup(generation->config->log_level, generation->config->log_format);
+    notify_ready(&s->notify, "serving");
     if (generation->number == 1)
         log_info("promptgate ready: %u workers", generation->count);
     else
@@ -327,6 +386,7 @@ static void begin_stop(struct supervisor *s)
 {
     int64_t timeout_ms = s->generations[s->count - 1]->config->shutdown_timeout_ms;
     log_info("stopping: requests in flight have %lld ms to end", (long long)timeout_ms);
+    notify_stopping(&s->notify, "stopping");
     s->stopping = true;
     for (unsigned i = 0; i < s->count; i++)
         generation_dismiss(s->generations[i], s->generations[i]->state, SIGTERM, timeout_ms);
@@ -363,13 +423,94 @@ static bool all_stopped(const struct supervisor *s)
     return s->pipes_ended && s->logger_done && s->logger.pid == 0;
 }
 
+/* --- the control socket --- */
+
+static void answer_status(struct supervisor *s, uint64_t request)
+{
+    struct buf text = {0};
+    struct status_view view = {
+        .generations = s->generations,
+        .generations_count = s->count,
+        .logger = &s->logger,
+        .listeners = &s->inheritance.listeners,
+        .slots = &s->inheritance.slots,
+        .counters = &s->counters,
+        .stopping = s->stopping,
+    };
+    status_write(&view, &text);
+    control_answer(&s->control, request, true, buf_view(&text));
+    buf_free(&text);
+}
+
+static void on_request(void *context, uint64_t request, enum control_verb verb)
+{
+    struct supervisor *s = context;
+    if (verb == CONTROL_STATUS) {
+        answer_status(s, request);
+        return;
+    }
+    for (size_t i = 0; i < CONTROL_CLIENTS_MAX; i++) {
+        struct waiting_request *place = &s->requests[i];
+        if (place->request != 0)
+            continue;
+        *place = (struct waiting_request){.request = request, .verb = verb};
+        if (verb == CONTROL_RELOAD)
+            place->reload = reload_ask(&s->reload);
+        else
+            stop_asked = 1;
+        return;
+    }
+    control_answer(&s->control, request, false, STR("too many requests wait already"));
+}
+
+/* A stop is answered when it has come to its end, or nearly: the socket goes last. */
+static void answer_requests(struct supervisor *s)
+{
+    for (size_t i = 0; i < CONTROL_CLIENTS_MAX; i++) {
+        struct waiting_request *waiting = &s->requests[i];
+        bool is_reload = waiting->request != 0 && waiting->verb == CONTROL_RELOAD;
+        if (is_reload && s->stopping)
+            control_answer(&s->control, waiting->request, false, STR("the gateway is stopping"));
+        else if (is_reload && waiting->reload <= s->reload.answered)
+            control_answer(&s->control, waiting->request, s->reload.good,
+                           buf_view(&s->reload.text));
+        else if (waiting->request != 0 && waiting->verb == CONTROL_STOP && all_stopped(s))
+            control_answer(&s->control, waiting->request, true, STR("stopped"));
+        else
+            continue;
+        waiting->request = 0;
+    }
+}
+
 /* --- the loop --- */
 
 static void wait_for_events(struct supervisor *s, const sigset_t *during_wait)
 {
-    struct pollfd ready = {.fd = s->inheritance.ready[0], .events = POLLIN};
+    struct pollfd descriptors[CONTROL_DESCRIPTORS_MAX + 1];
     struct timespec timeout = {.tv_nsec = TURN_MS * 1000 * 1000};
-    ppoll(&ready, 1, &timeout, during_wait);
+    size_t count = control_descriptors(&s->control, descriptors);
+    descriptors[count] = (struct pollfd){.fd = s->inheritance.ready[0], .events = POLLIN};
+    if (ppoll(descriptors, (nfds_t)count + 1, &timeout, during_wait) < 0)
+        for (size_t i = 0; i < count; i++)
+            descriptors[i].revents = 0;
+    control_handle(&s->control, descriptors, count);
+}
+
+/* The service manager's watchdog is fed only while somebody serves. */
+static void feed_watchdog(struct supervisor *s)
+{
+    const struct generation *serving = in_state(s, GENERATION_SERVING);
+    int64_t now_ms = clock_now_ms();
+    for (unsigned i = 0; serving && i < serving->count; i++) {
+        const struct process *worker = &serving->workers[i];
+        if (!process_is_ready(worker, &s->counters))
+            continue;
+        int64_t beat_ms = atomic_load(&s->counters.workers[worker->slot].heartbeat_ms);
+        if (now_ms - beat_ms < PROCESS_SILENCE_MS) {
+            notify_feed(&s->notify);
+            return;
+        }
+    }
 }
 
 static int supervise(struct supervisor *s, const sigset_t *during_wait)
@@ -389,6 +530,8 @@ static int supervise(struct supervisor *s, const sigset_t *during_wait)
         tend_generations(s);
         if (s->stopping)
             go_on_stopping(s);
+        answer_requests(s);
+        feed_watchdog(s);
     }
     log_info("stopped");
     return 0;
@@ -403,6 +546,9 @@ int supervisor_run(const char *directory, struct config *config)
     title_set("master");
     take_signals(&during_wait);
     reload_init(&s.reload, directory);
+    control_init(&s.control);
+    s.instance.fd = -1;
+    notify_open(&s.notify);
     s.logger = (struct process){.role = PROCESS_LOGGER, .config = config, .slot = -1};
     int status = 1;
     if (open_everything(&s, config, &error)) {

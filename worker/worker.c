@@ -221,8 +221,6 @@ static void watch_master(struct worker *worker)
 static void tell_ready(struct worker *worker)
 {
     struct shm_worker *slot = worker->services.counts;
-    atomic_store(&slot->pid, (int32_t)getpid());
-    atomic_store(&slot->generation, worker->setup->generation);
     atomic_store(&slot->started_wall_ms, clock_wall_ms());
     atomic_store(&slot->in_flight, 0);
     atomic_store(&slot->state, SHM_SLOT_READY);

@@ -51,13 +51,12 @@ static void append_line(struct buf *out, const char *name, struct json_object *v
     end_line(out);
 }
 
-/* --- tables: the first row's members are the columns --- */
+/* --- tables: the first row's members are the columns, but for lists: those follow as tables --- */
 
-static void append_cell(struct buf *out, struct json_object *value, size_t width)
+static void append_padded(struct buf *out, struct str text, size_t width)
 {
-    size_t from = out->len;
-    append_value(out, value);
-    while (out->len < from + width + 2)
+    buf_str(out, text);
+    for (size_t i = text.len; i < width + 2; i++)
         buf_putc(out, ' ');
 }
 
@@ -74,33 +73,60 @@ static size_t width_of(struct json_object *rows, const char *column)
     return width;
 }
 
-static void append_heading(struct buf *out, struct json_object *rows)
+/* `row` NULL is the heading. */
+static void append_row(struct buf *out, struct json_object *rows, struct json_object *row)
 {
-    json_object_object_foreach(json_object_array_get_idx(rows, 0), column, ignored)
+    struct buf cell = {0};
+    json_object_object_foreach(json_object_array_get_idx(rows, 0), column, first)
     {
-        (void)ignored;
-        size_t from = out->len, width = width_of(rows, column);
-        for (const char *c = column; *c; c++)
-            buf_putc(out, (char)toupper((unsigned char)*c));
-        while (out->len < from + width + 2)
-            buf_putc(out, ' ');
+        if (json_object_is_type(first, json_type_array))
+            continue;
+        buf_clear(&cell);
+        if (row)
+            append_value(&cell, json_member(row, column, NULL));
+        else
+            for (const char *c = column; *c; c++)
+                buf_putc(&cell, (char)toupper((unsigned char)*c));
+        append_padded(out, buf_view(&cell), width_of(rows, column));
     }
+    buf_free(&cell);
     end_line(out);
 }
 
-static void append_table(struct buf *out, const char *name, struct json_object *rows)
+/* Rows in rows go no deeper than this: the answer is a stranger's as far as this code knows. */
+enum { DEPTH_MAX = 4 };
+
+static void append_table(struct buf *out, struct json_object *rows, int depth);
+
+/* Under the name of the list and the row's first member, which tells it from others. */
+static void append_inner_tables(struct buf *out, struct json_object *row, int depth)
 {
-    buf_printf(out, "\n%s:\n", name);
-    append_heading(out, rows);
-    for (size_t i = 0; i < json_object_array_length(rows); i++) {
-        struct json_object *row = json_object_array_get_idx(rows, i);
-        json_object_object_foreach(json_object_array_get_idx(rows, 0), column, ignored)
-        {
-            (void)ignored;
-            append_cell(out, json_member(row, column, NULL), width_of(rows, column));
+    const char *key = NULL;
+    struct json_object *id = NULL;
+    if (!json_object_is_type(row, json_type_object) || depth == DEPTH_MAX)
+        return;
+    json_object_object_foreach(row, name, value)
+    {
+        if (!key) {
+            key = name;
+            id = value;
         }
-        end_line(out);
+        if (!is_table(value))
+            continue;
+        buf_printf(out, "\n%s of %s ", name, key);
+        append_value(out, id);
+        buf_puts(out, ":\n");
+        append_table(out, value, depth);
     }
+}
+
+static void append_table(struct buf *out, struct json_object *rows, int depth)
+{
+    append_row(out, rows, NULL);
+    for (size_t i = 0; i < json_object_array_length(rows); i++)
+        append_row(out, rows, json_object_array_get_idx(rows, i));
+    for (size_t i = 0; i < json_object_array_length(rows); i++)
+        append_inner_tables(out, json_object_array_get_idx(rows, i), depth + 1);
 }
 
 static void append_all(struct buf *out, struct json_object *status)
@@ -112,8 +138,10 @@ static void append_all(struct buf *out, struct json_object *status)
     }
     json_object_object_foreach(status, table, rows)
     {
-        if (is_table(rows))
-            append_table(out, table, rows);
+        if (!is_table(rows))
+            continue;
+        buf_printf(out, "\n%s:\n", table);
+        append_table(out, rows, 0);
     }
 }
 
