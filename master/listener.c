@@ -1,5 +1,6 @@
 #include "master/listener.h"
 
+#include "master/listener_unix.h"
 #include "shared/base/log.h"
 #include "shared/base/xalloc.h"
 
@@ -82,14 +83,24 @@ static bool bind_sockets(struct listener *listener, unsigned from, unsigned to, 
     return true;
 }
 
-static void close_sockets(const struct listener *listener, unsigned from, unsigned to)
+static bool is_local(const struct listener *listener)
 {
-    for (unsigned i = from; i < to; i++)
+    return listener->address.any.sa_family == AF_UNIX;
+}
+
+void listener_close_inherited(const struct listener *listener)
+{
+    for (unsigned i = 0; i < listener->count; i++)
         close(listener->sockets[i]);
 }
 
-static void free_listener(struct listener *listener)
+/* In the master: with a UNIX address goes its file. */
+static void drop(struct listener *listener)
 {
+    if (is_local(listener))
+        listener_unix_close(&listener->file);
+    else
+        listener_close_inherited(listener);
     free(listener->sockets);
     free(listener->text);
 }
@@ -102,16 +113,38 @@ static struct listener *find(const struct listeners *listeners, const char *text
     return NULL;
 }
 
-static bool add_address(struct listeners *listeners, const struct config_listen *wanted,
-                        unsigned sockets, struct error *error)
+static bool open_local(struct listener *listener, const struct config_listen *wanted, int backlog,
+                       struct error *error)
 {
-    struct listener listener = {.address = wanted->address};
-    if (!address_is_free(&listener.address))
-        return error_errno(error, errno, "cannot listen on %s", wanted->text);
-    listener.text = xstrdup(wanted->text);
-    listener.sockets = xcalloc(sockets, sizeof *listener.sockets);
-    if (!bind_sockets(&listener, 0, sockets, error)) {
-        free_listener(&listener);
+    if (!listener_unix_open(wanted, backlog, &listener->file, error))
+        return false;
+    listener->sockets = xcalloc(1, sizeof *listener->sockets);
+    listener->sockets[0] = listener->file.fd;
+    listener->count = 1;
+    return true;
+}
+
+static bool open_tcp(struct listener *listener, unsigned sockets, struct error *error)
+{
+    if (!address_is_free(&listener->address))
+        return error_errno(error, errno, "cannot listen on %s", listener->text);
+    listener->sockets = xcalloc(sockets, sizeof *listener->sockets);
+    if (!bind_sockets(listener, 0, sockets, error))
+        return false;
+    listener->count = sockets;
+    log_address(&listener->address);
+    return true;
+}
+
+static bool add_address(struct listeners *listeners, const struct config_listen *wanted,
+                        int backlog, struct error *error)
+{
+    struct listener listener = {.address = wanted->address, .text = xstrdup(wanted->text)};
+    bool open = is_local(&listener) ? open_local(&listener, wanted, backlog, error)
+                                    : open_tcp(&listener, listeners->sockets, error);
+    if (!open) {
+        free(listener.sockets);
+        free(listener.text);
         return false;
     }
     listeners->at = xrealloc(listeners->at, (listeners->count + 1) * sizeof *listeners->at);
@@ -120,54 +153,44 @@ static bool add_address(struct listeners *listeners, const struct config_listen 
 }
 
 static bool add_addresses(struct listeners *listeners, const struct config *config,
-                          unsigned sockets, struct error *error)
+                          struct error *error)
 {
     unsigned before = listeners->count;
     for (size_t i = 0; i < config->listens_count; i++) {
-        if (find(listeners, config->listens[i].text) ||
-            add_address(listeners, &config->listens[i], sockets, error))
+        const struct config_listen *wanted = &config->listens[i];
+        if (find(listeners, wanted->text) ||
+            add_address(listeners, wanted, (int)config->http.backlog, error))
             continue;
-        while (listeners->count > before) {
-            struct listener *added = &listeners->at[--listeners->count];
-            close_sockets(added, 0, sockets);
-            free_listener(added);
-        }
+        while (listeners->count > before)
+            drop(&listeners->at[--listeners->count]);
         return false;
     }
     return true;
 }
 
-/* More sockets for the addresses that were there before. */
+/* More sockets for the TCP addresses that were there before. */
 static bool add_sockets(struct listeners *listeners, unsigned sockets, struct error *error)
 {
-    unsigned done = 0;
-    for (; done < listeners->count; done++) {
-        struct listener *listener = &listeners->at[done];
+    for (unsigned i = 0; i < listeners->count; i++) {
+        struct listener *listener = &listeners->at[i];
+        if (is_local(listener) || listener->count >= sockets)
+            continue;
         listener->sockets = xrealloc(listener->sockets, sockets * sizeof *listener->sockets);
-        if (!bind_sockets(listener, listeners->sockets, sockets, error))
-            break;
+        if (!bind_sockets(listener, listener->count, sockets, error))
+            return false;
+        listener->count = sockets;
     }
-    if (done == listeners->count) {
-        listeners->sockets = sockets;
-        return true;
-    }
-    while (done-- > 0)
-        close_sockets(&listeners->at[done], listeners->sockets, sockets);
-    return false;
+    listeners->sockets = sockets;
+    return true;
 }
 
 bool listeners_adjust(struct listeners *listeners, const struct config *config, struct error *error)
 {
-    unsigned before = listeners->count;
     unsigned sockets = (unsigned)config->workers;
-    if (sockets < listeners->sockets)
-        sockets = listeners->sockets;
     if (sockets > listeners->sockets && !add_sockets(listeners, sockets, error))
         return false;
-    if (!add_addresses(listeners, config, sockets, error))
+    if (!add_addresses(listeners, config, error))
         return false;
-    for (unsigned i = before; i < listeners->count; i++)
-        log_address(&listeners->at[i].address);
     for (unsigned i = 0; i < listeners->count; i++)
         listeners->at[i].wanted = false;
     for (size_t i = 0; i < config->listens_count; i++)
@@ -185,18 +208,21 @@ void listeners_drop_unwanted(struct listeners *listeners)
             continue;
         }
         log_info("no longer listening on %s", listener->text);
-        close_sockets(listener, 0, listeners->sockets);
-        free_listener(listener);
+        drop(listener);
     }
     listeners->count = kept;
 }
 
 void listeners_close(struct listeners *listeners)
 {
-    for (unsigned i = 0; i < listeners->count; i++) {
-        close_sockets(&listeners->at[i], 0, listeners->sockets);
-        free_listener(&listeners->at[i]);
-    }
+    for (unsigned i = 0; i < listeners->count; i++)
+        drop(&listeners->at[i]);
     free(listeners->at);
     *listeners = (struct listeners){0};
+}
+
+void listeners_close_inherited(const struct listeners *listeners)
+{
+    for (unsigned i = 0; i < listeners->count; i++)
+        listener_close_inherited(&listeners->at[i]);
 }

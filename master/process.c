@@ -52,7 +52,7 @@ _Noreturn static void become_logger(const struct process *process, struct inheri
     for (unsigned i = 0; i < slots->count; i++)
         pipes[i] = slots->log_pipes[i][0];
     close_log_pipes(slots, 1, -1);
-    listeners_close(&inheritance->listeners);
+    listeners_close_inherited(&inheritance->listeners);
     struct logger_setup setup = {
         .config = process->config,
         .counters = inheritance->counters,
@@ -69,14 +69,17 @@ static struct worker_socket *sockets_for(const struct listeners *listeners, size
     size_t filled = 0;
     struct worker_socket *sockets =
         xcalloc((size_t)listeners->count * listeners->sockets, sizeof *sockets);
-    for (unsigned i = 0; i < listeners->count; i++)
-        for (unsigned j = 0; j < listeners->sockets; j++) {
-            struct worker_socket socket = {.fd = listeners->at[i].sockets[j], .number = j};
-            if (listeners->at[i].wanted)
-                sockets[filled++] = socket;
-            else
-                close(socket.fd);
+    for (unsigned i = 0; i < listeners->count; i++) {
+        const struct listener *listener = &listeners->at[i];
+        bool is_local = listener->address.any.sa_family == AF_UNIX;
+        if (!listener->wanted) {
+            listener_close_inherited(listener);
+            continue;
         }
+        for (unsigned j = 0; j < listener->count; j++)
+            sockets[filled++] = (struct worker_socket){
+                .fd = listener->sockets[j], .number = j, .shared = is_local};
+    }
     *count = filled;
     return sockets;
 }
