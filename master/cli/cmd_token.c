@@ -41,7 +41,8 @@ static void view_open(struct token_view *view, const char *directory)
 {
     *view = (struct token_view){0};
     view->problems.arena = &view->scratch;
-    view->reading = (struct reading){&view->lasting, &view->scratch, &view->problems, directory, NULL};
+    view->reading =
+        (struct reading){&view->lasting, &view->scratch, &view->problems, directory, NULL};
 }
 
 static void view_read_tokens(struct token_view *view)
