@@ -77,8 +77,8 @@ static struct worker_socket *sockets_for(const struct listeners *listeners, size
             continue;
         }
         for (unsigned j = 0; j < listener->count; j++)
-            sockets[filled++] = (struct worker_socket){
-                .fd = listener->sockets[j], .number = j, .shared = is_local};
+            sockets[filled++] =
+                (struct worker_socket){.fd = listener->sockets[j], .number = j, .shared = is_local};
     }
     *count = filled;
     return sockets;
