@@ -5,10 +5,11 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { after, afterEach, before, test } from 'node:test';
 
-import { demo, run, startGateway, until } from './harness.mjs';
+import { demo, run, SANITIZE, startGateway, until } from './harness.mjs';
 import { startMock } from './mock.mjs';
 
-const LARGEST = 256 << 20; // sanitizers reserve terabytes
+// Sanitizers reserve terabytes, and keep a copy of the environment of their own in every process.
+const LARGEST = 256 << 20;
 const VARIABLE = 'PROMPTGATE_E2E_KEY';
 const newKey = () => `sk-${randomBytes(24).toString('hex')}`;
 
@@ -95,7 +96,7 @@ test('a key of file: or env: is in the memory of the master and the workers, not
         assert.equal(answer.status, 200, answer.text);
         assert.equal(mock.requests[0].headers.authorization, `Bearer ${keys[i]}`);
     }
-    for (const key of keys) {
+    for (const key of SANITIZE ? [keys[0]] : keys) {
         assert.deepEqual(holders(key), ['master', 'worker 0', 'worker 1']);
     }
     // What all inherit is found everywhere: the search does find what is there.
@@ -132,6 +133,8 @@ test('a reload takes a new key of file: and the remembered one of env:, and forg
     assert.deepEqual(mock.requests.map(({ headers }) => headers.authorization),
                      [`Bearer ${freshKey}`, `Bearer ${variableKey}`]);
     assert.deepEqual(holders(freshKey), ['master', 'worker 0', 'worker 1']);
-    assert.deepEqual(holders(variableKey), ['master', 'worker 0', 'worker 1']);
+    if (!SANITIZE) {
+        assert.deepEqual(holders(variableKey), ['master', 'worker 0', 'worker 1']);
+    }
     await until('the old configuration is given back', () => holders(oldKey).length === 0);
 });
