@@ -10,8 +10,6 @@ static const struct {
     {"runtime_dir", offsetof(struct config, runtime_dir)},
     {"user", offsetof(struct config, user)},
     {"group", offsetof(struct config, group)},
-    {"user", offsetof(struct config, user)},
-    {"group", offsetof(struct config, group)},
     {"store.driver", offsetof(struct config, store.driver)},
     {"store.path", offsetof(struct config, store.path)},
 };
