@@ -7,6 +7,7 @@ import { after, afterEach, before, test } from 'node:test';
 
 import { demo, run, SANITIZE, startGateway, until } from './harness.mjs';
 import { startMock } from './mock.mjs';
+import { CLOSED } from './proc.mjs';
 
 // Sanitizers reserve terabytes, and keep a copy of the environment of their own in every process.
 const LARGEST = 256 << 20;
@@ -83,11 +84,8 @@ function holders(text) {
         .sort();
 }
 
-const closed = process.getuid() !== 0 &&
-    'the processes are closed to others of their user (PR_SET_DUMPABLE 0): needs root to look in';
-
 test('a key of file: or env: is in the memory of the master and the workers, not of the logger',
-     { skip: closed }, async () => {
+     { skip: CLOSED }, async () => {
     const keys = [newKey(), newKey()];
     await start(...keys);
     for (const [i, slug] of ['file', 'variable'].entries()) {
@@ -106,7 +104,7 @@ test('a key of file: or env: is in the memory of the master and the workers, not
     }
 });
 
-test('children that are replaced see what their role may see', { skip: closed }, async () => {
+test('children that are replaced see what their role may see', { skip: CLOSED }, async () => {
     const key = newKey();
     await start(key, newKey());
     for (const victim of [gateway.logger(), gateway.worker(0)]) {
@@ -119,7 +117,7 @@ test('children that are replaced see what their role may see', { skip: closed },
 });
 
 test('a reload takes a new key of file: and the remembered one of env:, and forgets the old one',
-     { skip: closed }, async () => {
+     { skip: CLOSED }, async () => {
     const [oldKey, variableKey, freshKey] = [newKey(), newKey(), newKey()];
     await start(oldKey, variableKey);
     fs.writeFileSync(path.join(gateway.config, 'key'), freshKey);
