@@ -24,6 +24,7 @@ struct generation {
     struct process *workers;
     unsigned count;
     int64_t began_ms;
+    int64_t serving_since_ms;
     int64_t kill_after_ms; /* once retiring, failed or stopping */
 };
 
