@@ -103,6 +103,14 @@ static void publish(void)
     generation_publish_owners(test.generation, SOCKETS, &test.counters);
 }
 
+/* Time in which all beat. */
+static void pass(int64_t ms)
+{
+    now_ms += ms;
+    for (unsigned i = 0; i < SLOTS; i++)
+        atomic_store(&test.counters.workers[i].heartbeat_ms, now_ms);
+}
+
 static void a_new_one(void **state)
 {
     const struct generation *generation = test.generation;
@@ -154,10 +162,10 @@ static void neighbour_stands_in(void **state)
     publish();
     atomic_store(&shared_of(1)->state, SHM_SLOT_STARTING);
     publish();
-    now_ms += 999;
+    pass(999);
     publish();
     assert_int_equal(owner(1), 1);
-    now_ms += 1;
+    pass(1);
     publish();
     assert_int_equal(owner(0), 0);
     assert_int_equal(owner(1), 2);
@@ -170,6 +178,29 @@ static void neighbour_stands_in(void **state)
     assert_int_equal(owner(4), 1);
 }
 
+/* It looks ready for five seconds more, until it is taken for dead. */
+static void neighbour_stands_in_for_one_that_hangs(void **state)
+{
+    (void)state;
+    all_ready();
+    publish();
+    pass(600);
+    publish();
+    now_ms += 999;
+    for (unsigned i = 1; i < WORKERS; i++)
+        atomic_store(&shared_of(i)->heartbeat_ms, now_ms);
+    publish();
+    assert_int_equal(owner(0), 0);
+    now_ms += 1;
+    publish();
+    assert_int_equal(owner(0), 1);
+    assert_int_equal(owner(1), 1);
+    assert_int_equal(owner(3), 1);
+    pass(100);
+    publish();
+    assert_int_equal(owner(0), 0);
+}
+
 static void the_next_that_is_ready(void **state)
 {
     (void)state;
@@ -178,14 +209,14 @@ static void the_next_that_is_ready(void **state)
     atomic_store(&shared_of(1)->state, SHM_SLOT_DRAINING);
     atomic_store(&shared_of(2)->state, SHM_SLOT_STARTING);
     publish();
-    now_ms += 1000;
+    pass(1000);
     publish();
     for (unsigned j = 0; j < SOCKETS; j++)
         assert_int_equal(owner(j), 0);
     /* With nobody left each waits for its own. */
     atomic_store(&shared_of(0)->state, SHM_SLOT_STARTING);
     publish();
-    now_ms += 1000;
+    pass(1000);
     publish();
     for (unsigned j = 0; j < SOCKETS; j++)
         assert_int_equal(owner(j), j % WORKERS);
@@ -208,7 +239,7 @@ static void deaths_do_not_begin_it_anew(void **state)
         process_ended(worker, &inheritance, 0);
         publish();
         assert_int_equal(owner(0), 0);
-        now_ms += 100;
+        pass(100);
         give_process(0, SHM_SLOT_STARTING);
         worker->slot = slots_take(&inheritance.slots);
     }
@@ -278,6 +309,7 @@ int main(void)
         TEST(ready_when_all_are),
         TEST(owners_are_by_number),
         TEST(neighbour_stands_in),
+        TEST(neighbour_stands_in_for_one_that_hangs),
         TEST(the_next_that_is_ready),
         TEST(deaths_do_not_begin_it_anew),
         TEST(throttled_ones_are_not_started),
