@@ -103,13 +103,22 @@ void generation_tend(struct generation *generation, const struct counters *count
         signal_all(generation, SIGKILL);
 }
 
-/* The first worker from `index` on that is ready; `index` itself when none is. */
-static unsigned stand_in(const struct generation *generation, unsigned index,
-                         const struct counters *counters)
+/* Since when nobody has served in the worker's place, 0 = it does; the heartbeat of one that hangs
+ * tells. */
+static int64_t unserved_since_ms(const struct process *worker, const struct counters *counters)
+{
+    if (!process_is_ready(worker, counters))
+        return worker->unready_since_ms ? worker->unready_since_ms : clock_now_ms();
+    int64_t beat_ms = atomic_load(&counters->workers[worker->slot].heartbeat_ms);
+    return clock_now_ms() - beat_ms >= NEIGHBOUR_AFTER_MS ? beat_ms : 0;
+}
+
+/* The first worker from `index` on that serves; `index` itself when none does. */
+static unsigned stand_in(const struct generation *generation, unsigned index)
 {
     for (unsigned i = 0; i < generation->count; i++) {
         unsigned next = (index + i) % generation->count;
-        if (process_is_ready(&generation->workers[next], counters))
+        if (generation->workers[next].unready_since_ms == 0)
             return next;
     }
     return index;
@@ -121,16 +130,13 @@ void generation_publish_owners(const struct generation *generation, unsigned soc
     int64_t now_ms = clock_now_ms();
     for (unsigned i = 0; i < generation->count; i++) {
         struct process *worker = &generation->workers[i];
-        if (process_is_ready(worker, counters))
-            worker->unready_since_ms = 0;
-        else if (worker->unready_since_ms == 0)
-            worker->unready_since_ms = now_ms;
+        worker->unready_since_ms = unserved_since_ms(worker, counters);
     }
     for (unsigned j = 0; j < sockets; j++) {
         unsigned owner = j % generation->count;
         int64_t since_ms = generation->workers[owner].unready_since_ms;
         if (since_ms != 0 && now_ms - since_ms >= NEIGHBOUR_AFTER_MS)
-            owner = stand_in(generation, owner, counters);
+            owner = stand_in(generation, owner);
         atomic_store(&counters->header->socket_owners[j], (int32_t)owner);
     }
     atomic_store(&counters->header->serving_generation, generation->number);

@@ -24,6 +24,7 @@ struct generation {
     struct process *workers;
     unsigned count;
     int64_t began_ms;
+    int64_t serving_since_ms;
     int64_t kill_after_ms; /* once retiring, failed or stopping */
 };
 
@@ -44,6 +45,6 @@ void generation_dismiss(struct generation *generation, enum generation_state sta
 /* Watches heartbeats and keeps the time of those that were dismissed. */
 void generation_tend(struct generation *generation, const struct counters *counters);
 /* Publishes which worker is to accept from which of `sockets` sockets: its own each, and where a
- * worker has not been ready for a second, the next ready one. */
+ * worker has not been ready for a second, or has hung that long, the next one that serves. */
 void generation_publish_owners(const struct generation *generation, unsigned sockets,
                                struct counters *counters);

@@ -189,25 +189,35 @@ bool listeners_adjust(struct listeners *listeners, const struct config *config, 
     unsigned sockets = (unsigned)config->workers;
     if (sockets > listeners->sockets && !add_sockets(listeners, sockets, error))
         return false;
-    if (!add_addresses(listeners, config, error))
-        return false;
-    for (unsigned i = 0; i < listeners->count; i++)
-        listeners->at[i].wanted = false;
-    for (size_t i = 0; i < config->listens_count; i++)
-        find(listeners, config->listens[i].text)->wanted = true;
-    return true;
+    return add_addresses(listeners, config, error);
 }
 
-void listeners_drop_unwanted(struct listeners *listeners)
+bool listener_is_wanted(const struct listener *listener, const struct config *config)
+{
+    for (size_t i = 0; i < config->listens_count; i++)
+        if (strcmp(config->listens[i].text, listener->text) == 0)
+            return true;
+    return false;
+}
+
+/* Ends the listening itself, whoever else has the socket. */
+static void stop_listening(const struct listener *listener)
+{
+    for (unsigned i = 0; i < listener->count; i++)
+        shutdown(listener->sockets[i], SHUT_RDWR);
+}
+
+void listeners_drop_unwanted(struct listeners *listeners, const struct config *config)
 {
     unsigned kept = 0;
     for (unsigned i = 0; i < listeners->count; i++) {
         struct listener *listener = &listeners->at[i];
-        if (listener->wanted) {
+        if (listener_is_wanted(listener, config)) {
             listeners->at[kept++] = *listener;
             continue;
         }
         log_info("no longer listening on %s", listener->text);
+        stop_listening(listener);
         drop(listener);
     }
     listeners->count = kept;

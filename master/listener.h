@@ -14,7 +14,6 @@ struct listener {
     int *sockets;
     unsigned count;          /* of them: `listeners.sockets`, or 1 */
     struct socket_file file; /* of a UNIX address: its one socket */
-    bool wanted;             /* by the newest configuration */
 };
 
 struct listeners {
@@ -26,13 +25,13 @@ struct listeners {
 /* Brings the sockets to what `config` needs: binds what is missing, keeps everything else. TCP
  * sockets are bound and do not listen yet: a worker's first accept makes them join, so no
  * connection waits for a worker that never comes. On failure the addresses are as before. New ones
- * are logged
- * ("listening on …"). */
+ * are logged ("listening on …"). */
 bool listeners_adjust(struct listeners *listeners, const struct config *config, struct error *error)
     __attribute__((warn_unused_result));
-/* Closes addresses that the newest configuration no longer has. For when nobody accepts there any
- * more. */
-void listeners_drop_unwanted(struct listeners *listeners);
+/* Closes the addresses that `config` doesn't have, for when nobody accepts there any more. Clients
+ * are refused there at once, though workers that leave may still have the sockets. */
+void listeners_drop_unwanted(struct listeners *listeners, const struct config *config);
+bool listener_is_wanted(const struct listener *listener, const struct config *config);
 /* In the master, at its end. */
 void listeners_close(struct listeners *listeners);
 /* In a child: closes what it has no use for, leaves the files of UNIX addresses. */

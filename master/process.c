@@ -63,8 +63,10 @@ _Noreturn static void become_logger(const struct process *process, struct inheri
     logger_main(&setup);
 }
 
-/* All sockets, by address and number: a worker serves a neighbour's, too, when it has to. */
-static struct worker_socket *sockets_for(const struct listeners *listeners, size_t *count)
+/* All sockets of its configuration's addresses: a worker serves a neighbour's, too, when it has
+ * to. */
+static struct worker_socket *sockets_for(const struct listeners *listeners,
+                                         const struct config *config, size_t *count)
 {
     size_t filled = 0;
     struct worker_socket *sockets =
@@ -72,7 +74,7 @@ static struct worker_socket *sockets_for(const struct listeners *listeners, size
     for (unsigned i = 0; i < listeners->count; i++) {
         const struct listener *listener = &listeners->at[i];
         bool is_local = listener->address.any.sa_family == AF_UNIX;
-        if (!listener->wanted) {
+        if (!listener_is_wanted(listener, config)) {
             listener_close_inherited(listener);
             continue;
         }
@@ -87,7 +89,8 @@ static struct worker_socket *sockets_for(const struct listeners *listeners, size
 _Noreturn static void become_worker(const struct process *process, struct inheritance *inheritance)
 {
     size_t sockets_count;
-    struct worker_socket *sockets = sockets_for(&inheritance->listeners, &sockets_count);
+    struct worker_socket *sockets =
+        sockets_for(&inheritance->listeners, process->config, &sockets_count);
     close_log_pipes(&inheritance->slots, 0, -1);
     close_log_pipes(&inheritance->slots, 1, process->slot);
     struct worker_setup setup = {
@@ -167,7 +170,7 @@ bool process_start(struct process *process, struct inheritance *inheritance, str
     }
     process->pid = pid;
     publish_pid(process, inheritance->counters);
-    process->started_ms = process->unready_since_ms = clock_now_ms();
+    process->started_ms = clock_now_ms();
     process->aborted_ms = 0;
     return true;
 }
@@ -201,7 +204,8 @@ void process_ended(struct process *process, struct inheritance *inheritance, int
         slots_leave(&inheritance->slots, (unsigned)process->slot);
     process->pid = 0;
     process->slot = -1;
-    process->unready_since_ms = clock_now_ms();
+    if (process->unready_since_ms == 0)
+        process->unready_since_ms = clock_now_ms();
 }
 
 static const struct shm_worker *shared_of(const struct process *process,

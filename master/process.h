@@ -36,7 +36,7 @@ struct process {
     int slot;  /* of a living worker */
     int64_t started_ms;
     int64_t aborted_ms;                     /* when it was told to abort, 0 = not */
-    int64_t unready_since_ms;               /* 0 = it is ready */
+    int64_t unready_since_ms;               /* nobody serves in its place; 0 = it does */
     int64_t deaths_ms[PROCESS_DEATHS_KEPT]; /* the latest ones, a ring */
     unsigned deaths;
     int64_t start_after_ms; /* monotonic: throttled until then */

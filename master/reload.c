@@ -4,6 +4,7 @@
 #include "master/config/config_load.h"
 #include "master/privileges.h"
 #include "master/title.h"
+#include "shared/base/clock.h"
 #include "shared/base/log.h"
 
 #include <errno.h>
@@ -14,7 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { REPORT_MAX_BYTES = 256 * 1024 };
+enum { REPORT_MAX_BYTES = 256 * 1024, READ_MAX_MS = 30000 };
 
 void reload_init(struct reload *reload, const char *directory)
 {
@@ -108,6 +109,7 @@ static void begin(struct reload *reload)
     reload->under_way = true;
     reload->said_waiting = false;
     reload->taken = reload->asked;
+    reload->began_ms = clock_now_ms();
     log_info("reading the configuration again");
     reload->source = config_source_fetch(reload->directory);
     reload->report = memfd_create("report", MFD_CLOEXEC);
@@ -148,22 +150,24 @@ static void fail_with_report(struct reload *reload)
 static struct config *parse(struct reload *reload, const struct config *old)
 {
     struct config_report report = {0};
+    struct buf reason = {0};
     struct config *config = config_parse(reload->source, &report);
-    for (const struct config_problem *one = report.first; one && config; one = one->next)
-        log_warning("%s", one->text);
+    /* Errors only here: a file with a key has gone since the child read it. */
+    for (const struct config_problem *one = report.first; one; one = one->next)
+        if (config)
+            log_warning("%s", one->text);
+        else
+            buf_printf(&reason, "%s\n", one->text);
     config_report_free(&report);
     const char *fixed = config ? config_fixed_difference(old, config) : NULL;
-    if (config && !fixed)
-        return config;
-    struct buf reason = {0};
-    if (fixed)
+    if (fixed) {
         buf_printf(&reason, "%s cannot change by reload: restart needed", fixed);
-    else
-        buf_puts(&reason, "the configuration could not be read a second time");
-    reload_failed(reload, buf_cstr(&reason));
+        config_free(&config);
+    }
+    if (!config)
+        reload_failed(reload, buf_cstr(&reason));
     buf_free(&reason);
-    config_free(&config);
-    return NULL;
+    return config;
 }
 
 static bool may_begin(struct reload *reload, bool room)
@@ -184,6 +188,8 @@ struct config *reload_tend(struct reload *reload, const struct config *old, bool
             begin(reload);
         return NULL;
     }
+    if (reload->child != 0 && clock_now_ms() - reload->began_ms >= READ_MAX_MS)
+        kill(reload->child, SIGKILL);
     if (reload->child != 0 || !reload->source)
         return NULL;
     if (reload->child_failed) {
@@ -191,6 +197,6 @@ struct config *reload_tend(struct reload *reload, const struct config *old, bool
         return NULL;
     }
     struct config *config = parse(reload, old);
-    config_source_free(&reload->source);
+    let_go(reload);
     return config;
 }

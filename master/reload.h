@@ -17,8 +17,9 @@ struct reload {
     uint64_t taken;           /* the last request that the reload under way answers */
     bool under_way, said_waiting;
     struct config_source *source;
-    pid_t child; /* parses; 0 = none */
-    int report;  /* descriptor of what it says */
+    pid_t child;      /* parses; 0 = none */
+    int64_t began_ms; /* a child that takes half a minute is killed */
+    int report;       /* descriptor of what it says */
     bool child_failed;
     bool good;       /* the last answer */
     struct buf text; /* and its words */

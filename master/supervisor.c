@@ -22,7 +22,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { TURN_MS = 100 };
+enum { TURN_MS = 100, SETTLE_MS = 500 };
 
 /* Somebody at the control socket who waits for the end of a reload or of the stop. */
 struct waiting_request {
@@ -213,8 +213,6 @@ static void forget_generation(struct supervisor *s, unsigned index)
     generation_free(&generation);
     for (s->count--; index < s->count; index++)
         s->generations[index] = s->generations[index + 1];
-    if (!in_state(s, GENERATION_RETIRING) && !in_state(s, GENERATION_FAILED))
-        listeners_drop_unwanted(&s->inheritance.listeners);
 }
 
 static void retire_older(struct supervisor *s, const struct generation *newest)
@@ -225,10 +223,13 @@ static void retire_older(struct supervisor *s, const struct generation *newest)
                                newest->config->shutdown_timeout_ms);
 }
 
+/* Its workers accept from here on; what older ones have accepted they go on with. */
 static void begin_serving(struct supervisor *s, struct generation *generation)
 {
+    generation_publish_owners(generation, s->inheritance.listeners.sockets, &s->counters);
     retire_older(s, generation);
     generation->state = GENERATION_SERVING;
+    generation->serving_since_ms = clock_now_ms();
     s->logger.config = generation->config;
     log_setup(generation->config->log_level, generation->config->log_format);
     notify_ready(&s->notify, "serving");
@@ -266,8 +267,31 @@ static void tend_starting(struct supervisor *s)
     }
 }
 
+/* The first generation accepts as soon as it can; a later one not before it serves: should it
+ * fail, no client was there to lose. */
+static void publish_owners(struct supervisor *s)
+{
+    const struct generation *generation = in_state(s, GENERATION_SERVING);
+    if (!generation)
+        generation = in_state(s, GENERATION_STARTING);
+    if (generation)
+        generation_publish_owners(generation, s->inheritance.listeners.sockets, &s->counters);
+}
+
+/* What the serving generation has no use for, when older ones have had time to hear of it and none
+ * that starts may need it. */
+static void drop_addresses(struct supervisor *s)
+{
+    const struct generation *serving = in_state(s, GENERATION_SERVING);
+    bool settled = serving && !in_state(s, GENERATION_STARTING) &&
+                   clock_now_ms() - serving->serving_since_ms >= SETTLE_MS;
+    if (settled)
+        listeners_drop_unwanted(&s->inheritance.listeners, serving->config);
+}
+
 static void tend_generations(struct supervisor *s)
 {
+    publish_owners(s);
     for (unsigned i = s->count; i-- > 0;) {
         struct generation *generation = s->generations[i];
         if (s->logger_ready)
@@ -278,9 +302,7 @@ static void tend_generations(struct supervisor *s)
             forget_generation(s, i);
     }
     tend_starting(s);
-    const struct generation *serving = in_state(s, GENERATION_SERVING);
-    if (serving)
-        generation_publish_owners(serving, s->inheritance.listeners.sockets, &s->counters);
+    drop_addresses(s);
 }
 
 /* --- reload --- */

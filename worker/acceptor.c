@@ -59,7 +59,8 @@ struct acceptor *acceptor_new(uv_loop_t *loop, const struct worker_setup *setup,
     acceptor->accepted = accepted;
     acceptor->context = context;
     acceptor->handles = xcalloc(setup->sockets_count, sizeof(uv_stream_t *));
-    for (size_t i = 0; i < setup->sockets_count; i++) {
+    bool serving = atomic_load(&setup->counters->header->serving_generation) == setup->generation;
+    for (size_t i = 0; i < setup->sockets_count && serving; i++) {
         const struct worker_socket *socket = &setup->sockets[i];
         bool mine = socket->shared || socket->number % setup->count == setup->index;
         if (mine && !begin(acceptor, i))

@@ -17,7 +17,7 @@
 #include <sanitizer/lsan_interface.h>
 #endif
 
-enum { HEARTBEAT_MS = 200 };
+enum { HEARTBEAT_MS = 200, STARTING_MS = 10 };
 
 struct worker {
     const struct worker_setup *setup;
@@ -108,15 +108,19 @@ static void on_term(uv_signal_t *signal, int number)
     drain(signal->data);
 }
 
-static void on_hup(uv_signal_t *signal, int number)
+static void retire(struct worker *worker)
 {
-    struct worker *worker = signal->data;
-    (void)number;
     if (worker->leaving)
         return;
     log_debug("retiring");
     begin_leaving(worker);
     http_server_retire(&worker->server);
+}
+
+static void on_hup(uv_signal_t *signal, int number)
+{
+    (void)number;
+    retire(signal->data);
 }
 
 /* Nothing is ever written into the lifeline: that it can be read means the master is gone. */
@@ -143,13 +147,25 @@ static void give_memory_back(struct worker *worker)
     }
 }
 
+/* Until its generation serves, a worker looks often whether it does. That a newer one serves is
+ * told by SIGHUP, too, but one that has only just been forked would not hear it. */
+static void follow_generation(struct worker *worker)
+{
+    int64_t serving = atomic_load(&worker->setup->counters->header->serving_generation);
+    if (serving > worker->setup->generation)
+        retire(worker);
+    uv_timer_set_repeat(&worker->heartbeat,
+                        serving < worker->setup->generation ? STARTING_MS : HEARTBEAT_MS);
+    acceptor_follow_owners(worker->acceptor);
+}
+
 static void on_heartbeat(uv_timer_t *timer)
 {
     struct worker *worker = timer->data;
     give_memory_back(worker);
     atomic_store_explicit(&worker->services.counts->heartbeat_ms, clock_now_ms(),
                           memory_order_relaxed);
-    acceptor_follow_owners(worker->acceptor);
+    follow_generation(worker);
     leave_when_done(worker);
 }
 
@@ -213,7 +229,7 @@ static void watch_master(struct worker *worker)
     uv_poll_start(&worker->lifeline, UV_READABLE | UV_DISCONNECT, on_lifeline);
     uv_timer_init(&worker->loop, &worker->heartbeat);
     worker->heartbeat.data = worker;
-    uv_timer_start(&worker->heartbeat, on_heartbeat, 0, HEARTBEAT_MS);
+    uv_timer_start(&worker->heartbeat, on_heartbeat, 0, STARTING_MS);
     uv_timer_init(&worker->loop, &worker->deadline);
     worker->deadline.data = worker;
 }

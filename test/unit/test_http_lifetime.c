@@ -301,6 +301,58 @@ static void test_drain(void **state)
     loopback_stop(l);
 }
 
+/* Retiring: nobody is cut off, each gets one more answer, which says that it is the last. */
+static void test_retire(void **state)
+{
+    (void)state;
+    struct loopback *l = loopback_start(&calm_limits);
+    struct client unused = client_open(l), kept = client_open(l), open = client_open(l);
+    client_send(l, &kept, GET("/first"));
+    client_expect(l, &kept, "/first ");
+    assert_null(strstr(buf_cstr(&kept.got), "Connection: close"));
+    l->hold_answer = true;
+    client_send(l, &open, GET("/open"));
+    turn_until(l, l->open != NULL && l->server.connections_count == 3);
+    http_server_retire(&l->server);
+    for (int i = 0; i < 50; i++)
+        turn(l);
+    assert_int_equal(l->server.connections_count, 3);
+    assert_false(client_ended(l, &unused) || client_ended(l, &kept) || client_ended(l, &open));
+    l->hold_answer = false;
+    loopback_answer(l->open, l->request);
+    client_expect(l, &open, "Connection: close\r\n");
+    /* What was idle at that time may be about to send. */
+    client_send(l, &kept, GET("/second"));
+    client_expect(l, &kept, "Connection: close\r\n");
+    client_expect(l, &kept, "/second ");
+    client_send(l, &unused, GET("/late"));
+    client_expect(l, &unused, "Connection: close\r\n");
+    turn_until(l, client_ended(l, &unused) && client_ended(l, &kept) && client_ended(l, &open));
+    assert_null(strstr(loopback_events(l), "idle;"));
+    client_close(&unused);
+    client_close(&kept);
+    client_close(&open);
+    turn_until(l, strstr(loopback_events(l), "idle;"));
+    assert_int_equal(l->server.connections_count, 0);
+    loopback_stop(l);
+}
+
+/* At shutdown_timeout those that never sent are closed. */
+static void test_drain_after_retire(void **state)
+{
+    (void)state;
+    struct loopback *l = loopback_start(&calm_limits);
+    struct client c = client_open(l);
+    turn_until(l, l->server.connections_count == 1);
+    http_server_retire(&l->server);
+    http_server_drain(&l->server);
+    turn_until(l, client_ended(l, &c));
+    turn_until(l, strstr(loopback_events(l), "idle;"));
+    assert_string_equal(loopback_events(l), "idle;");
+    client_close(&c);
+    loopback_stop(l);
+}
+
 static void test_drain_without_connections(void **state)
 {
     (void)state;
@@ -369,6 +421,8 @@ int main(void)
         cmocka_unit_test(test_client_that_leaves_an_answer_half_read),
         cmocka_unit_test(test_pipelining_is_bounded),
         cmocka_unit_test(test_drain),
+        cmocka_unit_test(test_retire),
+        cmocka_unit_test(test_drain_after_retire),
         cmocka_unit_test(test_drain_without_connections),
         cmocka_unit_test(test_drain_while_sending),
         cmocka_unit_test(test_many_connections_leave_nothing),

@@ -268,32 +268,82 @@ static void addresses_come_and_go(void **state)
     struct listen_test *test = *state;
     listen_on_v4(test, 0);
     open_all(test);
-    int first = socket_at(test, 0, 0);
+    listen_all(test);
+    int first = socket_at(test, 0, 0), workers_copy = dup(first);
+    in_port_t port = port_of(first);
+    struct config before = test->config;
+    struct config_listen listen_before = test->listens[0];
+    before.listens = &listen_before;
     test->config.listens_count = 0;
     listen_on_v4(test, 0);
     test->listens[0].text = "127.0.0.1:OTHER";
     open_all(test);
     assert_int_equal(test->listeners.count, 2);
-    assert_false(test->listeners.at[0].wanted);
-    assert_true(test->listeners.at[1].wanted);
-    assert_true(is_open(first)); /* somebody may still accept there */
-    listeners_drop_unwanted(&test->listeners);
+    assert_true(listener_is_wanted(&test->listeners.at[0], &before));
+    assert_false(listener_is_wanted(&test->listeners.at[0], &test->config));
+    assert_true(listener_is_wanted(&test->listeners.at[1], &test->config));
+    assert_true(connects(AF_INET, port)); /* somebody may still accept there */
+    listeners_drop_unwanted(&test->listeners, &test->config);
     assert_int_equal(test->listeners.count, 1);
     assert_false(is_open(first));
+    assert_false(connects(AF_INET, port)); /* though a worker has it, nobody waits there in vain */
     assert_string_equal(test->listeners.at[0].text, "127.0.0.1:OTHER");
+    close(workers_copy);
+}
+
+/* An address that was given up can be had again while leaving workers still hold its sockets. */
+static void an_address_comes_back(void **state)
+{
+    struct listen_test *test = *state;
+    static const struct config nothing;
+    int copies[WORKERS];
+    listen_on_v4(test, 0);
+    open_all(test);
+    listen_all(test);
+    in_port_t port = port_of(socket_at(test, 0, 0));
+    for (unsigned i = 0; i < WORKERS; i++)
+        copies[i] = dup(socket_at(test, i, 0));
+    listeners_drop_unwanted(&test->listeners, &nothing);
+    assert_int_equal(test->listeners.count, 0);
+    test->config.listens_count = 0;
+    listen_on_v4(test, port);
+    open_all(test);
+    listen_all(test);
+    assert_int_equal(port_of(socket_at(test, 0, 0)), port);
+    assert_true(connects(AF_INET, port));
+    for (unsigned i = 0; i < WORKERS; i++)
+        close(copies[i]);
 }
 
 static void failure_changes_no_address(void **state)
 {
     struct listen_test *test = *state;
+    int before[WORKERS];
     listen_on_v4(test, 0);
     open_all(test);
+    listen_all(test);
+    for (unsigned i = 0; i < WORKERS; i++)
+        before[i] = socket_at(test, i, 0);
+    in_port_t port = port_of(before[0]);
     listen_on_v4(test, 0);
-    test->listens[1].text = "192.0.2.1:0";
-    test->listens[1].address.v4.sin_addr.s_addr = htonl(0xC0000201);
+    test->listens[1].text = "127.0.0.1:OTHER";
+    listen_on_v4(test, 0);
+    test->listens[2].text = "192.0.2.1:0";
+    test->listens[2].address.v4.sin_addr.s_addr = htonl(0xC0000201);
+    test->config.workers = WORKERS + 2;
     assert_false(listeners_adjust(&test->listeners, &test->config, &test->error));
     assert_int_equal(test->listeners.count, 1);
-    assert_true(test->listeners.at[0].wanted);
+    assert_string_equal(test->listeners.at[0].text, "127.0.0.1:PORT");
+    for (unsigned i = 0; i < WORKERS; i++)
+        assert_int_equal(socket_at(test, i, 0), before[i]);
+    /* What was made for more workers does not listen: no connection goes there. */
+    for (unsigned i = 0; i < 20; i++)
+        assert_true(connects(AF_INET, port));
+    unsigned accepted = 0;
+    for (unsigned i = 0; i < WORKERS; i++)
+        for (int fd; (fd = accept(before[i], NULL, NULL)) >= 0; accepted++)
+            close(fd);
+    assert_int_equal(accepted, 20);
 }
 
 static void unix_address_has_one_socket(void **state)
@@ -342,6 +392,7 @@ int main(void)
         TEST(both_versions_on_one_port),
         TEST(sockets_grow),
         TEST(addresses_come_and_go),
+        TEST(an_address_comes_back),
         TEST(failure_changes_no_address),
         TEST(unix_address_has_one_socket),
         TEST(all_are_closed),
