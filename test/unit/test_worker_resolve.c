@@ -328,8 +328,8 @@ static void hanging_host_delays_no_other(void **state)
     assert_int_equal(lost.calls, 0);
 }
 
-/* Where several wait for a place, those go first that failed less often. */
-static void who_failed_goes_last(void **state)
+/* Where several wait for a place, those go first that never were at theirs. */
+static void who_had_a_turn_goes_last(void **state)
 {
     struct world *world = *state;
     struct waiter waiters[4] = {0};
@@ -407,7 +407,7 @@ int main(void)
         TEST(who_waits_anew_waits_for_the_next_answer),
         TEST(two_at_once_one_of_them_unawaited),
         TEST(hanging_host_delays_no_other),
-        TEST(who_failed_goes_last),
+        TEST(who_had_a_turn_goes_last),
         TEST(asks_the_system),
         TEST(goes_on_by_itself),
     };

@@ -111,14 +111,12 @@ static bool due(const struct resolve_host *host, int64_t now_ms)
            (host->used || host->addresses.len == 0 || now_ms >= host->began_ms + UNUSED_REFRESH_MS);
 }
 
-/* Those that somebody waits for go first, then those that failed less often: one that hangs every
- * time keeps nobody from an answer that comes at once. */
+/* Those that somebody waits for go first, then those not asked for the longest time: one that hangs
+ * every time keeps nobody from an answer that comes at once. */
 static bool goes_before(const struct resolve_host *a, const struct resolve_host *b)
 {
     if (awaited(a) != awaited(b))
         return awaited(a);
-    if (a->failures != b->failures)
-        return a->failures < b->failures;
     return a->began_ms < b->began_ms;
 }
 

@@ -653,7 +653,7 @@ void transfer_cancel(struct transfer **place)
     if (!transfer || transfer->cancelled)
         return;
     transfer->cancelled = true;
-    if (transfer->in_multi && transfer->pool->in_curl > 0) {
+    if (transfer->pool->in_curl > 0) {
         transfer->next = transfer->pool->doomed;
         transfer->pool->doomed = transfer;
     } else {
