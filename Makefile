@@ -1,5 +1,6 @@
 # Plain GNU make. `make run` and `make check` install what they need (Debian) and do everything.
-# BUILD=dir builds elsewhere; SANITIZE=1 builds with ASan and UBSan.
+# BUILD=dir builds elsewhere; SANITIZE=1 builds with ASan and UBSan; STEPS=1 builds with what the
+# tests of kills and power cuts need.
 
 BUILD ?= build
 CC = gcc
@@ -35,6 +36,9 @@ package_flags = $(patsubst -I%,-isystem %,$(shell $(PKG_CONFIG) --cflags $(PACKA
 package_libs = $(shell $(PKG_CONFIG) --libs $(1))
 
 CPPFLAGS += -D_GNU_SOURCE -DPROMPTGATE_VERSION='"$(VERSION)"' -I. -I$(BUILD)/gen
+ifdef STEPS
+CPPFLAGS += -DPROMPTGATE_STEPS
+endif
 CFLAGS += -std=gnu11 $(optimize) $(hardening) $(warnings)
 LDFLAGS += $(hardening_link) $(sanitize_link)
 

@@ -16,7 +16,8 @@
  * the workers have written their last. */
 static void ignore_signals(void)
 {
-    const int ignored[] = {SIGTERM, SIGINT, SIGHUP, SIGPIPE};
+    /* SIGXFSZ: a limit on file sizes is one more kind of full disk. */
+    const int ignored[] = {SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGXFSZ};
     for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++)
         signal(ignored[i], SIG_IGN);
 }

@@ -3,12 +3,13 @@
 #pragma once
 
 #include "shared/base/error.h"
+#include "shared/counters/logger_state.h"
 
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SHM_LAYOUT = 1, SHM_NAME_BYTES = 64 };
+enum { SHM_LAYOUT = 2, SHM_NAME_BYTES = 64 };
 
 enum shm_worker_state { SHM_SLOT_FREE, SHM_SLOT_STARTING, SHM_SLOT_READY, SHM_SLOT_DRAINING };
 
@@ -34,6 +35,7 @@ struct shm_header {
     char boot_id[40]; /* /proc/sys/kernel/random/boot_id: another boot's file is not trusted */
     _Atomic int64_t master_pid;
     _Atomic uint64_t logged_rows; /* committed to the store since the file was made */
+    struct logger_state logger;
 } __attribute__((aligned(128)));
 
 struct counters {

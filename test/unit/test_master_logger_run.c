@@ -396,13 +396,19 @@ static struct store_wait slow_wait(const struct store *store)
     return (struct store_wait){.descriptor = slow->answer, .events = POLLIN, .timeout_ms = -1};
 }
 
+static enum store_reason slow_reason(const struct store *store)
+{
+    return store_reason(((const struct slow_store *)store)->inner);
+}
+
 static void slow_logger(const struct logger_setup *setup)
 {
     static const struct store_driver driver = {.name = "slow",
                                                .start = slow_start,
                                                .commit = slow_commit,
                                                .step = slow_step,
-                                               .wait = slow_wait};
+                                               .wait = slow_wait,
+                                               .reason = slow_reason};
     struct slow_store slow = {.driver = &driver, .answer = eventfd(0, EFD_CLOEXEC)};
     struct spool *spool = NULL;
     struct error error;
