@@ -64,19 +64,11 @@ struct spool {
     uint64_t skipped_bytes, torn_records;
 };
 
-static int64_t time_of(const struct uuid *id)
-{
-    int64_t ms = 0;
-    for (int i = 0; i < 6; i++)
-        ms = ms << 8 | id->bytes[i];
-    return ms;
-}
-
 /* Names sort by time within a slot even when the wall clock was set back. */
 static void name_segment(struct segment *segment, unsigned slot, const struct segment *newest)
 {
     int64_t now = clock_wall_ms();
-    int64_t after = newest ? time_of(&newest->id) + 1 : 0;
+    int64_t after = newest ? uuid_wall_ms(&newest->id) + 1 : 0;
     segment->id = uuid_v7(now > after ? now : after);
     char text[UUID_TEXT_LEN + 1];
     snprintf(segment->name, sizeof segment->name, "%03u-%s.seg", slot,
@@ -632,7 +624,7 @@ static int64_t time_of_record(const struct segment *segment)
     struct uuid id;
     ssize_t got = pread(segment->fd, head, sizeof head, (off_t)segment->committed);
     bool known = got > 0 && frame_request_id((struct str){head, (size_t)got}, &id);
-    return time_of(known ? &id : &segment->id);
+    return uuid_wall_ms(known ? &id : &segment->id);
 }
 
 int64_t spool_oldest_wall_ms(const struct spool *spool)

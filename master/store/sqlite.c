@@ -102,9 +102,23 @@ static enum store_reason reason_of_errno(int number, enum store_reason otherwise
     }
 }
 
-static enum store_reason reason_of(struct store *store, int code)
+/* SQLite keeps it for a file that can't be opened; of one that can't be written, the file knows. */
+static int last_errno(struct store *store)
 {
     int number = sqlite3_system_errno(store->db);
+    sqlite3_file *wal = NULL;
+    if (!number)
+        sqlite3_file_control(store->db, "main", SQLITE_FCNTL_LAST_ERRNO, &number);
+    if (!number)
+        sqlite3_file_control(store->db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &wal);
+    if (wal && wal->pMethods)
+        wal->pMethods->xFileControl(wal, SQLITE_FCNTL_LAST_ERRNO, &number);
+    return number;
+}
+
+static enum store_reason reason_of(struct store *store, int code)
+{
+    int number = last_errno(store);
     switch (code & 0xFF) {
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
@@ -407,18 +421,41 @@ static bool database_moved(struct store *store)
            moved;
 }
 
-static bool wal_moved(struct store *store)
+/* The path of this connection's -wal file is `*path` (sqlite3_free); is the file there it? */
+static bool wal_is_ours(struct store *store, char **path)
 {
-    char *path = sqlite3_mprintf("%s-wal", store->path);
-    struct stat status = {0};
-    bool there = stat(path, &status) == 0;
-    sqlite3_free(path);
+    struct stat status;
+    *path = sqlite3_mprintf("%s-wal", store->path);
+    bool there = stat(*path, &status) == 0;
     if (there && store->wal_inode == 0) {
         store->wal_device = status.st_dev;
         store->wal_inode = status.st_ino;
     }
-    return store->wal_inode != 0 &&
-           (!there || status.st_dev != store->wal_device || status.st_ino != store->wal_inode);
+    return there && status.st_dev == store->wal_device && status.st_ino == store->wal_inode;
+}
+
+static bool wal_moved(struct store *store)
+{
+    char *path;
+    bool ours = wal_is_ours(store, &path);
+    sqlite3_free(path);
+    return store->wal_inode != 0 && !ours;
+}
+
+/* The -wal that stayed when another database was put in this one's place would be played into
+ * that. */
+static void leave_database(struct store *store)
+{
+    char *wal, *shm = sqlite3_mprintf("%s-shm", store->path);
+    bool ours = wal_is_ours(store, &wal);
+    log_warning("%s was deleted or replaced: it is opened anew", store->path);
+    disconnect(store);
+    if (ours) {
+        unlink(wal);
+        unlink(shm);
+    }
+    sqlite3_free(wal);
+    sqlite3_free(shm);
 }
 
 /* What is in a WAL without a name goes into the database, before the connection that alone knows
@@ -437,10 +474,8 @@ static bool rescue_wal(struct store *store, struct error *error)
 /* A connection to the files that are at the path now. */
 static bool connected(struct store *store, struct error *error)
 {
-    if (store->db && database_moved(store)) {
-        log_warning("%s was deleted or replaced: it is opened anew", store->path);
-        disconnect(store);
-    }
+    if (store->db && database_moved(store))
+        leave_database(store);
     if (store->db && wal_moved(store)) {
         if (!rescue_wal(store, error))
             return false;

@@ -127,11 +127,9 @@ static int undo_sector_size(sqlite3_file *file)
     return real_of(file)->pMethods->xSectorSize(real_of(file));
 }
 
-/* A disk of which nothing good is known. */
 static int undo_characteristics(sqlite3_file *file)
 {
-    (void)file;
-    return 0;
+    return real_of(file)->pMethods->xDeviceCharacteristics(real_of(file));
 }
 
 static int undo_shm_map(sqlite3_file *file, int page, int size, int extend, void volatile **at)
