@@ -34,6 +34,19 @@ static bool open_spool(const struct config *config, struct spool **spool, unsign
     return spool_open(path, slots, spool, error);
 }
 
+/* So that a test gets many of them. */
+static void set_segment_bytes(struct spool *spool)
+{
+#ifdef PROMPTGATE_STEPS
+    const char *text = getenv("PROMPTGATE_SEGMENT_BYTES");
+    unsigned long long bytes;
+    if (text && str_to_u64(str_of(text), &bytes))
+        spool_set_segment_bytes(spool, bytes);
+#else
+    (void)spool;
+#endif
+}
+
 void logger_main(const struct logger_setup *setup)
 {
     ignore_signals();
@@ -47,6 +60,7 @@ void logger_main(const struct logger_setup *setup)
         log_error("%s", error.message);
         _exit(1);
     }
+    set_segment_bytes(spool);
     int status = logger_run(setup, spool, store);
     store_close(&store);
     spool_close(&spool);

@@ -131,13 +131,12 @@ static struct segment *new_segment(struct spool *spool, unsigned number, struct 
         return NULL;
     }
     /* The name, too, must outlive a power cut. */
-    if (fsync(spool->directory) != 0) {
+    if (sync_name(spool->directory, segment->name) != 0) {
         error_errno(error, errno, "spool: can't sync the directory");
         unlinkat(spool->directory, segment->name, 0);
         free_segment(segment);
         return NULL;
     }
-    sync_note_put(spool->directory, segment->name, 0);
     return append_segment(slot, segment);
 }
 
@@ -302,8 +301,7 @@ static void rename_shortened(struct spool *spool, struct segment *segment, unsig
         log_error("spool: can't rename %s: %s", before.name, strerror(errno));
         return;
     }
-    sync_note_drop(spool->directory, before.name);
-    sync_note_put(spool->directory, segment->name, segment->synced);
+    sync_note_move(spool->directory, before.name, segment->name);
     add_gone(spool, before.name);
 }
 
@@ -483,7 +481,7 @@ static void reap_slot(struct spool *spool, struct slot *slot)
             log_error("spool: can't delete %s: %s", segment->name, strerror(errno));
         else if (segment->committed > 0)
             add_gone(spool, segment->name);
-        sync_note_drop(spool->directory, segment->name);
+        sync_note_move(spool->directory, segment->name, NULL);
         *link = segment->next;
         if (spool->window_of == segment)
             spool->window_of = NULL;
@@ -585,10 +583,10 @@ static bool write_again(struct spool *spool, struct segment *segment)
 
 static bool sync_segment(struct spool *spool, struct segment *segment, struct error *error)
 {
-    if ((!segment->sync_failed || write_again(spool, segment)) && fdatasync(segment->fd) == 0) {
+    bool ready = !segment->sync_failed || write_again(spool, segment);
+    if (ready && sync_bytes(spool->directory, segment->name, segment->fd) == 0) {
         segment->sync_failed = false;
         segment->synced = segment->size;
-        sync_note_put(spool->directory, segment->name, segment->synced);
         return true;
     }
     segment->sync_failed = true;

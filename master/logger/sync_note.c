@@ -2,13 +2,12 @@
 
 #ifdef PROMPTGATE_STEPS
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
-enum { NAME_BYTES = 256, TEXT_BYTES = 24 };
+enum { NAME_BYTES = 256, TEXT_BYTES = 32 };
 
 static bool wanted(void)
 {
@@ -22,22 +21,43 @@ static const char *note_name(const char *name, char text[NAME_BYTES])
 }
 
 /* One write of a fixed length over what was there: no stop can cut it. */
-void sync_note_put(int directory, const char *name, uint64_t size)
+static void put(int directory, const char *name, long long size)
 {
     char path[NAME_BYTES], text[TEXT_BYTES];
-    if (!wanted())
-        return;
-    int len = snprintf(text, sizeof text, "%020" PRIu64 "\n", size);
+    int len = snprintf(text, sizeof text, "%020lld\n", size);
     int fd = openat(directory, note_name(name, path), O_WRONLY | O_CREAT | O_CLOEXEC, 0640);
     if (fd < 0 || pwrite(fd, text, (size_t)len, 0) != len)
         abort();
     close(fd);
 }
 
-void sync_note_drop(int directory, const char *name)
+int sync_name(int directory, const char *name)
 {
-    char path[NAME_BYTES];
-    if (wanted())
-        unlinkat(directory, note_name(name, path), 0);
+    int failed = fsync(directory);
+    if (!failed && wanted())
+        put(directory, name, 0);
+    return failed;
+}
+
+int sync_bytes(int directory, const char *name, int fd)
+{
+    struct stat status;
+    if (fstat(fd, &status) != 0)
+        abort();
+    int failed = fdatasync(fd);
+    if (!failed && wanted())
+        put(directory, name, status.st_size);
+    return failed;
+}
+
+void sync_note_move(int directory, const char *from, const char *to)
+{
+    char before[NAME_BYTES], after[NAME_BYTES];
+    if (!wanted())
+        return;
+    if (to)
+        renameat(directory, note_name(from, before), directory, note_name(to, after));
+    else
+        unlinkat(directory, note_name(from, before), 0);
 }
 #endif

@@ -180,16 +180,32 @@ static char *log_path(const char *path)
     return text;
 }
 
+/* A kill may have cut the last entry; what it was for was never done. */
+static void drop_torn_entry(int log)
+{
+    struct undo_head head;
+    struct stat status;
+    off_t at = 0;
+    if (fstat(log, &status) != 0)
+        abort();
+    while (pread(log, &head, sizeof head, at) == (ssize_t)sizeof head &&
+           at + (off_t)(sizeof head + head.len) <= status.st_size)
+        at += (off_t)(sizeof head + head.len);
+    if (at < status.st_size && ftruncate(log, at) != 0)
+        abort();
+}
+
 /* Kept when it is there: an earlier process's changes are no more durable because it is gone. */
 static int open_log(const char *path, int flags)
 {
     if (!path || !(flags & (SQLITE_OPEN_MAIN_DB | SQLITE_OPEN_WAL)))
         return -1;
     char *text = log_path(path);
-    int log = open(text, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+    int log = open(text, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
     sqlite3_free(text);
     if (log < 0)
         abort();
+    drop_torn_entry(log);
     return log;
 }
 
