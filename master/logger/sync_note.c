@@ -21,11 +21,13 @@ static const char *note_name(const char *name, char text[NAME_BYTES])
 }
 
 /* One write of a fixed length over what was there: no stop can cut it. */
-static void put(int directory, const char *name, long long size)
+static void put(int directory, const char *name, int flags, long long size)
 {
     char path[NAME_BYTES], text[TEXT_BYTES];
     int len = snprintf(text, sizeof text, "%020lld\n", size);
-    int fd = openat(directory, note_name(name, path), O_WRONLY | O_CREAT | O_CLOEXEC, 0640);
+    int fd = openat(directory, note_name(name, path), O_WRONLY | O_CLOEXEC | flags, 0640);
+    if (fd < 0 && !(flags & O_CREAT))
+        return; /* bytes alone give no name */
     if (fd < 0 || pwrite(fd, text, (size_t)len, 0) != len)
         abort();
     close(fd);
@@ -35,7 +37,7 @@ int sync_name(int directory, const char *name)
 {
     int failed = fsync(directory);
     if (!failed && wanted())
-        put(directory, name, 0);
+        put(directory, name, O_CREAT, 0);
     return failed;
 }
 
@@ -46,7 +48,7 @@ int sync_bytes(int directory, const char *name, int fd)
         abort();
     int failed = fdatasync(fd);
     if (!failed && wanted())
-        put(directory, name, status.st_size);
+        put(directory, name, 0, status.st_size);
     return failed;
 }
 
