@@ -293,6 +293,9 @@ static bool bring_up(struct store *store, struct error *error)
     if (code != SQLITE_OK) {
         store->reason = reason_of(store, code);
         sqlite_failed(store, error, "can't open the store");
+    } else if (sqlite3_db_readonly(store->db, "main") == 1) {
+        store->reason = STORE_REASON_read_only;
+        error_set(error, "%s: can't open the store for writing", store->path);
     }
     if (store->reason != STORE_REASON_none)
         disconnect(store);

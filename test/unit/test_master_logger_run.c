@@ -567,6 +567,31 @@ static void the_wal_is_deleted(void **state)
     end_well(place, sent);
 }
 
+/* The same while a reader keeps it from going into the database at once. */
+static void the_wal_is_deleted_under_a_reader(void **state)
+{
+    struct place *place = *state;
+    char wal[SCRATCH_PATH + 8];
+    sqlite3 *reader;
+    snprintf(wal, sizeof wal, "%s-wal", place->path);
+    start(place);
+    send_row(place, 0, 0, 10);
+    wait_for_rows(place, 1);
+    assert_int_equal(sqlite3_open(place->path, &reader), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(reader, "BEGIN; SELECT * FROM gateway_logs", NULL, NULL, NULL),
+                     SQLITE_OK);
+    for (unsigned i = 1; i < 30; i++)
+        send_row(place, i % SLOTS, i, 10);
+    wait_for_rows(place, 30);
+    assert_int_equal(unlink(wal), 0);
+    send_row(place, 0, 30, 10);
+    usleep(200000);
+    assert_int_equal(atomic_load(&place->counters.header->logged_rows), 30);
+    sqlite3_close(reader);
+    wait_for_rows(place, 31);
+    end_well(place, 31);
+}
+
 /* Garbage in the database's place, and a good one again. */
 static void the_database_is_no_database(void **state)
 {
@@ -620,6 +645,23 @@ static void the_database_becomes_read_only(void **state)
     wait_for_rows(place, 400);
     assert_int_equal(said(place, "the store is away"), 1);
     end_well(place, 400);
+}
+
+/* The same at its very first start, where nobody is being served yet. */
+static void a_read_only_store_ends_it(void **state)
+{
+    struct place *place = *state;
+    place->unprivileged = true;
+    if (geteuid() == 0)
+        assert_int_equal(chown(place->state_dir, 65534, 65534), 0);
+    start(place);
+    assert_true(is_ready(place, PATIENCE_MS));
+    kill(place->logger, SIGKILL);
+    wait_for_end(place);
+    assert_int_equal(chmod(place->path, 0400), 0);
+    start(place);
+    assert_int_equal(wait_for_end(place), 1);
+    assert_false(is_ready(place, 0));
 }
 
 /* ---- rows and records that nothing takes ---- */
@@ -820,8 +862,10 @@ int main(void)
         TEST(the_database_is_deleted),
         TEST(the_database_is_replaced),
         TEST(the_wal_is_deleted),
+        TEST(the_wal_is_deleted_under_a_reader),
         TEST(the_database_is_no_database),
         TEST(the_database_becomes_read_only),
+        TEST(a_read_only_store_ends_it),
         TEST(a_row_that_sqlite_refuses),
         TEST(a_schema_that_sqlite_refuses),
         TEST(a_record_that_nobody_can_read),
