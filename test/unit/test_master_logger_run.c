@@ -567,27 +567,48 @@ static void the_wal_is_deleted(void **state)
     end_well(place, sent);
 }
 
+/* A process in the middle of reading, until it is killed. */
+static pid_t start_reader(const struct place *place)
+{
+    int reading[2];
+    char byte;
+    assert_int_equal(pipe(reading), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        sqlite3 *db;
+        if (sqlite3_open(place->path, &db) != SQLITE_OK ||
+            sqlite3_exec(db, "BEGIN; SELECT * FROM gateway_logs", NULL, NULL, NULL) != SQLITE_OK ||
+            write(reading[1], "", 1) != 1)
+            _exit(1);
+        for (;;)
+            pause();
+    }
+    close(reading[1]);
+    assert_int_equal(read(reading[0], &byte, 1), 1);
+    close(reading[0]);
+    return pid;
+}
+
 /* The same while a reader keeps it from going into the database at once. */
 static void the_wal_is_deleted_under_a_reader(void **state)
 {
     struct place *place = *state;
     char wal[SCRATCH_PATH + 8];
-    sqlite3 *reader;
     snprintf(wal, sizeof wal, "%s-wal", place->path);
     start(place);
     send_row(place, 0, 0, 10);
     wait_for_rows(place, 1);
-    assert_int_equal(sqlite3_open(place->path, &reader), SQLITE_OK);
-    assert_int_equal(sqlite3_exec(reader, "BEGIN; SELECT * FROM gateway_logs", NULL, NULL, NULL),
-                     SQLITE_OK);
+    pid_t reader = start_reader(place);
     for (unsigned i = 1; i < 30; i++)
         send_row(place, i % SLOTS, i, 10);
     wait_for_rows(place, 30);
     assert_int_equal(unlink(wal), 0);
     send_row(place, 0, 30, 10);
     usleep(200000);
-    assert_int_equal(atomic_load(&place->counters.header->logged_rows), 30);
-    sqlite3_close(reader);
+    uint64_t logged = atomic_load(&place->counters.header->logged_rows);
+    kill(reader, SIGKILL);
+    waitpid(reader, NULL, 0);
+    assert_int_equal(logged, 30);
     wait_for_rows(place, 31);
     end_well(place, 31);
 }
