@@ -15,7 +15,7 @@
 
 enum {
     FLUSH_MS = 10, /* from a batch's first record to its commit */
-    SYNC_MS = 750, /* and the sync's own time: within a second */
+    SYNC_MS = 500, /* and the time it takes: within a second, which a power cut may cost */
     DISK_RETRY_MS = 1000,
     PUBLISH_MS = 1000,
     LOCKED_MS = 1000, /* others write, too: shorter than this a lock is nobody's business */

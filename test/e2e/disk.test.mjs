@@ -68,7 +68,9 @@ async function dbStatus(gateway) {
 
 async function fillAndFree(t) {
     const gateway = await start();
+    t.after(() => spawnSync('umount', ['--lazy', gateway.state]));
     let answered = 0;
+    let away = 0;
     const send = async (requests) => {
         const report = await load(gateway, { requests, connections: 16 });
         assert.equal(report.broken, 0, JSON.stringify(report));
@@ -92,15 +94,18 @@ async function fillAndFree(t) {
         const error = assertError(await gateway.post('hello', { message: 'Hi' }), 503, 'overloaded');
         assert.equal(error.type, 'api_error');
         assert.ok(gateway.rowCount() < answered);
-        assert.equal(gateway.stderr.match(/the store is away/g)?.length, round + 1);
         assert.equal(gateway.stderr.match(/the pipes wait/g)?.length, round + 1);
         const full = await dbStatus(gateway);
         assert.equal(full.code, 1);
-        assert.equal(full.store.state, 'away');
-        assert.equal(full.store.reason, 'full');
-        assert.ok(Date.parse(full.spool.disk_full_since) > 0);
-        assert.ok(full.spool.pending_bytes > 0);
-        assert.ok(Date.parse(full.spool.oldest) > Date.now() - 600_000);
+        assert.ok(Date.parse(full.spool.disk_full_since) > Date.now() - 600_000);
+        // The -wal file may have room for what was in the spool.
+        away += full.store.state === 'away' ? 1 : 0;
+        assert.equal(gateway.stderr.match(/the store is away/g)?.length ?? 0, away);
+        if (full.store.state === 'away') {
+            assert.equal(full.store.reason, 'full');
+            assert.ok(full.spool.pending_bytes > 0);
+            assert.ok(Date.parse(full.spool.oldest) > Date.now() - 600_000);
+        }
 
         if (round === 1) { // a logger that begins on a full disk
             const victim = gateway.logger();
@@ -126,7 +131,6 @@ async function fillAndFree(t) {
     assert.deepEqual(fs.readdirSync(`${gateway.state}/spool`), []);
     const stopped = await dbStatus(gateway);
     assert.deepEqual([stopped.code, stopped.running, stopped.store.rows], [0, false, answered]);
-    execFileSync('umount', [gateway.state]);
 }
 
 if (process.env[INSIDE]) {
