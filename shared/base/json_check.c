@@ -36,6 +36,7 @@ struct reader {
     struct str source;
     const char *at, *end;
     int depth;
+    unsigned values;
     const struct json_visitor *visitor;
     void *context;
     struct error *error;
@@ -524,6 +525,8 @@ static bool read_array(struct reader *r)
 static bool read_value(struct reader *r)
 {
     skip_space(r);
+    if (++r->values > JSON_MAX_VALUES)
+        return fail(r, r->at, "more than 1048576 values");
     switch (r->at < r->end ? *r->at : '\0') {
     case '{':
         return read_object(r);

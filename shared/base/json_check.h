@@ -8,6 +8,9 @@
 #include "shared/base/str.h"
 
 enum { JSON_MAX_DEPTH = 64 };
+/* Values in one text, members' and items' included. Each costs up to 200 bytes once it is an
+ * object: a body of ten megabytes of `[],` would cost half a gigabyte and a worker's second. */
+enum { JSON_MAX_VALUES = 1 << 20 };
 
 /* Called in document order. Text is unescaped UTF-8 and valid during the call alone; `raw` is the
  * token as it stands in the source (with its quotes). `lossy` marks what a plain value can't hold:
