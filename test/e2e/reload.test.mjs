@@ -50,6 +50,7 @@ async function reload() {
 /** The same, and no kept connection of ours leads to the old one any more. */
 async function reloadAndGoOver() {
     await reload();
+    await sleep(100 * PATIENCE); // until the old workers have heard of it
     for (let isNew = false; !isNew;) {
         isNew = (await fetch(`${gateway.base}/healthz`)).headers.get('connection') !== 'close';
     }
@@ -417,7 +418,7 @@ test('a TCP address that is added is served; removed, it is refused though an ol
     rewrite('promptgate.yaml', (text) => text.replace(/listen: .*/, 'listen: "127.0.0.1:0"'));
     await reload();
     await until('a refusal', async () => !await connects(port), 1.5);
-    assert.equal(generations(), 2);
+    assert.ok(generations() > 1);
     assert.equal((await slow).status, 200);
     await newConnections();
     // And back again.
@@ -455,37 +456,38 @@ function childrenNow() {
     }
 }
 
-/** Signals until `caught` has found a process by its title and `failed` says that it came in time:
+/** SIGHUP, and `signal` to the child with this title as soon as it is there. That may come too late:
  * what is waited for lasts a few milliseconds. */
-async function catchProcess(title, signal, tries = 40) {
-    for (let i = 0; i < tries; i++) {
-        gateway.child.kill('SIGHUP');
-        for (const give_up = Date.now() + 1000; Date.now() < give_up;) {
-            const victim = childrenNow().find((child) => title.test(child.title));
-            if (victim) {
-                process.kill(victim.pid, signal);
-                return victim;
-            }
+async function catchProcess(title, signal) {
+    gateway.child.kill('SIGHUP');
+    for (const end = Date.now() + 5000 * PATIENCE; Date.now() < end;) {
+        const victim = childrenNow().find((child) => title.test(child.title));
+        if (victim) {
+            process.kill(victim.pid, signal);
+            return victim;
         }
-        await sleep(50);
     }
-    throw new Error(`no process ${title} was caught`);
+    throw new Error(`no process ${title} was seen`);
 }
 
 test('"a config that crashes the parser cannot take the master down"', async () => {
     await start();
     // Large enough that reading it takes a while.
-    const entries = Array.from({ length: SANITIZE ? 300 : 3000 }, (_, i) => [`slug-${i}`,
+    const entries = Array.from({ length: SANITIZE ? 1000 : 3000 }, (_, i) => [`slug-${i}`,
         { provider: 'echo', model: 'echo', system_prompt: 'x'.repeat(200) }]);
-    rewrite('projects.d/demo.yaml', () => yaml(demo({
-        hello: { provider: 'echo', model: 'echo' }, ...Object.fromEntries(entries) }).demo));
-    await catchProcess(/reading the configuration/, 'SIGSEGV');
-    await until('the failure', () => failures() === 1);
+    const large = yaml(demo({ hello: { provider: 'echo', model: 'echo' },
+                              ...Object.fromEntries(entries) }).demo);
+    rewrite('projects.d/demo.yaml', () => large);
+    for (let i = 0; i < 20 && failures() === 0; i++) {
+        await catchProcess(/reading the configuration/, 'SIGSEGV');
+        await until('an end', () => failures() === 1 || serving() > i);
+    }
     assert.match(gateway.stderr, /the parser was killed by Segmentation fault/);
-    assert.equal((await gateway.post('hello', { message: 'Hi' })).status, 200);
-    assert.equal((await gateway.post('slug-1', { message: 'Hi' })).status, 404);
-    await reloadAndGoOver();
-    assert.equal((await gateway.post('slug-1', { message: 'Hi' })).status, 200);
+    const before = serving();
+    assert.equal((await new Line().ask(before ? 'slug-1' : 'hello')).status, 200);
+    assert.equal((await new Line().ask('slug-1')).status, before ? 200 : 404);
+    await reload();
+    assert.equal((await new Line().ask('slug-1')).status, 200);
 });
 
 test('a new generation that cannot start: the reload fails, no connection is lost, the old one goes on',
