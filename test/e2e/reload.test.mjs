@@ -330,7 +330,8 @@ test(`"ten reloads a second" for ${RELOAD_SECONDS} s: "at most four generations,
      'shutdown_timeout one, no stray process or slot"',
      { timeout: (RELOAD_SECONDS + 120) * 1000 }, async (t) => {
     await start({ workers: 2, service: { shutdown_timeout: '2s' } });
-    await reloadAndGoOver();
+    await reload();
+    await until('one generation', () => generations() === 1);
     const before = { descriptors: descriptors(gateway.pid), resident: resident(gateway.pid),
                      worker: descriptors(gateway.worker(0).pid), slots: (await status()).slots_free };
     const idle = Array.from({ length: 4 }, () => new Line()); // hold generations to their timeout
@@ -351,6 +352,7 @@ test(`"ten reloads a second" for ${RELOAD_SECONDS} s: "at most four generations,
             await sleep(15);
         }
     }
+    idle.forEach((line) => line.close());
     t.diagnostic(`${reloads} signals, ${serving() - begun} new generations, at most ${most} at once`);
     assert.ok(most <= 4, `${most} generations at once`);
     assert.ok(serving() > begun + 2);
@@ -373,7 +375,6 @@ test(`"ten reloads a second" for ${RELOAD_SECONDS} s: "at most four generations,
         t.diagnostic(`master: ${before.resident >> 10} KiB, ${growth >> 10} KiB more at the end`);
         assert.ok(growth < 1 << 20, `the master grew by ${growth} bytes`);
     }
-    idle.forEach((line) => line.close());
 });
 
 test('the old generation\'s answers say Connection: close, those of the new one do not', async () => {
@@ -479,10 +480,10 @@ test('"a config that crashes the parser cannot take the master down"', async () 
                               ...Object.fromEntries(entries) }).demo);
     rewrite('projects.d/demo.yaml', () => large);
     for (let i = 0; i < 20 && failures() === 0; i++) {
-        await catchProcess(/reading the configuration/, 'SIGSEGV');
+        await catchProcess(/reading the configuration/, 'SIGKILL');
         await until('an end', () => failures() === 1 || serving() > i);
     }
-    assert.match(gateway.stderr, /the parser was killed by Segmentation fault/);
+    assert.match(gateway.stderr, /the parser was killed by Killed/);
     const before = serving();
     assert.equal((await new Line().ask(before ? 'slug-1' : 'hello')).status, 200);
     assert.equal((await new Line().ask('slug-1')).status, before ? 200 : 404);
