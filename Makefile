@@ -1,5 +1,6 @@
 # Plain GNU make. `make run` and `make check` install what they need (Debian) and do everything.
-# BUILD=dir builds elsewhere; SANITIZE=1 builds with ASan and UBSan.
+# BUILD=dir builds elsewhere; SANITIZE=1 builds with ASan and UBSan; STEPS=1 builds with what the
+# tests of kills and power cuts need.
 
 BUILD ?= build
 CC = gcc
@@ -35,6 +36,9 @@ package_flags = $(patsubst -I%,-isystem %,$(shell $(PKG_CONFIG) --cflags $(PACKA
 package_libs = $(shell $(PKG_CONFIG) --libs $(1))
 
 CPPFLAGS += -D_GNU_SOURCE -DPROMPTGATE_VERSION='"$(VERSION)"' -I. -I$(BUILD)/gen
+ifdef STEPS
+CPPFLAGS += -DPROMPTGATE_STEPS
+endif
 CFLAGS += -std=gnu11 $(optimize) $(hardening) $(warnings)
 LDFLAGS += $(hardening_link) $(sanitize_link)
 
@@ -162,8 +166,15 @@ TESTS ?= test/e2e/*.test.mjs
 .PHONY: e2e
 e2e: $(BUILD)/promptgate $(BUILD)/load $(e2e_modules)
 	PROMPTGATE=$(abspath $(BUILD)/promptgate) LOAD=$(abspath $(BUILD)/load) SANITIZE=$(SANITIZE) \
+		STEPS=$(STEPS) \
 		$(e2e_node) --disable-warning=ExperimentalWarning --test --test-concurrency=1 \
 		--test-timeout=$(if $(SANITIZE),1200000,600000) $(TESTS)
+
+# Those that need a build with STEPS=1; the others skip them. POWERCUTS=n: more power cuts than 5.
+steps_tests = test/e2e/powercut.test.mjs
+.PHONY: e2e-steps
+e2e-steps:
+	+@$(MAKE) --no-print-directory STEPS=1 BUILD=$(BUILD)-steps TESTS='$(steps_tests)' e2e
 
 .PHONY: man-lint
 man-lint:
@@ -191,10 +202,12 @@ check: deps-check
 	+@$(MAKE) --no-print-directory lint lint-selftest man-lint
 	+@$(MAKE) --no-print-directory unit fuzz-replay
 	+@$(MAKE) --no-print-directory e2e
+	+@$(MAKE) --no-print-directory e2e-steps
 check-asan: deps-check
 	+@$(MAKE) --no-print-directory SANITIZE=1 BUILD=$(BUILD)-asan all
 	+@$(MAKE) --no-print-directory SANITIZE=1 BUILD=$(BUILD)-asan unit fuzz-replay
 	+@$(MAKE) --no-print-directory SANITIZE=1 BUILD=$(BUILD)-asan e2e
+	+@$(MAKE) --no-print-directory SANITIZE=1 BUILD=$(BUILD)-asan e2e-steps
 
 .PHONY: format
 format:

@@ -2,6 +2,7 @@
 
 #include "master/config/config_fixed.h"
 #include "master/config/config_load.h"
+#include "master/privileges.h"
 #include "master/title.h"
 #include "shared/base/clock.h"
 #include "shared/base/log.h"
@@ -90,6 +91,8 @@ _Noreturn static void parse_and_leave(struct reload *reload)
 {
     struct config_report report = {0};
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    privileges_drop_in_child();
+    secrets_in_child();
     title_set("reading the configuration");
     signal(SIGTERM, SIG_DFL);
     struct config *config = config_parse(reload->source, &report);

@@ -150,6 +150,17 @@ static bool open_counters(struct supervisor *s, const struct config *config, str
 
 static void on_request(void *context, uint64_t request, enum control_verb verb);
 
+static bool take_privileges(const struct supervisor *s, const struct config *config,
+                            struct error *error)
+{
+    bool was_root = geteuid() == 0;
+    if (!privileges_take(config, error))
+        return false;
+    if (was_root && config->user)
+        privileges_warn_unreadable(s->directory, config);
+    return true;
+}
+
 static bool open_everything(struct supervisor *s, const struct config *config, struct error *error)
 {
     struct inheritance *inheritance = &s->inheritance;
@@ -157,7 +168,7 @@ static bool open_everything(struct supervisor *s, const struct config *config, s
     inheritance->control = &s->control;
     return privileges_make_directory(config, config->state_dir, error) &&
            privileges_make_directory(config, config->runtime_dir, error) &&
-           privileges_take(config, error) && take_instance(s, config, error) &&
+           take_privileges(s, config, error) && take_instance(s, config, error) &&
            open_counters(s, config, error) &&
            control_open(&s->control, config->runtime_dir, on_request, s, error) &&
            listeners_adjust(&inheritance->listeners, config, error) &&
@@ -251,6 +262,7 @@ static void tend_starting(struct supervisor *s)
         begin_serving(s, generation);
     } else if (has_failed(s, generation)) {
         reload_failed(&s->reload, "the new generation's workers could not start");
+        notify_ready(&s->notify, "serving; the last reload failed");
         generation_dismiss(generation, GENERATION_FAILED, SIGKILL, 0);
     }
 }
@@ -338,7 +350,12 @@ static void tend_reload(struct supervisor *s)
         return;
     if (!s->waiting) {
         bool room = s->count < GENERATIONS_MAX;
+        bool was_under_way = s->reload.under_way;
         struct config *config = reload_tend(&s->reload, serving->config, room);
+        if (!was_under_way && s->reload.under_way)
+            notify_reloading(&s->notify, "reading the configuration");
+        else if (was_under_way && !s->reload.under_way)
+            notify_ready(&s->notify, "serving; the last reload failed");
         if (config)
             take_reloaded(s, config);
     }

@@ -192,6 +192,8 @@ static void open_services(struct worker *worker)
     services->counts = &setup->counters->workers[setup->slot];
     services->worker = setup->index;
     services->transfers = transfer_pool_new(&worker->loop, &transfers);
+    for (size_t i = 0; i < config->credentials_count; i++)
+        transfer_pool_expect(services->transfers, config->credentials[i].base_url);
     services->log = log_writer_new(&worker->loop, setup->log_pipe, (size_t)config->log_queue,
                                    on_log_emptied, worker);
     services->ended = on_exchange_ended;

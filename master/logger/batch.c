@@ -1,6 +1,5 @@
 #include "master/logger/batch.h"
 
-#include "shared/base/log.h"
 #include "shared/base/xalloc.h"
 
 #include <stdlib.h>
@@ -8,9 +7,9 @@
 /* One very large record must not hold its memory for ever. */
 enum { KEEP_BYTES = 2 * BATCH_BYTES };
 
-void batch_init(struct batch *batch)
+void batch_init(struct batch *batch, struct rejected *rejected)
 {
-    *batch = (struct batch){.rows = xcalloc(BATCH_ROWS, sizeof *batch->rows)};
+    *batch = (struct batch){.rows = xcalloc(BATCH_ROWS, sizeof *batch->rows), .rejected = rejected};
 }
 
 void batch_free(struct batch *batch)
@@ -40,52 +39,107 @@ bool batch_pending(const struct batch *batch, struct spool *spool)
     return batch->count > 0 || spool_gone(spool, &names) > 0;
 }
 
-static void decode_rows(struct batch *batch)
+static bool decode_rows(struct batch *batch, struct error *error)
 {
-    size_t rows = 0;
-    for (size_t i = 0; i < batch->count; i++) {
+    for (; batch->decoded < batch->count; batch->decoded++) {
+        size_t i = batch->decoded;
         struct str bytes = {batch->bytes.data + batch->entries[i].at, batch->entries[i].len};
-        struct error error;
-        if (record_decode(bytes, &batch->rows[rows], &error)) {
-            rows++;
-            continue;
-        }
-        batch->undecodable++;
-        log_error("a record of %zu bytes is whole but can't be read, and is left out: %s",
-                  bytes.len, error.message);
+        struct error reason;
+        if (record_decode(bytes, &batch->rows[batch->rows_count], &reason))
+            batch->rows_count++;
+        else if (!rejected_bytes(batch->rejected, bytes, reason.message, error))
+            return false;
     }
-    batch->request.rows = batch->rows;
-    batch->request.rows_count = rows;
+    return true;
 }
 
-static enum store_result settle(struct batch *batch, struct spool *spool, enum store_result result)
+static bool set_aside(struct batch *batch, struct error *error)
 {
-    if (result != STORE_DONE)
-        return result;
-    spool_committed(spool, batch->request.gone_count);
-    batch->submitted = false;
-    batch->count = 0;
+    if (!batch->refused)
+        return true;
+    if (!rejected_row(batch->rejected, &batch->rows[batch->at], batch->refusal.message, error))
+        return false;
+    batch->refused = false;
+    batch->at++;
+    batch->len = 1;
+    return true;
+}
+
+static void prepare(struct batch *batch, struct spool *spool)
+{
+    struct store_batch *request = &batch->request;
+    size_t left = batch->rows_count - batch->at;
+    batch->len = batch->len < left ? batch->len : left;
+    *request = (struct store_batch){.rows = batch->rows + batch->at, .rows_count = batch->len};
+    if (batch->parted && left > 0)
+        return;
+    request->offsets_count = spool_offsets(spool, &request->offsets);
+    request->gone_count = spool_gone(spool, &request->gone);
+}
+
+static void clear(struct batch *batch)
+{
+    batch->submitted = batch->parted = false;
+    batch->count = batch->decoded = batch->rows_count = batch->at = 0;
     buf_clear(&batch->bytes);
     if (batch->bytes.cap > KEEP_BYTES)
         buf_free(&batch->bytes);
-    return result;
+}
+
+static void done(struct batch *batch, struct spool *spool)
+{
+    bool last = !batch->parted || batch->at == batch->rows_count;
+    if (last) {
+        spool_committed(spool, batch->request.gone_count);
+        clear(batch);
+        return;
+    }
+    batch->at += batch->len;
+    batch->len *= 2;
+}
+
+static void refused(struct batch *batch, const struct error *error)
+{
+    batch->parted = true;
+    batch->request.new_rows = 0;
+    if (batch->len > 1) {
+        batch->len /= 2;
+        return;
+    }
+    batch->refused = true;
+    batch->refusal = *error;
+}
+
+static enum store_result settle(struct batch *batch, struct spool *spool, enum store_result result,
+                                const struct error *error)
+{
+    if (result == STORE_DONE)
+        done(batch, spool);
+    if (result != STORE_REFUSED)
+        return result;
+    /* Without a row nothing can be set aside: it is the store that is wrong. */
+    if (batch->request.rows_count == 0)
+        return STORE_AWAY;
+    refused(batch, error);
+    return STORE_DONE;
 }
 
 enum store_result batch_commit(struct batch *batch, struct spool *spool, struct store *store,
                                struct error *error)
 {
-    struct store_batch *request = &batch->request;
     if (!batch->submitted) {
         batch->submitted = true;
-        decode_rows(batch);
-        request->offsets_count = spool_offsets(spool, &request->offsets);
-        request->gone_count = spool_gone(spool, &request->gone);
+        batch->len = BATCH_ROWS;
     }
-    return settle(batch, spool, store_commit(store, request, error));
+    batch->stuck = !decode_rows(batch, error) || !set_aside(batch, error);
+    if (batch->stuck)
+        return STORE_AWAY;
+    prepare(batch, spool);
+    return settle(batch, spool, store_commit(store, &batch->request, error), error);
 }
 
 enum store_result batch_step(struct batch *batch, struct spool *spool, struct store *store,
                              struct error *error)
 {
-    return settle(batch, spool, store_step(store, error));
+    return settle(batch, spool, store_step(store, error), error);
 }

@@ -16,7 +16,8 @@
  * the workers have written their last. */
 static void ignore_signals(void)
 {
-    const int ignored[] = {SIGTERM, SIGINT, SIGHUP, SIGPIPE};
+    /* SIGXFSZ: a limit on file sizes is one more kind of full disk. */
+    const int ignored[] = {SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGXFSZ};
     for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++)
         signal(ignored[i], SIG_IGN);
 }
@@ -33,6 +34,19 @@ static bool open_spool(const struct config *config, struct spool **spool, unsign
     return spool_open(path, slots, spool, error);
 }
 
+/* So that a test gets many of them. */
+static void set_segment_bytes(struct spool *spool)
+{
+#ifdef PROMPTGATE_STEPS
+    const char *text = getenv("PROMPTGATE_SEGMENT_BYTES");
+    unsigned long long bytes;
+    if (text && str_to_u64(str_of(text), &bytes))
+        spool_set_segment_bytes(spool, bytes);
+#else
+    (void)spool;
+#endif
+}
+
 void logger_main(const struct logger_setup *setup)
 {
     ignore_signals();
@@ -46,6 +60,7 @@ void logger_main(const struct logger_setup *setup)
         log_error("%s", error.message);
         _exit(1);
     }
+    set_segment_bytes(spool);
     int status = logger_run(setup, spool, store);
     store_close(&store);
     spool_close(&spool);

@@ -15,8 +15,10 @@
 
 enum {
     FLUSH_MS = 10, /* from a batch's first record to its commit */
-    SYNC_MS = 1000,
+    SYNC_MS = 500, /* and the time it takes: within a second, which a power cut may cost */
     DISK_RETRY_MS = 1000,
+    PUBLISH_MS = 1000,
+    LOCKED_MS = 1000, /* others write, too: shorter than this a lock is nobody's business */
     RETRY_FIRST_MS = 50,
     RETRY_LONGEST_MS = 5000,
 };
@@ -33,6 +35,7 @@ struct logger;
 struct input {
     struct logger *logger;
     unsigned slot;
+    bool blocked; /* the spool couldn't take what its pipe has */
     uv_poll_t poll;
 };
 
@@ -40,19 +43,22 @@ struct logger {
     const struct logger_setup *setup;
     struct spool *spool;
     struct store *store;
+    struct rejected rejected;
     struct batch batch;
     enum phase phase;
     int status;
     bool working;          /* the store has answered STORE_WORKING */
     bool away;             /* or STORE_AWAY, and nothing else since */
     int64_t away_since_ms; /* monotonic */
+    int told_reason;       /* of what was said in the log about it; 0 = nothing yet */
     unsigned retry_ms;     /* the next wait while it is away */
     bool due;              /* the batch has waited long enough */
-    bool disk_failed;      /* the spool takes nothing */
+    bool sync_failed;
     unsigned inputs_open;
+    unsigned inputs_blocked;
     struct input *inputs;
     uv_loop_t loop;
-    uv_timer_t flush, retry, sync, disk;
+    uv_timer_t flush, retry, sync, disk, publish;
     uv_poll_t *store_poll; /* NULL: its descriptor isn't watched */
     uv_timer_t store_timer;
 };
@@ -76,6 +82,52 @@ static void finish(struct logger *logger, int status)
     uv_stop(&logger->loop);
 }
 
+/* ---- what others see ---- */
+
+static struct shm_header *shared_header(const struct logger *logger)
+{
+    return logger->setup->counters->header;
+}
+
+static void publish(struct logger *logger)
+{
+    struct logger_state *state = &shared_header(logger)->logger;
+    struct spool_stats stats = spool_stats(logger->spool);
+    atomic_store(&state->spool_segments, stats.segments);
+    atomic_store(&state->spool_pending_bytes, stats.pending_bytes);
+    atomic_store(&state->oldest_wall_ms, spool_oldest_wall_ms(logger->spool));
+    atomic_store(&state->rejected, logger->rejected.count);
+}
+
+static void on_publish(uv_timer_t *timer)
+{
+    publish(timer->data);
+}
+
+static void publish_store(struct logger *logger, enum logger_store store, int reason)
+{
+    struct logger_state *state = &shared_header(logger)->logger;
+    if (atomic_load(&state->store) != (int32_t)store)
+        atomic_store(&state->store_since_wall_ms, clock_wall_ms());
+    atomic_store(&state->store_reason, reason);
+    atomic_store(&state->store, (int32_t)store);
+    publish(logger);
+}
+
+static void publish_disk(struct logger *logger)
+{
+    atomic_store(&shared_header(logger)->logger.disk_full_wall_ms,
+                 logger->inputs_blocked ? clock_wall_ms() : 0);
+}
+
+/* Was the store reached since this master began? Then what it refuses now is no mistake in the
+ * configuration, and requests are being served. */
+static bool reached_before(const struct logger *logger)
+{
+    int64_t master = atomic_load(&shared_header(logger)->master_pid);
+    return master != 0 && atomic_load(&shared_header(logger)->logger.reached_for) == master;
+}
+
 /* ---- the store: away and back ---- */
 
 static void store_is_back(struct logger *logger)
@@ -84,14 +136,17 @@ static void store_is_back(struct logger *logger)
     if (!logger->away)
         return;
     logger->away = false;
-    log_info("the store is back after %" PRId64 " ms", clock_now_ms() - logger->away_since_ms);
+    if (logger->told_reason)
+        log_info("the store is back after %" PRId64 " ms", clock_now_ms() - logger->away_since_ms);
+    logger->told_reason = 0;
+    publish_store(logger, LOGGER_STORE_OK, STORE_REASON_none);
 }
 
-static void finish_away(struct logger *logger)
+static void finish_away(struct logger *logger, const struct error *error)
 {
-    log_warning("leaving while the store is away: %" PRIu64 " bytes stay in the spool and go in "
-                "at the next start",
-                spool_stats(logger->spool).pending_bytes);
+    log_warning("leaving while the store is away (%s): %" PRIu64 " bytes stay in the spool and go "
+                "in at the next start",
+                error->message, spool_stats(logger->spool).pending_bytes);
     finish(logger, 0);
 }
 
@@ -100,16 +155,28 @@ static void on_retry(uv_timer_t *timer)
     attempt(timer->data);
 }
 
-static void store_is_away(struct logger *logger, const struct error *error, bool refused)
+/* One line when it goes, and one whenever the reason is another. */
+static void tell_away(struct logger *logger, int reason, const struct error *error)
 {
+    int64_t away_ms = clock_now_ms() - logger->away_since_ms;
+    if (reason == logger->told_reason || (reason == STORE_REASON_locked && away_ms < LOCKED_MS))
+        return;
+    logger->told_reason = reason;
+    log_error("the store is away (%s), rows wait in the spool: %s", store_reason_text(reason),
+              error->message);
+}
+
+static void store_is_away(struct logger *logger, const struct error *error)
+{
+    int reason = logger->batch.stuck ? STORE_REASON_full : (int)store_reason(logger->store);
     if (!logger->away) {
         logger->away = true;
         logger->away_since_ms = clock_now_ms();
-        log_write(refused ? LOG_ERROR : LOG_WARNING,
-                  "the store is away, rows wait in the spool: %s", error->message);
     }
+    tell_away(logger, reason, error);
+    publish_store(logger, LOGGER_STORE_AWAY, reason);
     if (logger->inputs_open == 0) {
-        finish_away(logger);
+        finish_away(logger, error);
         return;
     }
     /* Spread by a quarter, so that the loggers of several hosts don't come all at once. */
@@ -180,6 +247,9 @@ static void watch_store(struct logger *logger)
 static void store_started(struct logger *logger)
 {
     store_is_back(logger);
+    publish_store(logger, LOGGER_STORE_OK, STORE_REASON_none);
+    atomic_store(&shared_header(logger)->logger.reached_for,
+                 atomic_load(&shared_header(logger)->master_pid));
     set_phase(logger, PHASE_IDLE);
     uint64_t pending = spool_stats(logger->spool).pending_bytes;
     if (pending)
@@ -200,8 +270,8 @@ static void on_more(uv_timer_t *timer)
 static void batch_done(struct logger *logger)
 {
     store_is_back(logger);
-    atomic_fetch_add_explicit(&logger->setup->counters->header->logged_rows,
-                              logger->batch.request.new_rows, memory_order_relaxed);
+    atomic_fetch_add_explicit(&shared_header(logger)->logged_rows, logger->batch.request.new_rows,
+                              memory_order_relaxed);
     set_phase(logger, PHASE_IDLE);
     uv_timer_start(&logger->flush, on_more, 0, 0);
 }
@@ -215,11 +285,11 @@ static void take_result(struct logger *logger, enum store_result result, struct 
         store_started(logger);
     else if (result == STORE_DONE)
         batch_done(logger);
-    else if (result == STORE_REFUSED && starting && !logger->away) {
+    else if (result == STORE_REFUSED && !logger->away && !reached_before(logger)) {
         log_error("%s", error->message);
         finish(logger, 1);
     } else
-        store_is_away(logger, error, result == STORE_REFUSED);
+        store_is_away(logger, error);
 }
 
 /* ---- from the spool into the store ---- */
@@ -246,12 +316,17 @@ static void on_flush(uv_timer_t *timer)
     advance(logger);
 }
 
-/* Takes what the spool has; commits when there is enough of it, or it has waited, or nothing more
- * will come. */
+/* Goes on with a batch that is in parts. Else takes what the spool has; commits when there is
+ * enough of it, or it has waited, or nothing more will come. */
 static void advance(struct logger *logger)
 {
     if (logger->phase != PHASE_IDLE)
         return;
+    if (logger->batch.submitted) {
+        set_phase(logger, PHASE_COMMITTING);
+        attempt(logger);
+        return;
+    }
     bool full = batch_fill(&logger->batch, logger->spool);
     bool last = logger->inputs_open == 0;
     bool due = logger->due && logger->batch.count > 0;
@@ -273,8 +348,12 @@ static void on_sync(uv_timer_t *timer)
 {
     struct logger *logger = timer->data;
     struct error error;
-    if (!spool_sync(logger->spool, &error))
-        log_error("%s", error.message);
+    bool failed = !spool_sync(logger->spool, &error);
+    if (failed && !logger->sync_failed)
+        log_error("%s; what the store lacks may not outlive a power cut", error.message);
+    if (!failed && logger->sync_failed)
+        log_info("spool: it can be synced again");
+    logger->sync_failed = failed;
     if (spool_dirty(logger->spool))
         uv_timer_start(timer, on_sync, SYNC_MS, 0);
 }
@@ -285,20 +364,35 @@ static void on_disk_retry(uv_timer_t *timer)
 {
     struct logger *logger = timer->data;
     for (unsigned i = 0; i < logger->setup->pipes_count; i++)
-        if (!uv_is_closing((uv_handle_t *)&logger->inputs[i].poll))
+        if (logger->inputs[i].blocked)
             uv_poll_start(&logger->inputs[i].poll, UV_READABLE, on_input);
 }
 
 /* What isn't taken stays in the pipe; its worker waits. */
-static void spool_failed(struct input *input, const struct error *error)
+static void input_blocked(struct input *input, const struct error *error)
 {
     struct logger *logger = input->logger;
-    if (!logger->disk_failed)
-        log_error("%s; the pipes wait", error->message);
-    logger->disk_failed = true;
+    if (!input->blocked && logger->inputs_blocked++ == 0) {
+        log_error("%s; the pipes wait, and requests are refused when they are full",
+                  error->message);
+        publish_disk(logger);
+    }
+    input->blocked = true;
     uv_poll_stop(&input->poll);
     if (!uv_is_active((uv_handle_t *)&logger->disk))
         uv_timer_start(&logger->disk, on_disk_retry, DISK_RETRY_MS, 0);
+}
+
+static void input_freed(struct input *input)
+{
+    struct logger *logger = input->logger;
+    if (!input->blocked)
+        return;
+    input->blocked = false;
+    if (--logger->inputs_blocked > 0)
+        return;
+    log_info("spool: it can be written to again");
+    publish_disk(logger);
 }
 
 static void input_ended(struct input *input)
@@ -322,12 +416,10 @@ static void on_input(uv_poll_t *poll, int status, int events)
     enum spool_splice result =
         spool_splice(logger->spool, input->slot, logger->setup->pipes[input->slot], &error);
     if (result == SPOOL_FAILED) {
-        spool_failed(input, &error);
+        input_blocked(input, &error);
         return;
     }
-    if (logger->disk_failed)
-        log_info("spool: it can be written to again");
-    logger->disk_failed = false;
+    input_freed(input);
     if (result == SPOOL_ENDED)
         input_ended(input);
     if (!uv_is_active((uv_handle_t *)&logger->sync))
@@ -354,12 +446,16 @@ static void open_inputs(struct logger *logger)
 
 static void open_timers(struct logger *logger)
 {
-    uv_timer_t *timers[] = {&logger->flush, &logger->retry, &logger->sync, &logger->disk,
-                            &logger->store_timer};
+    uv_timer_t *timers[] = {&logger->flush, &logger->retry,   &logger->sync,
+                            &logger->disk,  &logger->publish, &logger->store_timer};
     for (size_t i = 0; i < sizeof timers / sizeof *timers; i++) {
         uv_timer_init(&logger->loop, timers[i]);
         timers[i]->data = logger;
     }
+    uv_timer_start(&logger->publish, on_publish, PUBLISH_MS, PUBLISH_MS);
+    /* What an earlier logger left. */
+    if (spool_dirty(logger->spool))
+        uv_timer_start(&logger->sync, on_sync, 0, 0);
 }
 
 static void close_handle(uv_handle_t *handle, void *context)
@@ -376,6 +472,7 @@ static void close_all(struct logger *logger)
         continue;
     uv_loop_close(&logger->loop);
     batch_free(&logger->batch);
+    rejected_free(&logger->rejected);
     free(logger->inputs);
 }
 
@@ -388,7 +485,10 @@ int logger_run(const struct logger_setup *setup, struct spool *spool, struct sto
         log_error("can't begin: %s", uv_strerror(failed));
         return 1;
     }
-    batch_init(&logger.batch);
+    rejected_init(&logger.rejected, setup->config->state_dir);
+    batch_init(&logger.batch, &logger.rejected);
+    publish_store(&logger, LOGGER_STORE_UNKNOWN, STORE_REASON_none);
+    publish_disk(&logger);
     open_timers(&logger);
     open_inputs(&logger);
     attempt(&logger);
@@ -397,6 +497,7 @@ int logger_run(const struct logger_setup *setup, struct spool *spool, struct sto
     struct error error;
     if (spool_dirty(spool) && !spool_sync(spool, &error))
         log_error("%s", error.message);
+    publish(&logger);
     close_all(&logger);
     return logger.status;
 }

@@ -1,5 +1,6 @@
 #include "master/logger/spool.h"
 
+#include "master/logger/sync_note.h"
 #include "shared/base/clock.h"
 #include "shared/base/log.h"
 #include "shared/base/uuid.h"
@@ -30,6 +31,7 @@ struct segment {
     int fd;
     bool closed; /* nothing is appended any more */
     bool unreadable;
+    bool sync_failed; /* the kernel takes what it didn't write for written */
     uint64_t size;
     uint64_t size_at_open;
     uint64_t synced;
@@ -62,19 +64,11 @@ struct spool {
     uint64_t skipped_bytes, torn_records;
 };
 
-static int64_t time_of(const struct uuid *id)
-{
-    int64_t ms = 0;
-    for (int i = 0; i < 6; i++)
-        ms = ms << 8 | id->bytes[i];
-    return ms;
-}
-
 /* Names sort by time within a slot even when the wall clock was set back. */
 static void name_segment(struct segment *segment, unsigned slot, const struct segment *newest)
 {
     int64_t now = clock_wall_ms();
-    int64_t after = newest ? time_of(&newest->id) + 1 : 0;
+    int64_t after = newest ? uuid_wall_ms(&newest->id) + 1 : 0;
     segment->id = uuid_v7(now > after ? now : after);
     char text[UUID_TEXT_LEN + 1];
     snprintf(segment->name, sizeof segment->name, "%03u-%s.seg", slot,
@@ -122,7 +116,8 @@ static bool open_segment(struct spool *spool, struct segment *segment, int flags
     struct stat status;
     if (segment->fd < 0 || fstat(segment->fd, &status) != 0)
         return error_errno(error, errno, "spool: can't open %s", segment->name);
-    segment->size = segment->size_at_open = segment->synced = (uint64_t)status.st_size;
+    /* What an earlier process didn't sync is not known to be on the disk. */
+    segment->size = segment->size_at_open = (uint64_t)status.st_size;
     return true;
 }
 
@@ -136,8 +131,12 @@ static struct segment *new_segment(struct spool *spool, unsigned number, struct 
         return NULL;
     }
     /* The name, too, must outlive a power cut. */
-    if (fsync(spool->directory) != 0)
-        log_warning("spool: can't sync the directory: %s", strerror(errno));
+    if (sync_name(spool->directory, segment->name) != 0) {
+        error_errno(error, errno, "spool: can't sync the directory");
+        unlinkat(spool->directory, segment->name, 0);
+        free_segment(segment);
+        return NULL;
+    }
     return append_segment(slot, segment);
 }
 
@@ -302,6 +301,7 @@ static void rename_shortened(struct spool *spool, struct segment *segment, unsig
         log_error("spool: can't rename %s: %s", before.name, strerror(errno));
         return;
     }
+    sync_note_move(spool->directory, before.name, segment->name);
     add_gone(spool, before.name);
 }
 
@@ -481,6 +481,7 @@ static void reap_slot(struct spool *spool, struct slot *slot)
             log_error("spool: can't delete %s: %s", segment->name, strerror(errno));
         else if (segment->committed > 0)
             add_gone(spool, segment->name);
+        sync_note_move(spool->directory, segment->name, NULL);
         *link = segment->next;
         if (spool->window_of == segment)
             spool->window_of = NULL;
@@ -560,18 +561,45 @@ bool spool_dirty(const struct spool *spool)
     return false;
 }
 
+/* After a failed sync the kernel has the pages as clean, whether they are on the disk or not. */
+static bool write_again(struct spool *spool, struct segment *segment)
+{
+    uint64_t at = segment->synced > segment->committed ? segment->synced : segment->committed;
+    spool->window_of = NULL;
+    while (at < segment->size) {
+        ssize_t got = pread(segment->fd, spool->window, WINDOW_BYTES, (off_t)at);
+        if (got > 0)
+            got = pwrite(segment->fd, spool->window, (size_t)got, (off_t)at);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got == 0)
+            errno = EIO; /* it became shorter */
+        if (got <= 0)
+            return false;
+        at += (uint64_t)got;
+    }
+    return true;
+}
+
+static bool sync_segment(struct spool *spool, struct segment *segment, struct error *error)
+{
+    bool ready = !segment->sync_failed || write_again(spool, segment);
+    if (ready && sync_bytes(spool->directory, segment->name, segment->fd) == 0) {
+        segment->sync_failed = false;
+        segment->synced = segment->size;
+        return true;
+    }
+    segment->sync_failed = true;
+    return error_errno(error, errno, "spool: can't sync %s", segment->name);
+}
+
 bool spool_sync(struct spool *spool, struct error *error)
 {
     bool ok = true;
     for (unsigned i = 0; i < spool->slots_count; i++)
-        for (struct segment *s = spool->slots[i].oldest; s; s = s->next) {
-            if (!segment_dirty(s))
-                continue;
-            if (fdatasync(s->fd) == 0)
-                s->synced = s->size;
-            else
-                ok = error_errno(error, errno, "spool: can't sync %s", s->name);
-        }
+        for (struct segment *s = spool->slots[i].oldest; s; s = s->next)
+            if (segment_dirty(s) && !sync_segment(spool, s, error))
+                ok = false;
     return ok;
 }
 
@@ -585,4 +613,26 @@ struct spool_stats spool_stats(const struct spool *spool)
             stats.pending_bytes += s->size - s->committed;
         }
     return stats;
+}
+
+/* Its head tells the request's id, and that its time. */
+static int64_t time_of_record(const struct segment *segment)
+{
+    char head[FRAME_HEAD];
+    struct uuid id;
+    ssize_t got = pread(segment->fd, head, sizeof head, (off_t)segment->committed);
+    bool known = got > 0 && frame_request_id((struct str){head, (size_t)got}, &id);
+    return uuid_wall_ms(known ? &id : &segment->id);
+}
+
+int64_t spool_oldest_wall_ms(const struct spool *spool)
+{
+    int64_t oldest = 0;
+    for (unsigned i = 0; i < spool->slots_count; i++)
+        for (const struct segment *s = spool->slots[i].oldest; s; s = s->next) {
+            int64_t time = s->committed < s->size ? time_of_record(s) : 0;
+            if (time && (!oldest || time < oldest))
+                oldest = time;
+        }
+    return oldest;
 }

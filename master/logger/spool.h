@@ -61,7 +61,7 @@ void spool_committed(struct spool *spool, size_t gone);
 
 /* True while there are bytes that neither the store holds nor the last spool_sync has seen. */
 bool spool_dirty(const struct spool *spool);
-/* fdatasync of those segments. */
+/* fdatasync of those segments. What a failed one didn't write is written again before the next. */
 bool spool_sync(struct spool *spool, struct error *error) __attribute__((warn_unused_result));
 
 struct spool_stats {
@@ -71,3 +71,6 @@ struct spool_stats {
     uint64_t torn_records;  /* begun and never finished */
 };
 struct spool_stats spool_stats(const struct spool *spool);
+/* Unix time in milliseconds at which the oldest request began whose record isn't committed; 0 when
+ * there is none. */
+int64_t spool_oldest_wall_ms(const struct spool *spool);

@@ -1,53 +1,37 @@
 #include "master/store/sqlite.h"
 
 #include "master/store/migrations.h"
-#include "shared/base/clock.h"
+#include "master/store/sqlite_private.h"
+#include "master/store/sqlite_undo.h"
+#include "shared/base/log.h"
 #include "shared/base/xalloc.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sqlite3.h>
+#include <libgen.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { READER_BUSY_MS = 5000 };
-
-/* Text of a UUID or a time while it is bound. */
-struct scratch {
-    char text[UUID_TEXT_LEN + 1];
-};
-
-_Static_assert(sizeof(struct scratch) >= CLOCK_RFC3339_SIZE, "a time fits");
-
-struct store {
-    const struct store_driver *driver;
-    char *path, *host;
-    sqlite3 *db; /* NULL until started */
-    sqlite3_stmt *insert_row, *put_offset, *forget_offset;
-    struct scratch *scratch; /* one for each column */
-};
-
-static bool set_error(struct store *store, struct error *error, const char *doing)
+bool sqlite_failed(struct store *store, struct error *error, const char *doing)
 {
     return error_set(error, "%s: %s: %s", store->path, doing, sqlite3_errmsg(store->db));
 }
 
-static int run(struct store *store, const char *sql)
+int sqlite_run(struct store *store, const char *sql)
 {
     return sqlite3_exec(store->db, sql, NULL, NULL, NULL);
 }
 
-static int prepare(struct store *store, const char *sql, sqlite3_stmt **statement)
+int sqlite_prepare(struct store *store, const char *sql, sqlite3_stmt **statement)
 {
     return sqlite3_prepare_v3(store->db, sql, -1, SQLITE_PREPARE_PERSISTENT, statement, NULL);
 }
 
-/* The first column of the first row as a number; `*value` stays when there is no row. */
-static int read_number(struct store *store, const char *sql, int64_t *value)
+int sqlite_read_number(struct store *store, const char *sql, int64_t *value)
 {
     sqlite3_stmt *statement = NULL;
-    int code = prepare(store, sql, &statement);
+    int code = sqlite_prepare(store, sql, &statement);
     if (code != SQLITE_OK)
         return code;
     if (sqlite3_step(statement) == SQLITE_ROW)
@@ -55,7 +39,7 @@ static int read_number(struct store *store, const char *sql, int64_t *value)
     return sqlite3_finalize(statement);
 }
 
-static struct store *store_new(const struct config_store *config, const char *host)
+struct store *sqlite_new(const struct config_store *config, const char *host)
 {
     struct store *store = xcalloc(1, sizeof *store);
     store->driver = &store_sqlite;
@@ -74,9 +58,10 @@ static void disconnect(struct store *store)
     }
     sqlite3_close(store->db);
     store->db = NULL;
+    store->wal_inode = 0;
 }
 
-static void sqlite_close(struct store *store)
+void sqlite_close(struct store *store)
 {
     disconnect(store);
     free(store->path);
@@ -90,8 +75,89 @@ static bool sqlite_open(const struct config_store *config, const char *host, str
 {
     if (!config->path || config->path[0] == '\0')
         return error_set(error, "store.path is not set");
-    *store = store_new(config, host);
+    *store = sqlite_new(config, host);
     return true;
+}
+
+/* A file's own error, where SQLite tells no more than that it can't open or write. */
+static enum store_reason reason_of_errno(int number, enum store_reason otherwise)
+{
+    switch (number) {
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG:
+        return STORE_REASON_full;
+    case EROFS:
+    case EACCES:
+    case EPERM:
+        return STORE_REASON_read_only;
+    case EMFILE:
+    case ENFILE:
+    case ENOMEM:
+        return STORE_REASON_resources;
+    case EIO:
+        return STORE_REASON_io;
+    default:
+        return otherwise;
+    }
+}
+
+/* SQLite keeps it for a file that can't be opened; of one that can't be written, the file knows. */
+static int last_errno(struct store *store)
+{
+    int number = sqlite3_system_errno(store->db);
+    sqlite3_file *wal = NULL;
+    if (!number)
+        sqlite3_file_control(store->db, "main", SQLITE_FCNTL_LAST_ERRNO, &number);
+    if (!number)
+        sqlite3_file_control(store->db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &wal);
+    if (wal && wal->pMethods)
+        wal->pMethods->xFileControl(wal, SQLITE_FCNTL_LAST_ERRNO, &number);
+    return number;
+}
+
+static enum store_reason reason_of(struct store *store, int code)
+{
+    int number = last_errno(store);
+    switch (code & 0xFF) {
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+    case SQLITE_PROTOCOL:
+        return STORE_REASON_locked;
+    case SQLITE_FULL:
+        return STORE_REASON_full;
+    case SQLITE_READONLY:
+    case SQLITE_PERM:
+        return STORE_REASON_read_only;
+    case SQLITE_NOMEM:
+        return STORE_REASON_resources;
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+        return STORE_REASON_damaged;
+    case SQLITE_CONSTRAINT:
+    case SQLITE_MISMATCH:
+    case SQLITE_TOOBIG:
+        return STORE_REASON_content;
+    case SQLITE_IOERR:
+        return reason_of_errno(number, STORE_REASON_io);
+    case SQLITE_CANTOPEN:
+        return reason_of_errno(number, STORE_REASON_unreachable);
+    default:
+        return STORE_REASON_other;
+    }
+}
+
+/* Made by the superuser at the command line, the file is still the gateway's: it belongs to whom
+ * its directory belongs. SQLite does the same with -wal and -shm. */
+static int give_to_owner(const struct store *store, int fd)
+{
+    char *path = xstrdup(store->path);
+    struct stat status;
+    int failed = stat(dirname(path), &status) != 0 ? errno : 0;
+    if (!failed && geteuid() == 0 && fchown(fd, status.st_uid, status.st_gid) != 0)
+        failed = errno;
+    free(path);
+    return failed;
 }
 
 /* Rows hold what users wrote: the group may read, others not, whatever the umask. SQLite gives its
@@ -99,26 +165,35 @@ static bool sqlite_open(const struct config_store *config, const char *host, str
 static bool create_file(struct store *store, struct error *error)
 {
     int fd = open(store->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
-    if (fd < 0)
-        return errno == EEXIST || error_errno(error, errno, "can't create %s", store->path);
-    int failed = fchmod(fd, 0640) != 0 ? errno : 0;
-    close(fd);
-    return !failed || error_errno(error, failed, "can't set the mode of %s", store->path);
+    if (fd < 0 && errno == EEXIST)
+        return true;
+    int failed = fd < 0 ? errno : 0;
+    if (!failed)
+        failed = give_to_owner(store, fd);
+    if (!failed && fchmod(fd, 0640) != 0)
+        failed = errno;
+    if (fd >= 0)
+        close(fd);
+    if (!failed && store->was_open)
+        log_warning("%s is not there any more: it is made anew, without the rows it had",
+                    store->path);
+    store->reason = reason_of_errno(failed, STORE_REASON_unreachable);
+    return !failed || error_errno(error, failed, "can't create %s", store->path);
 }
 
 static int connect_file(struct store *store)
 {
-    int code =
-        sqlite3_open_v2(store->path, &store->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
+    int code = sqlite3_open_v2(store->path, &store->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX,
+                               sqlite_undo_vfs());
     if (code != SQLITE_OK)
         return code;
     sqlite3_busy_timeout(store->db, 0);
-    code = run(store, "PRAGMA journal_mode = WAL");
+    code = sqlite_run(store, "PRAGMA journal_mode = WAL");
     if (code == SQLITE_OK)
-        code = run(store, "PRAGMA synchronous = FULL");
+        code = sqlite_run(store, "PRAGMA synchronous = FULL");
     /* Grown in a burst, the WAL is cut back to 64 MiB after its checkpoint. */
     if (code == SQLITE_OK)
-        code = run(store, "PRAGMA journal_size_limit = 67108864");
+        code = sqlite_run(store, "PRAGMA journal_size_limit = 67108864");
     return code;
 }
 
@@ -127,7 +202,7 @@ static int note_migration(struct store *store, const struct migration *step)
     char now[CLOCK_RFC3339_SIZE];
     char *sql = sqlite3_mprintf("INSERT INTO schema_migrations VALUES (%d, %Q, %Q)", step->number,
                                 step->name, clock_rfc3339(clock_wall_ms(), now));
-    int code = run(store, sql);
+    int code = sqlite_run(store, sql);
     sqlite3_free(sql);
     return code;
 }
@@ -135,26 +210,27 @@ static int note_migration(struct store *store, const struct migration *step)
 /* All missing steps in one transaction. True in `*too_new` for a schema of a later program. */
 static int migrate(struct store *store, bool *too_new, struct error *error)
 {
-    int code = run(store, "BEGIN IMMEDIATE");
+    int code = sqlite_run(store, "BEGIN IMMEDIATE");
     if (code != SQLITE_OK)
         return code;
-    code = run(store, "CREATE TABLE IF NOT EXISTS schema_migrations (number INTEGER PRIMARY KEY, "
+    code = sqlite_run(store,
+                      "CREATE TABLE IF NOT EXISTS schema_migrations (number INTEGER PRIMARY KEY, "
                       "name TEXT NOT NULL, applied_at TEXT NOT NULL) STRICT");
     int64_t number = 0;
     if (code == SQLITE_OK)
-        code = read_number(store, "SELECT max(number) FROM schema_migrations", &number);
+        code = sqlite_read_number(store, "SELECT max(number) FROM schema_migrations", &number);
     if (code == SQLITE_OK && !migrations_known(store_sqlite.name, (int)number, error)) {
         *too_new = true;
-        return run(store, "ROLLBACK");
+        return sqlite_run(store, "ROLLBACK");
     }
     const struct migration *step;
     while (code == SQLITE_OK && (step = migrations_after(store_sqlite.name, (int)number))) {
-        code = run(store, step->sql);
+        code = sqlite_run(store, step->sql);
         if (code == SQLITE_OK)
             code = note_migration(store, step);
         number = step->number;
     }
-    return code == SQLITE_OK ? run(store, "COMMIT") : code;
+    return code == SQLITE_OK ? sqlite_run(store, "COMMIT") : code;
 }
 
 static int prepare_insert(struct store *store)
@@ -167,7 +243,7 @@ static int prepare_insert(struct store *store)
     for (size_t i = 0; i < record_columns_count; i++)
         buf_puts(&sql, i ? ", ?" : "?");
     buf_puts(&sql, ") ON CONFLICT (request_id) DO NOTHING");
-    int code = prepare(store, buf_cstr(&sql), &store->insert_row);
+    int code = sqlite_prepare(store, buf_cstr(&sql), &store->insert_row);
     buf_free(&sql);
     return code;
 }
@@ -176,21 +252,22 @@ static int prepare_statements(struct store *store)
 {
     int code = prepare_insert(store);
     if (code == SQLITE_OK)
-        code = prepare(store,
-                       "INSERT INTO gateway_spool (host, segment, committed) VALUES (?, ?, ?) "
-                       "ON CONFLICT (host, segment) DO UPDATE SET committed = excluded.committed",
-                       &store->put_offset);
+        code = sqlite_prepare(
+            store,
+            "INSERT INTO gateway_spool (host, segment, committed) VALUES (?, ?, ?) "
+            "ON CONFLICT (host, segment) DO UPDATE SET committed = excluded.committed",
+            &store->put_offset);
     if (code == SQLITE_OK)
-        code = prepare(store, "DELETE FROM gateway_spool WHERE host = ? AND segment = ?",
-                       &store->forget_offset);
+        code = sqlite_prepare(store, "DELETE FROM gateway_spool WHERE host = ? AND segment = ?",
+                              &store->forget_offset);
     return code;
 }
 
-static int read_offsets(struct store *store, store_offset_fn *each, void *context)
+int sqlite_read_offsets(struct store *store, store_offset_fn *each, void *context)
 {
     sqlite3_stmt *statement = NULL;
-    int code =
-        prepare(store, "SELECT segment, committed FROM gateway_spool WHERE host = ?", &statement);
+    int code = sqlite_prepare(store, "SELECT segment, committed FROM gateway_spool WHERE host = ?",
+                              &statement);
     if (code != SQLITE_OK)
         return code;
     sqlite3_bind_text(statement, 1, store->host, -1, SQLITE_STATIC);
@@ -200,34 +277,52 @@ static int read_offsets(struct store *store, store_offset_fn *each, void *contex
     return sqlite3_finalize(statement);
 }
 
-/* May the same thing work later without anybody's help? */
-static bool passes(int code)
-{
-    code &= 0xFF;
-    return code == SQLITE_BUSY || code == SQLITE_LOCKED || code == SQLITE_FULL ||
-           code == SQLITE_IOERR || code == SQLITE_PROTOCOL || code == SQLITE_NOMEM;
-}
-
-static enum store_result sqlite_start(struct store *store, store_offset_fn *each, void *context,
-                                      struct error *error)
+/* Everything up to the prepared statements. */
+static bool bring_up(struct store *store, struct error *error)
 {
     disconnect(store);
     if (!create_file(store, error))
-        return STORE_REFUSED;
+        return false;
     bool too_new = false;
     int code = connect_file(store);
     if (code == SQLITE_OK)
         code = migrate(store, &too_new, error);
     if (code == SQLITE_OK && !too_new)
         code = prepare_statements(store);
-    if (code == SQLITE_OK && !too_new)
-        code = read_offsets(store, each, context);
-    if (code == SQLITE_OK && !too_new)
+    store->reason = too_new ? STORE_REASON_schema : STORE_REASON_none;
+    if (code != SQLITE_OK) {
+        store->reason = reason_of(store, code);
+        sqlite_failed(store, error, "can't open the store");
+    } else if (sqlite3_db_readonly(store->db, "main") == 1) {
+        store->reason = STORE_REASON_read_only;
+        error_set(error, "%s: can't open the store for writing", store->path);
+    }
+    if (store->reason != STORE_REASON_none)
+        disconnect(store);
+    store->was_open |= store->reason == STORE_REASON_none;
+    return store->reason == STORE_REASON_none;
+}
+
+/* May it go away by itself, or with room on the disk? */
+static bool passes(enum store_reason reason)
+{
+    return reason == STORE_REASON_locked || reason == STORE_REASON_full ||
+           reason == STORE_REASON_io || reason == STORE_REASON_resources;
+}
+
+static enum store_result sqlite_start(struct store *store, store_offset_fn *each, void *context,
+                                      struct error *error)
+{
+    bool up = bring_up(store, error);
+    int code = up ? sqlite_read_offsets(store, each, context) : SQLITE_OK;
+    if (code != SQLITE_OK) {
+        store->reason = reason_of(store, code);
+        up = sqlite_failed(store, error, "can't read how far the spool is");
+        disconnect(store);
+    }
+    if (up)
         return STORE_DONE;
-    if (!too_new)
-        set_error(store, error, "can't open the store");
-    disconnect(store);
-    return !too_new && passes(code) ? STORE_AWAY : STORE_REFUSED;
+    return passes(store->reason) ? STORE_AWAY : STORE_REFUSED;
 }
 
 static int bind_text(sqlite3_stmt *statement, int place, struct str text)
@@ -293,33 +388,140 @@ static int write_offsets(struct store *store, const struct store_batch *batch)
     return code;
 }
 
-static int write_batch(struct store *store, struct store_batch *batch)
+static int insert_rows(struct store *store, struct store_batch *batch)
 {
-    int code = run(store, "BEGIN IMMEDIATE");
+    int code = SQLITE_OK;
     for (size_t i = 0; code == SQLITE_OK && i < batch->rows_count; i++) {
         code = insert_row(store, &batch->rows[i]);
         if (code == SQLITE_OK)
             batch->new_rows += (size_t)sqlite3_changes(store->db);
     }
+    return code;
+}
+
+/* `*rows_to_blame`: whether a refusal can be for the rows' content. */
+static int write_batch(struct store *store, struct store_batch *batch, bool *rows_to_blame)
+{
+    *rows_to_blame = batch->rows_count > 0;
+    int code = sqlite_run(store, "BEGIN IMMEDIATE");
     if (code == SQLITE_OK)
-        code = write_offsets(store, batch);
-    return code == SQLITE_OK ? run(store, "COMMIT") : code;
+        code = insert_rows(store, batch);
+    if (code != SQLITE_OK)
+        return code;
+    code = write_offsets(store, batch);
+    if (code == SQLITE_OK)
+        return sqlite_run(store, "COMMIT");
+    *rows_to_blame = false;
+    return code;
+}
+
+/* SQLite goes on writing to files that were deleted or replaced: those rows nobody would ever see
+ * again. */
+static bool database_moved(struct store *store)
+{
+    int moved = 0;
+    return sqlite3_file_control(store->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved) == SQLITE_OK &&
+           moved;
+}
+
+/* The path of this connection's -wal file is `*path` (sqlite3_free); is the file there it? */
+static bool wal_is_ours(struct store *store, char **path)
+{
+    struct stat status;
+    *path = sqlite3_mprintf("%s-wal", store->path);
+    bool there = stat(*path, &status) == 0;
+    if (there && store->wal_inode == 0) {
+        store->wal_device = status.st_dev;
+        store->wal_inode = status.st_ino;
+    }
+    return there && status.st_dev == store->wal_device && status.st_ino == store->wal_inode;
+}
+
+static bool wal_moved(struct store *store)
+{
+    char *path;
+    bool ours = wal_is_ours(store, &path);
+    sqlite3_free(path);
+    return store->wal_inode != 0 && !ours;
+}
+
+/* The -wal that stayed when another database was put in this one's place would be played into
+ * that. */
+static void leave_database(struct store *store)
+{
+    char *wal, *shm = sqlite3_mprintf("%s-shm", store->path);
+    bool ours = wal_is_ours(store, &wal);
+    log_warning("%s was deleted or replaced: it is opened anew", store->path);
+    disconnect(store);
+    if (ours) {
+        unlink(wal);
+        unlink(shm);
+    }
+    sqlite3_free(wal);
+    sqlite3_free(shm);
+}
+
+/* What is in a WAL without a name goes into the database, before the connection that alone knows
+ * it is closed. */
+static bool rescue_wal(struct store *store, struct error *error)
+{
+    int code = sqlite3_wal_checkpoint_v2(store->db, NULL, SQLITE_CHECKPOINT_RESTART, NULL, NULL);
+    if (code != SQLITE_OK) {
+        store->reason = reason_of(store, code);
+        return sqlite_failed(store, error, "the -wal file is gone, and can't be made up for");
+    }
+    log_warning("%s-wal was deleted or replaced: what it held is in the database now", store->path);
+    return true;
+}
+
+/* A connection to the files that are at the path now. */
+static bool connected(struct store *store, struct error *error)
+{
+    if (store->db && database_moved(store))
+        leave_database(store);
+    if (store->db && wal_moved(store)) {
+        if (!rescue_wal(store, error))
+            return false;
+        disconnect(store);
+    }
+    return store->db || bring_up(store, error);
+}
+
+static void commit_failed(struct store *store, int code, bool rows_to_blame,
+                          struct store_batch *batch, struct error *error)
+{
+    store->reason = reason_of(store, code);
+    sqlite_failed(store, error, "can't write");
+    if (!rows_to_blame && store->reason == STORE_REASON_content)
+        store->reason = STORE_REASON_other;
+    batch->new_rows = 0;
+    /* Some failures have rolled back already. */
+    if (!sqlite3_get_autocommit(store->db))
+        sqlite_run(store, "ROLLBACK");
+    /* A fresh connection finds out what became of the file. */
+    if (store->reason != STORE_REASON_content && store->reason != STORE_REASON_locked &&
+        store->reason != STORE_REASON_full)
+        disconnect(store);
 }
 
 static enum store_result sqlite_commit(struct store *store, struct store_batch *batch,
                                        struct error *error)
 {
-    int code = write_batch(store, batch);
-    if (code == SQLITE_OK)
+    if (!connected(store, error))
+        return STORE_AWAY;
+    bool rows_to_blame;
+    int code = write_batch(store, batch, &rows_to_blame);
+    if (code != SQLITE_OK) {
+        commit_failed(store, code, rows_to_blame, batch, error);
+        return store->reason == STORE_REASON_content ? STORE_REFUSED : STORE_AWAY;
+    }
+    store->reason = STORE_REASON_none;
+    if (!database_moved(store) && !wal_moved(store))
         return STORE_DONE;
-    set_error(store, error, "can't write");
     batch->new_rows = 0;
-    /* Some failures have rolled back already. */
-    if (!sqlite3_get_autocommit(store->db))
-        run(store, "ROLLBACK");
-    code &= 0xFF;
-    bool content = code == SQLITE_CONSTRAINT || code == SQLITE_MISMATCH || code == SQLITE_TOOBIG;
-    return content ? STORE_REFUSED : STORE_AWAY;
+    store->reason = STORE_REASON_unreachable;
+    error_set(error, "%s: its files were deleted or replaced while it was written to", store->path);
+    return STORE_AWAY;
 }
 
 /* Never called: nothing here answers STORE_WORKING. */
@@ -335,105 +537,9 @@ static struct store_wait sqlite_wait(const struct store *store)
     return (struct store_wait){.descriptor = -1, .timeout_ms = 0};
 }
 
-static bool check_schema(struct store *store, struct error *error)
+static enum store_reason sqlite_reason(const struct store *store)
 {
-    int64_t number = 0;
-    if (read_number(store, "SELECT max(number) FROM schema_migrations", &number) != SQLITE_OK)
-        return set_error(store, error, "can't read the schema's number");
-    if (!migrations_known(store_sqlite.name, (int)number, error))
-        return false;
-    return number == migrations_newest(store_sqlite.name) ||
-           error_set(error,
-                     "%s: its schema is step %d, this program needs %d: start the gateway once",
-                     store->path, (int)number, migrations_newest(store_sqlite.name));
-}
-
-static bool sqlite_open_reader(const struct config_store *config, struct store **out,
-                               struct error *error)
-{
-    if (access(config->path, F_OK) != 0)
-        return error_errno(error, errno, "no rows yet in %s", config->path);
-    struct store *store = store_new(config, "");
-    int code =
-        sqlite3_open_v2(config->path, &store->db, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX, NULL);
-    bool ok = code == SQLITE_OK || set_error(store, error, "can't open the store");
-    if (ok)
-        sqlite3_busy_timeout(store->db, READER_BUSY_MS);
-    if (!ok || !check_schema(store, error)) {
-        sqlite_close(store);
-        return false;
-    }
-    *out = store;
-    return true;
-}
-
-/* By id, so that the inner select runs over the index alone, however large the rows are. */
-static const char newest_rows[] =
-    " FROM gateway_logs WHERE request_id >= (SELECT min(request_id) FROM (SELECT request_id "
-    "FROM gateway_logs ORDER BY request_id DESC LIMIT ?1)) ORDER BY request_id LIMIT ?1";
-static const char rows_after[] = " FROM gateway_logs WHERE rowid > ?2 ORDER BY rowid LIMIT ?1";
-
-static int prepare_query(struct store *store, const struct store_query *query,
-                         sqlite3_stmt **statement)
-{
-    struct buf sql = {0};
-    buf_puts(&sql, "SELECT rowid");
-    for (size_t i = 0; i < record_columns_count; i++)
-        buf_printf(&sql, ", %s", record_columns[i].name);
-    buf_puts(&sql, query->after < 0 ? newest_rows : rows_after);
-    int code = prepare(store, buf_cstr(&sql), statement);
-    buf_free(&sql);
-    if (code == SQLITE_OK)
-        code = sqlite3_bind_int64(*statement, 1, (int64_t)query->limit);
-    if (code == SQLITE_OK && query->after >= 0)
-        code = sqlite3_bind_int64(*statement, 2, query->after);
-    return code;
-}
-
-static struct str column_text(sqlite3_stmt *statement, size_t index)
-{
-    int place = (int)index + 1;
-    if (sqlite3_column_type(statement, place) == SQLITE_NULL)
-        return STR_ABSENT;
-    if (record_columns[index].kind == RECORD_KIND_BOOL)
-        return sqlite3_column_int64(statement, place) ? STR("true") : STR("false");
-    const char *text = (const char *)sqlite3_column_text(statement, place);
-    return (struct str){text ? text : "", (size_t)sqlite3_column_bytes(statement, place)};
-}
-
-static int read_rows(struct store *store, struct store_query *query, store_row_fn *each,
-                     void *context)
-{
-    sqlite3_stmt *statement = NULL;
-    int code = prepare_query(store, query, &statement);
-    struct str *values = xcalloc(record_columns_count, sizeof *values);
-    bool more = code == SQLITE_OK;
-    while (more && sqlite3_step(statement) == SQLITE_ROW) {
-        if (query->after >= 0)
-            query->position = sqlite3_column_int64(statement, 0);
-        for (size_t i = 0; i < record_columns_count; i++)
-            values[i] = column_text(statement, i);
-        more = each(context, values);
-    }
-    free(values);
-    int end = sqlite3_finalize(statement);
-    return code == SQLITE_OK ? end : code;
-}
-
-/* Rows and position are of one snapshot: what is stored after it comes with the next query. */
-static bool sqlite_query(struct store *store, struct store_query *query, store_row_fn *each,
-                         void *context, struct error *error)
-{
-    int code = run(store, "BEGIN");
-    query->position = query->after < 0 ? 0 : query->after;
-    if (code == SQLITE_OK && query->after < 0)
-        code = read_number(store, "SELECT max(rowid) FROM gateway_logs", &query->position);
-    if (code == SQLITE_OK)
-        code = read_rows(store, query, each, context);
-    bool ok = code == SQLITE_OK || set_error(store, error, "can't read");
-    if (!sqlite3_get_autocommit(store->db))
-        run(store, "ROLLBACK");
-    return ok;
+    return store->reason;
 }
 
 const struct store_driver store_sqlite = {
@@ -443,7 +549,9 @@ const struct store_driver store_sqlite = {
     .commit = sqlite_commit,
     .step = sqlite_step,
     .wait = sqlite_wait,
+    .reason = sqlite_reason,
     .open_reader = sqlite_open_reader,
     .query = sqlite_query,
+    .inspect = sqlite_inspect,
     .close = sqlite_close,
 };

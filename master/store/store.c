@@ -52,6 +52,34 @@ struct store_wait store_wait(const struct store *store)
     return store->driver->wait(store);
 }
 
+enum store_reason store_reason(const struct store *store)
+{
+    return store->driver->reason(store);
+}
+
+static const struct {
+    const char *name, *text;
+} reasons[] = {
+#define REASON(name, text) {#name, text},
+#include "master/store/reasons.def"
+#undef REASON
+};
+
+static size_t known_reason(int reason)
+{
+    return reason >= 0 && reason < STORE_REASON_COUNT ? (size_t)reason : STORE_REASON_other;
+}
+
+const char *store_reason_name(int reason)
+{
+    return reasons[known_reason(reason)].name;
+}
+
+const char *store_reason_text(int reason)
+{
+    return reasons[known_reason(reason)].text;
+}
+
 bool store_open_reader(const struct config_store *config, struct store **store, struct error *error)
 {
     const struct store_driver *driver;
@@ -62,6 +90,15 @@ bool store_query(struct store *store, struct store_query *query, store_row_fn *e
                  struct error *error)
 {
     return store->driver->query(store, query, each, context, error);
+}
+
+bool store_inspect(const struct config_store *config, const char *host, struct store_found *found,
+                   store_offset_fn *each, void *context, struct error *error)
+{
+    const struct store_driver *driver;
+    *found = (struct store_found){0};
+    return find_driver(config, &driver, error) &&
+           driver->inspect(config, host, found, each, context, error);
 }
 
 void store_close(struct store **store)

@@ -15,8 +15,16 @@ enum store_result {
     STORE_DONE,
     STORE_WORKING, /* not finished: store_wait, then store_step */
     STORE_AWAY,    /* not now: nothing was changed, the same call may be made again later */
-    STORE_REFUSED, /* not ever as it is: a row's content, a schema that is too new, a path that
-                      can't be written */
+    STORE_REFUSED, /* not ever as it is. From store_start: a schema that is too new, a path that
+                      can't be opened. From store_commit: the content of a row, and only that */
+};
+
+/* Why the last call answered STORE_AWAY or STORE_REFUSED. */
+enum store_reason {
+#define REASON(name, text) STORE_REASON_##name,
+#include "master/store/reasons.def"
+#undef REASON
+    STORE_REASON_COUNT
 };
 
 /* How far a spool segment is in the store. */
@@ -61,6 +69,13 @@ struct store_query {
     int64_t position; /* out: for the next query's `after` */
 };
 
+/* What a reader learns of a store and of what it holds. */
+struct store_found {
+    bool exists;              /* else all else is 0 */
+    int schema, schema_known; /* its newest step, and this program's */
+    int64_t rows;             /* in gateway_logs */
+};
+
 struct store; /* a driver's own struct begins with `const struct store_driver *driver` */
 
 struct store_driver {
@@ -73,10 +88,13 @@ struct store_driver {
                                 struct error *error);
     enum store_result (*step)(struct store *store, struct error *error);
     struct store_wait (*wait)(const struct store *store);
+    enum store_reason (*reason)(const struct store *store);
     bool (*open_reader)(const struct config_store *config, struct store **store,
                         struct error *error);
     bool (*query)(struct store *store, struct store_query *query, store_row_fn *each, void *context,
                   struct error *error);
+    bool (*inspect)(const struct config_store *config, const char *host, struct store_found *found,
+                    store_offset_fn *each, void *context, struct error *error);
     void (*close)(struct store *store);
 };
 
@@ -91,19 +109,29 @@ bool store_open(const struct config_store *config, const char *host, struct stor
  * (before it answers STORE_DONE; it may tell them again when it is called again). */
 enum store_result store_start(struct store *store, store_offset_fn *each, void *context,
                               struct error *error) __attribute__((warn_unused_result));
-/* STORE_DONE: everything is durable. Rows that were there already are left as they were. */
+/* STORE_DONE: everything is durable. A store that was away, or whose file another one has replaced,
+ * is opened anew, without telling offsets. Rows that were there already are left as they were. */
 enum store_result store_commit(struct store *store, struct store_batch *batch, struct error *error)
     __attribute__((warn_unused_result));
 /* Goes on with the call that answered STORE_WORKING. */
 enum store_result store_step(struct store *store, struct error *error)
     __attribute__((warn_unused_result));
 struct store_wait store_wait(const struct store *store);
+enum store_reason store_reason(const struct store *store);
+/* "locked", and "locked by another process". A number that is no reason is "other". */
+const char *store_reason_name(int reason);
+const char *store_reason_text(int reason);
 
 /* The command line's side: reads only, and waits for its answer. */
 bool store_open_reader(const struct config_store *config, struct store **store, struct error *error)
     __attribute__((warn_unused_result));
 bool store_query(struct store *store, struct store_query *query, store_row_fn *each, void *context,
                  struct error *error) __attribute__((warn_unused_result));
+/* Looks without changing anything, whatever schema it has, and tells the offsets of this host's
+ * segments. A store that isn't there yet is found, too; false when it can't be read. */
+bool store_inspect(const struct config_store *config, const char *host, struct store_found *found,
+                   store_offset_fn *each, void *context, struct error *error)
+    __attribute__((warn_unused_result));
 
 /* The caller's pointer becomes NULL. */
 void store_close(struct store **store);

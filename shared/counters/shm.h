@@ -3,12 +3,13 @@
 #pragma once
 
 #include "shared/base/error.h"
+#include "shared/counters/logger_state.h"
 
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SHM_LAYOUT = 2, SHM_SOCKETS_MAX = 256 };
+enum { SHM_LAYOUT = 3, SHM_SOCKETS_MAX = 256 };
 
 enum shm_worker_state { SHM_SLOT_FREE, SHM_SLOT_STARTING, SHM_SLOT_READY, SHM_SLOT_DRAINING };
 
@@ -42,6 +43,7 @@ struct shm_header {
     _Atomic int64_t serving_generation;
     _Atomic int32_t socket_owners[SHM_SOCKETS_MAX];
     _Atomic uint64_t logged_rows; /* committed to the store since the file was made */
+    struct logger_state logger;
 } __attribute__((aligned(128)));
 
 struct counters {

@@ -99,6 +99,14 @@ size_t frame_length(struct str bytes)
     return length <= FRAME_MAX && length <= bytes.len ? length : 0;
 }
 
+bool frame_request_id(struct str bytes, struct uuid *id)
+{
+    if (bytes.len < FRAME_HEAD || memcmp(bytes.at, magic, sizeof magic) != 0)
+        return false;
+    memcpy(id, bytes.at + AT_ID, sizeof *id);
+    return true;
+}
+
 /* Where the next frame could begin, behind the first byte. */
 static size_t next_start(struct str bytes)
 {

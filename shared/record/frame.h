@@ -28,6 +28,9 @@ bool frames_encode(const struct uuid *request_id, struct str record, struct buf 
     __attribute__((warn_unused_result));
 /* Length of the first frame of `bytes` by its head: 0 when there is none whole. */
 size_t frame_length(struct str bytes);
+/* The request id in the head of a frame, which `bytes` may hold no more of; false when no frame
+ * begins there. */
+bool frame_request_id(struct str bytes, struct uuid *id);
 
 /* Puts the frames of one stream (a pipe, a spool segment) together again. All zero is ready. */
 struct frame_reader {

@@ -177,12 +177,14 @@ class Gateway {
         this.config = path.join(directory, 'etc');
         this.database = path.join(directory, 'state/promptgate.db');
         this.ownGroup = ownGroup;
+        this.env = {};
     }
 
     /** Starts `serve`, also again after stop, and waits until it is ready. */
     async restart() {
         const child = spawn(PROMPTGATE, ['serve', '--config', this.config],
-                            { stdio: ['ignore', 'pipe', 'pipe'], detached: this.ownGroup });
+                            { stdio: ['ignore', 'pipe', 'pipe'], detached: this.ownGroup,
+                              env: { ...process.env, ...this.env } });
         this.child = child;
         this.pid = child.pid;
         started.add(this);
@@ -334,7 +336,7 @@ function readable(row) {
 
 /** Writes the configuration, makes the token, starts `serve` and waits until it is ready.
  * Options: those of configFiles; `ownGroup` gives it a process group of its own; `token: false`
- * makes none. */
+ * makes none; `prepare` is called with the gateway before it starts. */
 export async function startGateway(options) {
     const directory = temporaryDirectory();
     const config = path.join(directory, 'etc');
@@ -346,6 +348,7 @@ export async function startGateway(options) {
     const token = options.token === false ? undefined : await createToken(config);
     const gateway = new Gateway(directory, options);
     gateway.token = token;
+    await options.prepare?.(gateway);
     await gateway.restart();
     return gateway;
 }

@@ -17,6 +17,7 @@
 struct mock {
     uv_loop_t *loop;
     uv_tcp_t listener;
+    uint16_t port;
     char base[64]; /* "http://127.0.0.1:PORT" */
     /* how it behaves */
     struct str answer;    /* absent: none is given */
@@ -152,10 +153,11 @@ static inline void mock_accept(uv_stream_t *listener, int status)
     uv_read_start((uv_stream_t *)&c->tcp, mock_alloc, mock_read);
 }
 
-static inline void mock_start(struct mock *mock, uv_loop_t *loop)
+/* At this IPv4 address, in host byte order; port 0 takes a free one. */
+static inline void mock_start_at(struct mock *mock, uv_loop_t *loop, uint32_t ip, uint16_t port)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_addr = {.s_addr = htonl(INADDR_LOOPBACK)}};
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_addr = {.s_addr = htonl(ip)}, .sin_port = htons(port)};
     int len = sizeof address;
     *mock = (struct mock){.loop = loop};
     uv_tcp_init(loop, &mock->listener);
@@ -163,7 +165,14 @@ static inline void mock_start(struct mock *mock, uv_loop_t *loop)
     assert_int_equal(uv_tcp_bind(&mock->listener, (struct sockaddr *)&address, 0), 0);
     assert_int_equal(uv_listen((uv_stream_t *)&mock->listener, 512, mock_accept), 0);
     uv_tcp_getsockname(&mock->listener, (struct sockaddr *)&address, &len);
-    snprintf(mock->base, sizeof mock->base, "http://127.0.0.1:%u", ntohs(address.sin_port));
+    mock->port = ntohs(address.sin_port);
+    snprintf(mock->base, sizeof mock->base, "http://%u.%u.%u.%u:%u", ip >> 24, ip >> 16 & 255,
+             ip >> 8 & 255, ip & 255, mock->port);
+}
+
+static inline void mock_start(struct mock *mock, uv_loop_t *loop)
+{
+    mock_start_at(mock, loop, INADDR_LOOPBACK, 0);
 }
 
 static inline void mock_stop(struct mock *mock)

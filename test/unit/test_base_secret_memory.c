@@ -152,6 +152,13 @@ static void look_up(const void *at, char flags[512], unsigned *locked_kib)
     fclose(maps);
 }
 
+/* AddressSanitizer makes mlock do nothing. */
+#if defined __SANITIZE_ADDRESS__
+static const bool can_lock = false;
+#else
+static const bool can_lock = true;
+#endif
+
 static void it_is_locked_and_not_dumped(void **state)
 {
     (void)state;
@@ -163,13 +170,13 @@ static void it_is_locked_and_not_dumped(void **state)
     look_up(text, flags, &locked_kib);
     assert_non_null(strstr(flags, " dd"));
     assert_null(strstr(flags, " wf"));
-    assert_non_null(strstr(flags, " lo"));
+    assert_int_equal(strstr(flags, " lo") != NULL, can_lock);
     secrets_before_fork(SECRETS_WORKER, memory);
     pid_t child = fork();
     if (child == 0) {
         secrets_in_child();
         look_up(text, flags, &locked_kib);
-        _exit(strstr(flags, " lo") && strstr(flags, " dd") ? 0 : 1);
+        _exit((strstr(flags, " lo") != NULL) == can_lock && strstr(flags, " dd") ? 0 : 1);
     }
     secrets_after_fork();
     int status;
@@ -178,6 +185,7 @@ static void it_is_locked_and_not_dumped(void **state)
     secret_memory_free(&memory);
 }
 
+#if !defined __SANITIZE_ADDRESS__
 /* A failing lock costs a warning, not the secret; root is asked as anybody else. */
 static void a_lock_that_is_not_allowed_is_survived(void **state)
 {
@@ -206,6 +214,7 @@ static void a_lock_that_is_not_allowed_is_survived(void **state)
     waitpid(child, &status, 0);
     assert_int_equal(status, 0);
 }
+#endif
 
 int main(void)
 {
@@ -216,7 +225,9 @@ int main(void)
         cmocka_unit_test(each_role_sees_its_own),
         cmocka_unit_test(a_region_that_grew_is_hidden_whole),
         cmocka_unit_test(it_is_locked_and_not_dumped),
+#if !defined __SANITIZE_ADDRESS__
         cmocka_unit_test(a_lock_that_is_not_allowed_is_survived),
+#endif
     };
     return cmocka_run_group_tests_name("secret_memory", tests, NULL, NULL);
 }

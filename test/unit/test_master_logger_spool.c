@@ -1,4 +1,5 @@
 #include "master/logger/spool.h"
+#include "master/logger/spool_look.h"
 #include "shared/base/clock.h"
 #include "shared/record/frame.h"
 #include "test/unit/scratch.h"
@@ -7,10 +8,38 @@
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <sys/syscall.h>
 
 #include <cmocka.h>
 
 enum { SLOTS = 3 };
+
+/* What goes wrong, and what was seen. */
+static int fdatasync_fails, fsync_fails;
+static uint64_t written_again;
+
+static int sync_result(int number, long call, int fd)
+{
+    if (number)
+        errno = number;
+    return number ? -1 : (int)syscall(call, fd);
+}
+
+int fdatasync(int fd)
+{
+    return sync_result(fdatasync_fails, SYS_fdatasync, fd);
+}
+
+int fsync(int fd)
+{
+    return sync_result(fsync_fails, SYS_fsync, fd);
+}
+
+ssize_t pwrite(int fd, const void *bytes, size_t len, off_t at)
+{
+    written_again += len;
+    return syscall(SYS_pwrite64, fd, bytes, len, at);
+}
 
 struct place {
     char scratch[SCRATCH_PATH], directory[SCRATCH_PATH];
@@ -41,6 +70,7 @@ static void reopen(struct place *place)
 static int set_up(void **state)
 {
     static const struct clock_source source = {fixed_now_us, fixed_wall_ms};
+    fdatasync_fails = fsync_fails = 0;
     struct place *place = calloc(1, sizeof *place);
     if (!scratch_make(place->scratch))
         return -1;
@@ -495,6 +525,128 @@ static void more_than_a_pipe_holds(void **state)
     buf_free(&out);
 }
 
+/* Nobody knows whether the process before has synced what it took. */
+static void what_was_there_is_not_synced(void **state)
+{
+    struct place *place = *state;
+    struct error error;
+    write_record(place, 0, 1, 50);
+    take_in(place, 0);
+    reopen(place);
+    assert_true(spool_dirty(place->spool));
+    assert_true(spool_sync(place->spool, &error));
+    assert_false(spool_dirty(place->spool));
+}
+
+/* After a failed one, the kernel answers the next fdatasync with success, and has written nothing.
+ */
+static void a_failed_sync_is_made_up_for(void **state)
+{
+    struct place *place = *state;
+    struct error error;
+    struct offset kept[8];
+    write_record(place, 0, 1, 300);
+    take_in(place, 0);
+    assert_true(spool_sync(place->spool, &error));
+    for (unsigned i = 2; i < 50; i++) {
+        write_record(place, 0, i, 7000);
+        take_in(place, 0);
+    }
+    copy_offsets(place, kept);
+    uint64_t pending = spool_stats(place->spool).pending_bytes;
+    fdatasync_fails = EIO;
+    assert_false(spool_sync(place->spool, &error));
+    assert_non_null(strstr(error.message, strerror(EIO)));
+    assert_true(spool_dirty(place->spool));
+    fdatasync_fails = 0;
+    written_again = 0;
+    assert_true(spool_sync(place->spool, &error));
+    assert_int_equal(written_again, pending - 300 - FRAME_HEAD);
+    assert_false(spool_dirty(place->spool));
+    const char *seen = drain(place);
+    assert_memory_equal(seen, "1 2 3 ", 6);
+    assert_string_equal(seen + strlen(seen) - 6, "48 49 ");
+    assert_int_equal(spool_stats(place->spool).skipped_bytes, 0);
+}
+
+/* A segment whose name might not outlive a power cut takes nothing. */
+static void a_name_that_cant_be_synced(void **state)
+{
+    struct place *place = *state;
+    struct error error;
+    write_record(place, 0, 1, 50);
+    fsync_fails = EIO;
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(spool_splice(place->spool, 0, place->pipes[0][0], &error), SPOOL_FAILED);
+        assert_int_equal(files(place, NULL), 0);
+    }
+    fsync_fails = 0;
+    take_in(place, 0);
+    assert_string_equal(drain(place), "1 ");
+    assert_int_equal(files(place, NULL), 1);
+}
+
+static void write_at(struct place *place, unsigned slot, int64_t began_ms, size_t len)
+{
+    struct uuid id = {{0}};
+    for (int i = 0; i < 6; i++)
+        id.bytes[i] = (uint8_t)(began_ms >> (40 - 8 * i));
+    struct buf text = {0}, out = {0};
+    while (text.len < len)
+        buf_putc(&text, 'x');
+    assert_true(frames_encode(&id, buf_view(&text), &out));
+    write_bytes(place, slot, out.data, out.len);
+    buf_free(&text);
+    buf_free(&out);
+}
+
+static void look(const struct place *place, const struct offset *offsets, size_t count,
+                 struct spool_depth *depth)
+{
+    struct spool_committed_to list[8];
+    struct error error;
+    for (size_t i = 0; i < count; i++)
+        list[i] = (struct spool_committed_to){(char *)(uintptr_t)offsets[i].segment,
+                                              offsets[i].committed};
+    assert_true(spool_look(place->directory, list, count, depth, &error));
+    struct spool_stats stats = spool_stats(place->spool);
+    assert_int_equal(depth->segments, stats.segments);
+    assert_int_equal(depth->pending_bytes, stats.pending_bytes);
+    assert_int_equal(depth->oldest_wall_ms, spool_oldest_wall_ms(place->spool));
+}
+
+/* The logger itself and who looks from outside see the same. */
+static void how_deep_and_how_old(void **state)
+{
+    struct place *place = *state;
+    struct offset kept[8];
+    struct spool_depth depth;
+    struct str record;
+    look(place, NULL, 0, &depth);
+    assert_int_equal(depth.oldest_wall_ms, 0);
+    const int64_t base = 1790000000000;
+    write_at(place, 1, base + 10, 9000);
+    write_at(place, 0, base + 30, 40);
+    write_at(place, 1, base + 50, 40);
+    take_in(place, 0);
+    take_in(place, 1);
+    look(place, NULL, 0, &depth);
+    assert_int_equal(depth.segments, 2);
+    assert_int_equal(depth.oldest_wall_ms, base + 10);
+    assert_true(spool_next(place->spool, &record)); /* slot 0's */
+    assert_true(spool_next(place->spool, &record)); /* slot 1's first */
+    size_t count = copy_offsets(place, kept);
+    look(place, NULL, 0, &depth); /* given out isn't committed */
+    spool_committed(place->spool, 0);
+    look(place, kept, count, &depth);
+    assert_int_equal(depth.oldest_wall_ms, base + 50);
+    assert_int_equal(depth.pending_bytes, FRAME_HEAD + 40);
+    scratch_path(place->scratch, "nothing", place->directory);
+    struct error error;
+    assert_true(spool_look(place->directory, NULL, 0, &depth, &error));
+    assert_int_equal(depth.segments, 0);
+}
+
 int main(void)
 {
 #define TEST(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
@@ -517,6 +669,10 @@ int main(void)
         TEST(sync_only_what_the_store_lacks),
         TEST(a_backlog_shares),
         TEST(more_than_a_pipe_holds),
+        TEST(what_was_there_is_not_synced),
+        TEST(a_failed_sync_is_made_up_for),
+        TEST(a_name_that_cant_be_synced),
+        TEST(how_deep_and_how_old),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

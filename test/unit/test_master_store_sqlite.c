@@ -247,6 +247,7 @@ static void content_is_refused(void **state)
     rows[1].status = STR("poison");
     struct store_batch batch = {.rows = rows, .rows_count = 2};
     assert_int_equal(commit(store, &batch), STORE_REFUSED);
+    assert_int_equal(store_reason(store), STORE_REASON_content);
     assert_string_equal(ask(place, "SELECT count(*) FROM gateway_logs"), "0;");
     store_close(&store);
 }
@@ -430,6 +431,84 @@ static void values_are_text(void **state)
     store_close(&store);
 }
 
+static struct store_found inspect(const struct place *place, store_offset_fn *each, void *context)
+{
+    struct store_found found;
+    struct error error;
+    if (!store_inspect(&place->config, "host-1", &found, each, context, &error))
+        fail_msg("%s", error.message);
+    return found;
+}
+
+static void what_an_inspection_finds(void **state)
+{
+    struct place *place = *state;
+    int newest = migrations_newest("sqlite");
+    struct store_found found = inspect(place, no_offset, NULL);
+    assert_false(found.exists);
+    assert_int_equal(found.schema, 0);
+    assert_int_equal(found.schema_known, newest);
+    assert_int_not_equal(access(place->path, F_OK), 0); /* it made none */
+    ask(place, "PRAGMA journal_mode = WAL");
+    found = inspect(place, no_offset, NULL);
+    assert_true(found.exists);
+    assert_int_equal(found.schema, 0);
+
+    struct store *store = open_store(place, no_offset, NULL);
+    struct record rows[3] = {row_at(1), row_at(2), row_at(3)};
+    const struct store_offset offsets[] = {{"a", 10}, {"b", 20}};
+    struct store_batch batch = {
+        .rows = rows, .rows_count = 3, .offsets = offsets, .offsets_count = 2};
+    assert_int_equal(commit(store, &batch), STORE_DONE);
+    struct buf seen = {0};
+    found = inspect(place, note_offset, &seen);
+    assert_int_equal(found.schema, newest);
+    assert_int_equal(found.rows, 3);
+    assert_string_equal(buf_cstr(&seen), "a=10;b=20;");
+    ask(place, "INSERT INTO schema_migrations VALUES (9000, 'later', 'some day')");
+    found = inspect(place, note_offset, &seen);
+    assert_int_equal(found.schema, 9000);
+    store_close(&store);
+    buf_free(&seen);
+    FILE *file = fopen(place->path, "w");
+    for (int i = 0; i < 100; i++)
+        fputs("this is no database at all\n", file);
+    fclose(file);
+    struct error error;
+    assert_false(store_inspect(&place->config, "host-1", &found, no_offset, NULL, &error));
+    assert_non_null(strstr(error.message, "not a database"));
+}
+
+static void reasons_have_names(void **state)
+{
+    (void)state;
+    assert_string_equal(store_reason_name(STORE_REASON_none), "none");
+    assert_string_equal(store_reason_name(STORE_REASON_locked), "locked");
+    assert_string_equal(store_reason_name(STORE_REASON_other), "other");
+    assert_string_equal(store_reason_name(STORE_REASON_COUNT), "other");
+    assert_string_equal(store_reason_name(-1), "other");
+    assert_string_equal(store_reason_text(STORE_REASON_full), "no room on the disk");
+}
+
+/* The offsets' own refusal is not the fault of the rows that come with them. */
+static void only_rows_are_refused(void **state)
+{
+    struct place *place = *state;
+    struct store *store = open_store(place, no_offset, NULL);
+    ask(place, "CREATE TRIGGER stop BEFORE INSERT ON gateway_spool "
+               "BEGIN SELECT RAISE(ABORT, 'stopped'); END");
+    struct record row = row_at(1);
+    const struct store_offset offset = {"a", 10};
+    struct store_batch batch = {
+        .rows = &row, .rows_count = 1, .offsets = &offset, .offsets_count = 1};
+    assert_int_equal(commit(store, &batch), STORE_AWAY);
+    assert_int_equal(store_reason(store), STORE_REASON_other);
+    ask(place, "DROP TRIGGER stop");
+    assert_int_equal(commit(store, &batch), STORE_DONE);
+    assert_int_equal(store_reason(store), STORE_REASON_none);
+    store_close(&store);
+}
+
 int main(void)
 {
 #define TEST(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
@@ -448,6 +527,9 @@ int main(void)
         TEST(a_newer_schema_is_refused),
         TEST(readers_get_the_newest_then_the_new),
         TEST(values_are_text),
+        TEST(what_an_inspection_finds),
+        TEST(reasons_have_names),
+        TEST(only_rows_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

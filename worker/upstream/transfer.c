@@ -5,12 +5,16 @@
  * so sockets are opened and closed through our callbacks; but a socket whose connection was never
  * made (refused, no TLS, too slow) libcurl closes by itself, and then tells that it no longer
  * watches it. Descriptors that libcurl makes otherwise (the resolver's wake-up socket) lose their
- * handle as soon as libcurl stops watching them. */
+ * handle as soon as libcurl stops watching them.
+ *
+ * libcurl never looks up a name: its resolver joins its thread when a transfer ends early, which
+ * holds up the whole process for as long as the name server doesn't answer. */
 #include "worker/upstream/transfer.h"
 
 #include "shared/base/buf.h"
 #include "shared/base/log.h"
 #include "shared/base/xalloc.h"
+#include "worker/upstream/resolve.h"
 
 #include <curl/curl.h>
 #include <stdio.h>
@@ -33,6 +37,8 @@ struct poll {
 struct transfer_pool {
     uv_loop_t *loop;
     CURLM *multi;
+    struct resolve_cache *names;
+    CURLU *url; /* takes URLs apart */
     uv_timer_t timer;
     struct poll **polls; /* by descriptor */
     size_t polls_size;
@@ -50,8 +56,15 @@ struct transfer {
     const struct transfer_events *events;
     void *context;
     uv_timer_t first_byte;
+    struct resolve_host *host; /* NULL: nothing to look up */
+    struct resolve_wait name;  /* while the host is not known */
+    uv_timer_t name_timeout;
+    char *host_name, *port; /* as libcurl has them */
+    struct curl_slist *addresses;
+    uint64_t began_ms; /* by the loop's clock */
+    int64_t timeout_ms;
     size_t head_bytes, body_bytes, max_response;
-    bool sent, in_final_head, head_done, cancelled, too_large, not_http;
+    bool in_multi, sent, in_final_head, head_done, cancelled, too_large, not_http;
     char detail[CURL_ERROR_SIZE];
 };
 
@@ -355,14 +368,27 @@ static enum transfer_result result_of(const struct transfer *transfer, CURLcode 
 
 /* --- a transfer's life --- */
 
+static void free_lists(struct transfer *transfer)
+{
+    curl_slist_free_all(transfer->headers);
+    curl_slist_free_all(transfer->addresses);
+    transfer->headers = transfer->addresses = NULL;
+    curl_free(transfer->host_name);
+    curl_free(transfer->port);
+    transfer->host_name = transfer->port = NULL;
+}
+
 /* Takes it off libcurl and keeps it for the next one; the callbacks are the caller's business. */
 static void put_away(struct transfer *transfer)
 {
     struct transfer_pool *pool = transfer->pool;
     uv_timer_stop(&transfer->first_byte);
-    curl_multi_remove_handle(pool->multi, transfer->easy);
-    curl_slist_free_all(transfer->headers);
-    transfer->headers = NULL;
+    uv_timer_stop(&transfer->name_timeout);
+    resolve_leave(&transfer->name);
+    if (transfer->in_multi)
+        curl_multi_remove_handle(pool->multi, transfer->easy);
+    transfer->in_multi = false;
+    free_lists(transfer);
     pool->running--;
     transfer->next = pool->unused;
     pool->unused = transfer;
@@ -424,7 +450,10 @@ static void set_common(struct transfer *transfer)
     curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     curl_easy_setopt(easy, CURLOPT_PROXY, "");
     curl_easy_setopt(easy, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
-    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)pool->settings.connect_timeout_ms);
+    curl_easy_setopt(easy, CURLOPT_DNS_CACHE_TIMEOUT, -1L);
+#if LIBCURL_VERSION_NUM >= 0x075700
+    curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
+#endif
     curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
     curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
     if (pool->settings.ca_file)
@@ -458,6 +487,8 @@ static struct transfer *take_transfer(struct transfer_pool *pool)
     }
     uv_timer_init(pool->loop, &transfer->first_byte);
     transfer->first_byte.data = transfer;
+    uv_timer_init(pool->loop, &transfer->name_timeout);
+    transfer->name_timeout.data = transfer;
     set_common(transfer);
     return transfer;
 }
@@ -486,29 +517,132 @@ static void fit_cache(struct transfer_pool *pool)
     curl_multi_setopt(pool->multi, CURLMOPT_MAXCONNECTS, idle + (long)pool->running);
 }
 
-struct transfer *transfer_start(struct transfer_pool *pool, const struct transfer_request *request,
-                                const struct transfer_events *events, void *context)
+/* --- where it goes --- */
+
+/* What is left of a time limit: waiting for the name counts. */
+static long rest_of(const struct transfer *transfer, int64_t timeout_ms)
 {
-    struct transfer *transfer = take_transfer(pool);
-    transfer->events = events;
-    transfer->context = context;
+    int64_t gone_ms = (int64_t)(uv_now(transfer->pool->loop) - transfer->began_ms);
+    return (long)(timeout_ms > gone_ms ? timeout_ms - gone_ms : 1);
+}
+
+/* Each transfer brings the addresses along, and libcurl takes them for the host's in place of those
+ * it had. They don't expire, so it has them also when it connects a second time. */
+static void bring_addresses(struct transfer *transfer, const char *addresses)
+{
+    struct buf line = {0};
+    buf_printf(&line, "%s:%s:%s", transfer->host_name, transfer->port, addresses);
+    transfer->addresses = curl_slist_append(NULL, buf_cstr(&line));
+    buf_free(&line);
+}
+
+static void submit(struct transfer *transfer)
+{
+    struct transfer_pool *pool = transfer->pool;
+    CURL *easy = transfer->easy;
+    curl_easy_setopt(easy, CURLOPT_RESOLVE, transfer->addresses);
+    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
+                     rest_of(transfer, pool->settings.connect_timeout_ms));
+    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, rest_of(transfer, transfer->timeout_ms));
+    transfer->in_multi = true;
+    curl_multi_add_handle(pool->multi, easy);
+}
+
+static void on_name(struct resolve_wait *wait, bool exists)
+{
+    struct transfer *transfer = (struct transfer *)((char *)wait - offsetof(struct transfer, name));
+    uv_timer_stop(&transfer->name_timeout);
+    if (exists) {
+        bring_addresses(transfer, resolve_addresses(transfer->host));
+        submit(transfer);
+        return;
+    }
+    snprintf(transfer->detail, sizeof transfer->detail, "there is no host named %.200s",
+             transfer->host_name);
+    finish(transfer, TRANSFER_UNREACHABLE);
+}
+
+static void on_name_timeout(uv_timer_t *timer)
+{
+    struct transfer *transfer = timer->data;
+    snprintf(transfer->detail, sizeof transfer->detail,
+             "the address of %.200s was not found in time", transfer->host_name);
+    finish(transfer, TRANSFER_CONNECT_TIMEOUT);
+}
+
+static void wait_for_name(struct transfer *transfer)
+{
+    int64_t connect_ms = transfer->pool->settings.connect_timeout_ms;
+    int64_t wait_ms = connect_ms < transfer->timeout_ms ? connect_ms : transfer->timeout_ms;
+    transfer->name.done = on_name;
+    uv_timer_start(&transfer->name_timeout, on_name_timeout, (uint64_t)wait_ms, 0);
+    resolve_wait(transfer->host, &transfer->name);
+}
+
+/* The host of a URL just as libcurl will see it; NULL when there is nothing to look up. */
+static struct resolve_host *host_of(struct transfer_pool *pool, const char *url, char **name,
+                                    char **port)
+{
+    struct resolve_host *host = NULL;
+    *name = *port = NULL;
+    if (curl_url_set(pool->url, CURLUPART_URL, url, 0) == CURLUE_OK &&
+        curl_url_get(pool->url, CURLUPART_HOST, name, 0) == CURLUE_OK &&
+        curl_url_get(pool->url, CURLUPART_PORT, port, CURLU_DEFAULT_PORT) == CURLUE_OK)
+        host = resolve_host(pool->names, str_of(*name));
+    return host;
+}
+
+void transfer_pool_expect(struct transfer_pool *pool, const char *url)
+{
+    char *name, *port;
+    host_of(pool, url, &name, &port);
+    curl_free(name);
+    curl_free(port);
+}
+
+/* --- its beginning and end --- */
+
+static void forget_the_last(struct transfer *transfer)
+{
     transfer->head_bytes = transfer->body_bytes = 0;
-    transfer->max_response = request->max_response;
     transfer->sent = transfer->in_final_head = transfer->head_done = false;
     transfer->cancelled = transfer->too_large = transfer->not_http = false;
     transfer->detail[0] = '\0';
-    transfer->headers = header_list(request);
+}
+
+static void take_request(struct transfer *transfer, const struct transfer_request *request)
+{
     CURL *easy = transfer->easy;
+    transfer->max_response = request->max_response;
+    transfer->timeout_ms = request->timeout_ms;
+    transfer->headers = header_list(request);
     curl_easy_setopt(easy, CURLOPT_URL, request->url);
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer->headers);
     curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->body.len);
     curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request->body.at);
-    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)request->timeout_ms);
+}
+
+struct transfer *transfer_start(struct transfer_pool *pool, const struct transfer_request *request,
+                                const struct transfer_events *events, void *context)
+{
+    struct transfer *transfer = take_transfer(pool);
+    forget_the_last(transfer);
+    transfer->events = events;
+    transfer->context = context;
+    transfer->began_ms = uv_now(pool->loop);
+    take_request(transfer, request);
     uv_timer_start(&transfer->first_byte, on_no_first_byte,
                    (uint64_t)request->first_byte_timeout_ms, 0);
     pool->running++;
     fit_cache(pool);
-    curl_multi_add_handle(pool->multi, easy);
+    transfer->host = host_of(pool, request->url, &transfer->host_name, &transfer->port);
+    const char *addresses = transfer->host ? resolve_addresses(transfer->host) : NULL;
+    if (addresses)
+        bring_addresses(transfer, addresses);
+    if (addresses || !transfer->host)
+        submit(transfer);
+    else
+        wait_for_name(transfer);
     return transfer;
 }
 
@@ -544,6 +678,8 @@ struct transfer_pool *transfer_pool_new(uv_loop_t *loop, const struct transfer_s
     curl_multi_setopt(pool->multi, CURLMOPT_TIMERFUNCTION, set_timer);
     curl_multi_setopt(pool->multi, CURLMOPT_TIMERDATA, pool);
     curl_multi_setopt(pool->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_NOTHING);
+    pool->names = resolve_cache_new(loop, settings->names);
+    pool->url = curl_url();
     uv_timer_init(loop, &pool->timer);
     pool->timer.data = pool;
     return pool;

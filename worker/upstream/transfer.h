@@ -1,6 +1,9 @@
 /* One HTTP exchange with a provider, on the worker's loop. The interface is narrow on purpose: what
  * stands behind it (libcurl now) can be replaced. Nothing here knows of providers or endpoints.
  *
+ * Names of hosts are looked up outside of transfers (resolve.h): a transfer whose host is not known
+ * yet waits for its addresses, which counts as connecting.
+ *
  * Redirects are never followed, TLS is always verified, no proxy or credential comes from the
  * environment, `Accept-Encoding: identity` is always sent. */
 #pragma once
@@ -10,14 +13,16 @@
 #include <stdint.h>
 #include <uv.h>
 
+struct resolve_source;
 struct transfer;
 struct transfer_pool;
 
 struct transfer_settings {
-    int64_t connect_timeout_ms;
-    int64_t keepalive;   /* idle connections kept per host */
-    unsigned hosts;      /* how many hosts are expected, for the size of the cache */
-    const char *ca_file; /* NULL = the system's; must outlive the pool */
+    int64_t connect_timeout_ms; /* the name's look-up, the connection and its TLS together */
+    int64_t keepalive;          /* idle connections kept per host */
+    unsigned hosts;             /* how many hosts are expected, for the size of the cache */
+    const char *ca_file;        /* NULL = the system's; must outlive the pool */
+    const struct resolve_source *names; /* NULL = the system's; must outlive the pool */
 };
 
 struct transfer_header {
@@ -37,8 +42,8 @@ struct transfer_request {
 
 enum transfer_result {
     TRANSFER_OK,              /* an answer of any status, complete */
-    TRANSFER_UNREACHABLE,     /* name not resolved, connection refused */
-    TRANSFER_CONNECT_TIMEOUT, /* connection not made in time */
+    TRANSFER_UNREACHABLE,     /* no such host, connection refused */
+    TRANSFER_CONNECT_TIMEOUT, /* host not found or connection not made in time */
     TRANSFER_TLS_FAILED,      /* handshake or certificate */
     TRANSFER_NO_FIRST_BYTE,   /* first_byte_timeout */
     TRANSFER_TIMEOUT,         /* timeout */
@@ -61,6 +66,9 @@ struct transfer_events {
 };
 
 struct transfer_pool *transfer_pool_new(uv_loop_t *loop, const struct transfer_settings *settings);
+
+/* Transfers to this URL's host are to come: finds out where it is. */
+void transfer_pool_expect(struct transfer_pool *pool, const char *url);
 
 /* Callbacks come from the loop, never from inside this call. */
 struct transfer *transfer_start(struct transfer_pool *pool, const struct transfer_request *request,

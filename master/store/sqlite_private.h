@@ -1,0 +1,44 @@
+/* What the files of the SQLite driver share. */
+#pragma once
+
+#include "master/store/sqlite.h"
+#include "shared/base/clock.h"
+
+#include <sqlite3.h>
+#include <sys/types.h>
+
+/* Text of a UUID or a time while it is bound. */
+struct sqlite_scratch {
+    char text[UUID_TEXT_LEN + 1];
+};
+
+_Static_assert(sizeof(struct sqlite_scratch) >= CLOCK_RFC3339_SIZE, "a time fits");
+
+struct store {
+    const struct store_driver *driver;
+    char *path, *host;
+    enum store_reason reason; /* of the last call */
+    bool was_open;            /* once at least: a file that is made now is made anew */
+    sqlite3 *db;              /* NULL until started */
+    sqlite3_stmt *insert_row, *put_offset, *forget_offset;
+    struct sqlite_scratch *scratch; /* one for each column */
+    dev_t wal_device;               /* the -wal file that this connection writes; */
+    ino_t wal_inode;                /* 0 = not known yet */
+};
+
+struct store *sqlite_new(const struct config_store *config, const char *host);
+void sqlite_close(struct store *store);
+/* "PATH: doing: what SQLite says"; returns false. */
+bool sqlite_failed(struct store *store, struct error *error, const char *doing);
+int sqlite_run(struct store *store, const char *sql);
+int sqlite_prepare(struct store *store, const char *sql, sqlite3_stmt **statement);
+/* The first column of the first row as a number; `*value` stays when there is no row. */
+int sqlite_read_number(struct store *store, const char *sql, int64_t *value);
+int sqlite_read_offsets(struct store *store, store_offset_fn *each, void *context);
+
+/* The reader's side. */
+bool sqlite_open_reader(const struct config_store *config, struct store **out, struct error *error);
+bool sqlite_query(struct store *store, struct store_query *query, store_row_fn *each, void *context,
+                  struct error *error);
+bool sqlite_inspect(const struct config_store *config, const char *host, struct store_found *found,
+                    store_offset_fn *each, void *context, struct error *error);
