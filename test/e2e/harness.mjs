@@ -216,7 +216,8 @@ class Gateway {
         this.port = Number((await Promise.race([ready, exited]))[1]);
         this.base = `http://127.0.0.1:${this.port}`;
         this.api = `${this.base}/api/${PROJECT_ID}`;
-        const answer = await fetch(`${this.base}/readyz`);
+        // No connection is kept: it would keep this generation's worker through a reload.
+        const answer = await fetch(`${this.base}/readyz`, { headers: { connection: 'close' } });
         await answer.arrayBuffer();
         assert.equal(answer.status, 200);
         this.children();

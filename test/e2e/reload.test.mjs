@@ -2,12 +2,16 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import http from 'node:http';
+import net from 'node:net';
 import path from 'node:path';
 import { afterEach, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { createToken, demo, load, run, SANITIZE, startGateway, until,
+import { createToken, demo, load, PATIENCE, PROJECT_ID, run, SANITIZE, startGateway, until,
          yaml } from './harness.mjs';
+import { children, descriptors, lives, look, resident } from './proc.mjs';
+
+const RELOAD_SECONDS = Number(process.env.RELOAD_SECONDS ?? 10);
 
 let gateway;
 
@@ -46,6 +50,7 @@ async function reload() {
 /** The same, and no kept connection of ours leads to the old one any more. */
 async function reloadAndGoOver() {
     await reload();
+    await sleep(100 * PATIENCE); // until the old workers have heard of it
     for (let isNew = false; !isNew;) {
         isNew = (await fetch(`${gateway.base}/healthz`)).headers.get('connection') !== 'close';
     }
@@ -53,6 +58,85 @@ async function reloadAndGoOver() {
 
 const generations = () =>
     new Set(gateway.workers().map(({ title }) => /gen (\d+)/.exec(title)[1])).size;
+
+const failures = () => (gateway.stderr.match(/the reload failed: nothing has changed/g) ?? []).length;
+
+/** SIGHUP, and the reload fails. */
+async function failingReload() {
+    const before = failures();
+    gateway.child.kill('SIGHUP');
+    await until('the failure', () => failures() > before);
+}
+
+async function status() {
+    const answer = await run('status', '--config', gateway.config, '--json');
+    assert.equal(answer.status, 0, answer.stderr);
+    return JSON.parse(answer.stdout);
+}
+
+/** A client that keeps its one connection as long as the server lets it. A connection that breaks
+ * is a failure: nothing is sent again. */
+class Line {
+    constructor() {
+        this.agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+    }
+
+    ask(route = 'hello') {
+        return new Promise((resolve, reject) => {
+            const body = '{"message":"Hi"}';
+            http.request({
+                host: '127.0.0.1', port: gateway.port, method: 'POST', agent: this.agent,
+                path: `/api/${PROJECT_ID}/${route}`,
+                headers: { authorization: `Bearer ${gateway.token}`,
+                           'content-type': 'application/json', 'content-length': body.length },
+            }, (answer) => {
+                let text = '';
+                answer.setEncoding('utf8').on('data', (chunk) => {
+                    text += chunk;
+                });
+                answer.on('error', reject).on('end', () => resolve({
+                    status: answer.statusCode, text, closes: answer.headers.connection === 'close',
+                    id: answer.headers['x-request-id'] }));
+            }).on('error', reject).end(body);
+        });
+    }
+
+    close() {
+        this.agent.destroy();
+    }
+}
+
+/** New connections, one after the other in quick succession; each must be answered promptly. */
+async function newConnections(count = 40) {
+    const answers = await Promise.all(Array.from({ length: count }, () =>
+        new Promise((resolve, reject) => {
+            http.get({ host: '127.0.0.1', port: gateway.port, path: '/healthz', agent: false,
+                       timeout: 3000 * PATIENCE }, (answer) => {
+                answer.resume();
+                resolve(answer.statusCode);
+            }).on('timeout', () => reject(new Error('a connection hangs'))).on('error', reject);
+        })));
+    assert.deepEqual(answers.filter((code) => code !== 200), []);
+}
+
+function connects(port) {
+    return new Promise((resolve) => {
+        const socket = net.connect(port, '127.0.0.1');
+        const end = (found) => {
+            socket.destroy();
+            resolve(found);
+        };
+        socket.on('connect', () => end(true)).on('error', () => end(false));
+    });
+}
+
+async function freePort() {
+    const server = net.createServer();
+    await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const { port } = server.address();
+    await new Promise((resolve) => server.close(resolve));
+    return port;
+}
 
 test('reload under load: no request fails; afterwards one generation is left', async () => {
     await start({ workers: 2, service: { shutdown_timeout: '5s' } });
@@ -171,12 +255,21 @@ test('a stopped worker is aborted after 5 s and replaced; its neighbour takes ov
     await start({ workers: 2 });
     const victim = gateway.worker(0);
     process.kill(victim.pid, 'SIGSTOP');
+    const stopped = Date.now();
+    await sleep(1500 * PATIENCE);
+    if (!SANITIZE) {
+        await newConnections();
+        assert.ok(lives(victim) && Date.now() - stopped < 4500, 'it is still there');
+    }
     await until('a new worker', () => (gateway.worker(0)?.pid ?? victim.pid) !== victim.pid, 15);
+    assert.ok(Date.now() - stopped >= 4500, 'not before five seconds');
     assert.match(gateway.stderr, /worker 0 \(gen 1\) \(pid \d+\) gives no sign of life/);
+    assert.match(gateway.stderr, /worker 0 \(gen 1\) \(pid \d+\) was killed by signal \d+/);
+    await newConnections();
     assert.equal((await gateway.post('hello', { message: 'Hi' })).status, 200);
 });
 
-test('a worker that dies again and again: new connections are served by the other one', async () => {
+test('"ten deaths of a slot in 10 s throttle it"; its neighbour takes over', async () => {
     await start({ workers: 2 });
     for (let i = 0; i < 10; i++) {
         const victim = await until('worker 0', () => gateway.worker(0));
@@ -185,12 +278,287 @@ test('a worker that dies again and again: new connections are served by the othe
     }
     await sleep(1500);
     assert.equal(gateway.worker(0), undefined, 'throttled');
-    const answers = await Promise.all(Array.from({ length: 40 }, () =>
-        new Promise((resolve, reject) => {
-            http.get({ host: '127.0.0.1', port: gateway.port, path: '/healthz', agent: false,
-                       timeout: 3000 }, (answer) => resolve(answer.statusCode))
-                .on('timeout', () => reject(new Error('a connection hangs')))
-                .on('error', reject);
-        })));
-    assert.ok(answers.every((status) => status === 200));
+    await newConnections();
+    await until('worker 0 again', () => gateway.worker(0), 12);
+    await newConnections();
+});
+
+test('"20 reloads with 200 slow requests open and clients that keep idle connections and send at ' +
+     'random moments, without retries: 0 failed"', { timeout: 300_000 }, async (t) => {
+    await start({ workers: 2, projects: demo({
+        hello: { provider: 'echo', model: 'echo' },
+        late: { provider: 'echo', model: 'echo/slow-800' },
+    }) });
+    let ended = false;
+    let answered = 0;
+    let closed = 0;
+    const busy = (route, pause) => async () => {
+        const line = new Line();
+        for (let last = false; !last;) {
+            last = ended;
+            await sleep(pause());
+            const answer = await line.ask(route);
+            assert.equal(answer.status, 200, answer.text);
+            answered++;
+            closed += answer.closes ? 1 : 0;
+        }
+        line.close();
+    };
+    const clients = [
+        ...Array.from({ length: SANITIZE ? 100 : 200 }, () => busy('late', () => 0)()),
+        ...Array.from({ length: 50 }, () => busy('hello', () => Math.random() * 1500)()),
+    ];
+    const failed = Promise.all(clients); // ends early only when one fails
+    failed.catch(() => {});
+    await sleep(500);
+    for (let i = 0; i < 20; i++) {
+        await Promise.race([reload(), failed]);
+        assert.ok(generations() <= 4);
+    }
+    ended = true;
+    await failed;
+    assert.ok(closed >= 20 * 50, `only ${closed} answers said close`);
+    t.diagnostic(`${answered} requests, ${closed} of them told to close`);
+    await until('one generation', () => generations() === 1, 40);
+    await gateway.rowsReach(answered);
+    await gateway.stop();
+    assert.equal(gateway.rowCount(), answered);
+    assert.equal(gateway.rows("status <> 'ok'").length, 0);
+});
+
+test(`"ten reloads a second" for ${RELOAD_SECONDS} s: "at most four generations, and after ` +
+     'shutdown_timeout one, no stray process or slot"',
+     { timeout: (RELOAD_SECONDS + 120) * 1000 }, async (t) => {
+    await start({ workers: 2, service: { shutdown_timeout: '2s' } });
+    await reload();
+    await until('one generation', () => generations() === 1);
+    const before = { descriptors: descriptors(gateway.pid), resident: resident(gateway.pid),
+                     worker: descriptors(gateway.worker(0).pid), slots: (await status()).slots_free };
+    const idle = Array.from({ length: 4 }, () => new Line()); // hold generations to their timeout
+    const until_ = Date.now() + RELOAD_SECONDS * 1000;
+    let most = 0;
+    let reloads = 0;
+    const begun = serving();
+    while (Date.now() < until_) {
+        gateway.child.kill('SIGHUP');
+        reloads++;
+        if (reloads % 5 === 0) {
+            const line = idle[(reloads / 5) % idle.length];
+            assert.equal((await line.ask()).status, 200);
+        }
+        const next = Date.now() + 100;
+        while (Date.now() < next) {
+            most = Math.max(most, generations());
+            await sleep(15);
+        }
+    }
+    idle.forEach((line) => line.close());
+    t.diagnostic(`${reloads} signals, ${serving() - begun} new generations, at most ${most} at once`);
+    assert.ok(most <= 4, `${most} generations at once`);
+    assert.ok(serving() > begun + 2);
+    await until('the last reload', async () => {
+        const { generations: found } = await status();
+        return found.length === 1 && found[0].state === 'serving';
+    }, 20);
+    await sleep(2500);
+    assert.equal(generations(), 1);
+    assert.deepEqual(gateway.children().map(({ title }) => title.replace(/\d+\)/, 'N)')).sort(),
+                     ['promptgate: logger', 'promptgate: worker 0 (gen N)',
+                      'promptgate: worker 1 (gen N)']);
+    const left = await status();
+    assert.equal(left.slots_free, before.slots, 'every slot is free again');
+    assert.equal(left.slots, left.slots_free + 2);
+    assert.deepEqual(descriptors(gateway.pid), before.descriptors);
+    assert.deepEqual(descriptors(gateway.worker(0).pid), before.worker);
+    if (!SANITIZE) {
+        const growth = resident(gateway.pid) - before.resident;
+        t.diagnostic(`master: ${before.resident >> 10} KiB, ${growth >> 10} KiB more at the end`);
+        assert.ok(growth < 1 << 20, `the master grew by ${growth} bytes`);
+    }
+});
+
+test('the old generation\'s answers say Connection: close, those of the new one do not', async () => {
+    await start({ workers: 1 });
+    const slow = new Line();
+    const pending = slow.ask('late');
+    await sleep(200);
+    await reload();
+    assert.equal((await pending).closes, true);
+    const fresh = await slow.ask();
+    assert.equal(fresh.status, 200);
+    assert.equal(fresh.closes, false);
+    slow.close();
+    await until('one generation', () => generations() === 1);
+});
+
+test('a changed prompt takes effect', async () => {
+    const endpoint = { provider: 'echo', model: 'echo', user_prompt: 'old: {{input}}' };
+    await start({ projects: demo({ hello: endpoint }) });
+    const said = async () => (await gateway.post('hello', { message: 'Hi' })).text;
+    assert.match(await said(), /old: Hi/);
+    rewrite('projects.d/demo.yaml', (text) => text.replace('old:', 'new:'));
+    await reloadAndGoOver();
+    assert.match(await said(), /new: Hi/);
+});
+
+test('a TCP address that is added is served; removed, it is refused though an old generation lives on',
+     async () => {
+    await start({ workers: 2 });
+    const port = await freePort();
+    assert.equal(await connects(port), false);
+    rewrite('promptgate.yaml', (text) =>
+        text.replace(/listen: .*/, `listen: [ "127.0.0.1:0", "127.0.0.1:${port}" ]`));
+    await reload();
+    for (let i = 0; i < 10; i++) {
+        const answer = await fetch(`http://127.0.0.1:${port}/healthz`,
+                                   { headers: { connection: 'close' } });
+        assert.equal(answer.status, 200);
+    }
+    const slow = new Line().ask('late');
+    await sleep(100);
+    rewrite('promptgate.yaml', (text) => text.replace(/listen: .*/, 'listen: "127.0.0.1:0"'));
+    await reload();
+    await until('a refusal', async () => !await connects(port), 1.5);
+    assert.ok(generations() > 1);
+    assert.equal((await slow).status, 200);
+    await newConnections();
+    // And back again.
+    rewrite('promptgate.yaml', (text) =>
+        text.replace(/listen: .*/, `listen: [ "127.0.0.1:0", "127.0.0.1:${port}" ]`));
+    await reload();
+    await until('it is served', async () => await connects(port));
+    assert.equal((await fetch(`http://127.0.0.1:${port}/healthz`)).status, 200);
+});
+
+test('an address that cannot be had: the reload fails, says why, and changes nothing', async () => {
+    await start({ workers: 2 });
+    const [good, taken] = [await freePort(), net.createServer()];
+    await new Promise((resolve) => taken.listen(0, '127.0.0.1', resolve));
+    rewrite('promptgate.yaml', (text) => text.replace('workers: 2', 'workers: 4').replace(/listen: .*/,
+        `listen: [ "127.0.0.1:0", "127.0.0.1:${good}", "127.0.0.1:${taken.address().port}" ]`));
+    await failingReload();
+    assert.match(gateway.stderr, /cannot listen on 127\.0\.0\.1:\d+: Address already in use/);
+    assert.equal(await connects(good), false);
+    assert.equal(gateway.workers().length, 2);
+    await newConnections(100);
+    await new Promise((resolve) => taken.close(resolve));
+    await reload();
+    assert.equal(gateway.workers().filter(({ title }) => /gen 2/.test(title)).length, 4);
+    assert.equal(await connects(good), true);
+});
+
+// Looks at one process's children without a look at all others.
+function childrenNow() {
+    try {
+        return fs.readFileSync(`/proc/${gateway.pid}/task/${gateway.pid}/children`, 'utf8')
+            .trim().split(' ').filter(Boolean).map((pid) => look(Number(pid))).filter(Boolean);
+    } catch {
+        return children(gateway.pid);
+    }
+}
+
+/** SIGHUP, and `signal` to the child with this title as soon as it is there. That may come too late:
+ * what is waited for lasts a few milliseconds. */
+async function catchProcess(title, signal) {
+    gateway.child.kill('SIGHUP');
+    for (const end = Date.now() + 5000 * PATIENCE; Date.now() < end;) {
+        const victim = childrenNow().find((child) => title.test(child.title));
+        if (victim) {
+            process.kill(victim.pid, signal);
+            return victim;
+        }
+    }
+    throw new Error(`no process ${title} was seen`);
+}
+
+test('"a config that crashes the parser cannot take the master down"', async () => {
+    await start();
+    // Large enough that reading it takes a while.
+    const entries = Array.from({ length: SANITIZE ? 1000 : 3000 }, (_, i) => [`slug-${i}`,
+        { provider: 'echo', model: 'echo', system_prompt: 'x'.repeat(200) }]);
+    const large = yaml(demo({ hello: { provider: 'echo', model: 'echo' },
+                              ...Object.fromEntries(entries) }).demo);
+    rewrite('projects.d/demo.yaml', () => large);
+    for (let i = 0; i < 20 && failures() === 0; i++) {
+        await catchProcess(/reading the configuration/, 'SIGKILL');
+        await until('an end', () => failures() === 1 || serving() > i);
+    }
+    assert.match(gateway.stderr, /the parser was killed by Killed/);
+    const before = serving();
+    assert.equal((await new Line().ask(before ? 'slug-1' : 'hello')).status, 200);
+    assert.equal((await new Line().ask('slug-1')).status, before ? 200 : 404);
+    await reload();
+    assert.equal((await new Line().ask('slug-1')).status, 200);
+});
+
+test('a new generation that cannot start: the reload fails, no connection is lost, the old one goes on',
+     async () => {
+    const wide = Math.max(4, 2 * (await import('node:os')).availableParallelism());
+    await start({ workers: wide });
+    const port = await freePort();
+    rewrite('promptgate.yaml', (text) =>
+        text.replace(/listen: .*/, `listen: [ "127.0.0.1:0", "127.0.0.1:${port}" ]`)
+            .replace(/workers: \d+/, `workers: ${wide + 2}`));
+    // The last of many workers is stopped before it is ready; what it would accept is not yet its.
+    let victim;
+    for (let i = 0; i < 20 && failures() === 0; i++) {
+        const name = new RegExp(`worker ${wide + 1} \\(gen ${2 + i}\\)`);
+        victim = await catchProcess(name, 'SIGSTOP');
+        const ready = (await status()).generations.at(-1).workers
+            .find(({ pid }) => pid === victim.pid)?.ready;
+        if (ready !== false) {
+            process.kill(victim.pid, 'SIGCONT'); // too late: it was ready
+            await until('it serves', () => serving() === i + 1);
+            continue;
+        }
+        assert.equal((await status()).generations.at(-1).state, 'starting');
+        if (i === 0) {
+            assert.equal(await connects(port), false, 'nothing listens there yet');
+        }
+        await newConnections(100);
+        process.kill(victim.pid, 'SIGKILL');
+        await until('the failure', () => failures() === 1);
+        assert.match(gateway.stderr, /the new generation's workers could not start/);
+        await until('the rest of it is gone', async () =>
+            !(await status()).generations.some(({ number }) => number === 2 + i));
+        await newConnections(100);
+        if (i === 0) {
+            await until('the address is given up', async () =>
+                !(await status()).listening.includes(`127.0.0.1:${port}`));
+            assert.equal(gateway.workers().length, wide);
+        }
+    }
+    assert.equal(failures(), 1, 'caught in time');
+    await reload();
+    assert.equal(await connects(port), true);
+    await newConnections(100);
+});
+
+test('SIGTERM at any moment of a reload stops everything', { timeout: 120_000 }, async () => {
+    await start({ workers: 2 });
+    for (const delay of [0, 1, 3, 5, 8, 12, 20, 40]) {
+        gateway.child.kill('SIGHUP');
+        for (const end = performance.now() + delay; performance.now() < end;);
+        const began = Date.now();
+        await gateway.stop();
+        assert.ok(Date.now() - began < 5000 * PATIENCE);
+        await gateway.restart();
+    }
+});
+
+test('SIGHUP during a stop changes nothing', async () => {
+    await start({ workers: 2 });
+    const pending = new Line().ask('late');
+    await sleep(200);
+    gateway.children();
+    gateway.child.kill('SIGTERM');
+    for (let i = 0; i < 5; i++) {
+        await sleep(50);
+        gateway.child.kill('SIGHUP');
+    }
+    const answer = await pending;
+    assert.equal(answer.status, 200);
+    await gateway.stop(0);
+    assert.equal(serving(), 0);
+    assert.equal(gateway.rows()[0].request_id, answer.id);
 });
