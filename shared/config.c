@@ -84,11 +84,13 @@ void config_free(struct config **config)
 {
     if (!*config)
         return;
+    /* Keys that stand in a file themselves are in the arena. */
     for (size_t i = 0; i < (*config)->credentials_count; i++) {
         char *key = (char *)(uintptr_t)(*config)->credentials[i].api_key;
         if (key)
             sodium_memzero(key, strlen(key));
     }
+    secret_memory_free(&(*config)->secrets);
     struct arena arena = (*config)->arena;
     arena_free(&arena);
     *config = NULL;

@@ -42,7 +42,7 @@ static void read_api_key(struct reading *reading, struct credential_draft *crede
             section_error(reading, section, CREDENTIAL_api_key,
                           "missing: %s needs a key, as env:NAME or file:PATH",
                           provider_name((enum provider_id)credential->provider));
-    } else if (!secret_open(source, reading->directory, reading->lasting, &credential->api_key,
+    } else if (!secret_open(source, reading->directory, reading->secrets, &credential->api_key,
                             &plain, &error)) {
         section_error(reading, section, CREDENTIAL_api_key, "%s", error.message);
     } else if (plain) {

@@ -478,6 +478,12 @@ void http_server_accept(struct http_server *server, uv_stream_t *listener)
         log_debug("accept: %s", uv_strerror(error));
 }
 
+void http_server_retire(struct http_server *server)
+{
+    server->draining = true;
+    tell_idle(server);
+}
+
 void http_server_drain(struct http_server *server)
 {
     server->draining = true;
