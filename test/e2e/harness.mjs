@@ -172,17 +172,19 @@ export async function createToken(config, project = 'demo', ...more) {
 }
 
 class Gateway {
-    constructor(directory, { ownGroup = false } = {}) {
+    constructor(directory, { ownGroup = false, launcher = [] } = {}) {
         this.directory = directory;
         this.config = path.join(directory, 'etc');
         this.database = path.join(directory, 'state/promptgate.db');
         this.ownGroup = ownGroup;
         this.env = {};
+        this.launcher = launcher;
     }
 
     /** Starts `serve`, also again after stop, and waits until it is ready. */
     async restart() {
-        const child = spawn(PROMPTGATE, ['serve', '--config', this.config],
+        const [command, ...args] = [...this.launcher, PROMPTGATE, 'serve', '--config', this.config];
+        const child = spawn(command, args,
                             { stdio: ['ignore', 'pipe', 'pipe'], detached: this.ownGroup,
                               env: { ...process.env, ...this.env } });
         this.child = child;
@@ -335,8 +337,9 @@ function readable(row) {
 }
 
 /** Writes the configuration, makes the token, starts `serve` and waits until it is ready.
- * Options: those of configFiles; `ownGroup` gives it a process group of its own; `token: false`
- * makes none; `prepare` is called with the gateway before it starts. */
+ * Options: those of configFiles; `ownGroup` gives it a process group of its own; `launcher` is a
+ * command that becomes `serve`, given as its last arguments; `token: false` makes none; `prepare`
+ * is called with the gateway before it starts. */
 export async function startGateway(options) {
     const directory = temporaryDirectory();
     const config = path.join(directory, 'etc');
