@@ -138,6 +138,16 @@ fuzz:
 			-print_final_stats=1 -artifact_prefix=$(libfuzzer)/$$name- \
 			$(libfuzzer)/corpus/$$name || exit 1; done
 
+# Mixed traffic, reloads and kills for MINUTES; SEED=n repeats a run.
+MINUTES ?= 2
+$(BUILD)/counters-dump: $(BUILD)/obj/test/soak/counters_dump.o $(BUILD)/libshared.a
+	$(CC) $(LDFLAGS) -o $@ $^ $(call package_libs,libsodium)
+
+.PHONY: soak
+soak: $(BUILD)/promptgate $(BUILD)/counters-dump $(e2e_modules)
+	PROMPTGATE=$(abspath $(BUILD)/promptgate) SANITIZE=$(SANITIZE) MINUTES=$(MINUTES) SEED=$(SEED) \
+		$(e2e_node) --disable-warning=ExperimentalWarning test/soak/soak.mjs
+
 .PHONY: lint lint-selftest
 lint: $(BUILD)/libshared.a $(BUILD)/libworker.a $(BUILD)/libmaster.a
 	@test/lint/run.sh $(BUILD)
@@ -160,7 +170,7 @@ $(e2e_modules): test/e2e/package.json test/e2e/package-lock.json
 # One file at a time: some of them measure. TESTS=test/e2e/NAME.test.mjs runs a part.
 TESTS ?= test/e2e/*.test.mjs
 .PHONY: e2e
-e2e: $(BUILD)/promptgate $(BUILD)/load $(e2e_modules)
+e2e: $(BUILD)/promptgate $(BUILD)/load $(BUILD)/counters-dump $(e2e_modules)
 	PROMPTGATE=$(abspath $(BUILD)/promptgate) LOAD=$(abspath $(BUILD)/load) SANITIZE=$(SANITIZE) \
 		$(e2e_node) --disable-warning=ExperimentalWarning --test --test-concurrency=1 \
 		--test-timeout=$(if $(SANITIZE),1200000,600000) $(TESTS)
