@@ -148,6 +148,24 @@ soak: $(BUILD)/promptgate $(BUILD)/counters-dump $(e2e_modules)
 	PROMPTGATE=$(abspath $(BUILD)/promptgate) SANITIZE=$(SANITIZE) MINUTES=$(MINUTES) SEED=$(SEED) \
 		$(e2e_node) --disable-warning=ExperimentalWarning test/soak/soak.mjs
 
+# Beside nginx: where none is installed, Debian's is unpacked into the build folder, for its package
+# would start a server. ROUNDS, SECONDS and CONNECTIONS change the runs.
+unpacked_nginx = $(BUILD)/nginx/usr/sbin/nginx
+nginx = $(firstword $(wildcard /usr/sbin/nginx) $(unpacked_nginx))
+$(unpacked_nginx):
+	@mkdir -p $(BUILD)/nginx
+	cd $(BUILD)/nginx && apt-get -qq download nginx && dpkg -x nginx_*.deb .
+
+$(BUILD)/bench-mock: $(BUILD)/obj/test/bench/mock.o
+	$(CC) $(LDFLAGS) -o $@ $^
+
+.PHONY: bench
+bench: $(BUILD)/promptgate $(BUILD)/load $(BUILD)/counters-dump $(BUILD)/bench-mock $(nginx) \
+		$(e2e_modules)
+	@PROMPTGATE=$(abspath $(BUILD)/promptgate) NGINX=$(abspath $(nginx)) ROUNDS=$(ROUNDS) \
+		SECONDS=$(SECONDS) CONNECTIONS='$(CONNECTIONS)' \
+		$(e2e_node) --disable-warning=ExperimentalWarning test/bench/bench.mjs
+
 .PHONY: lint lint-selftest
 lint: $(BUILD)/libshared.a $(BUILD)/libworker.a $(BUILD)/libmaster.a
 	@test/lint/run.sh $(BUILD)
