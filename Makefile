@@ -142,6 +142,34 @@ fuzz:
 			-print_final_stats=1 -artifact_prefix=$(libfuzzer)/$$name- \
 			$(libfuzzer)/corpus/$$name || exit 1; done
 
+# Mixed traffic, reloads and kills for MINUTES; SEED=n repeats a run.
+MINUTES ?= 2
+$(BUILD)/counters-dump: $(BUILD)/obj/test/soak/counters_dump.o $(BUILD)/libshared.a
+	$(CC) $(LDFLAGS) -o $@ $^ $(call package_libs,libsodium)
+
+.PHONY: soak
+soak: $(BUILD)/promptgate $(BUILD)/counters-dump $(e2e_modules)
+	PROMPTGATE=$(abspath $(BUILD)/promptgate) SANITIZE=$(SANITIZE) MINUTES=$(MINUTES) SEED=$(SEED) \
+		$(e2e_node) --disable-warning=ExperimentalWarning test/soak/soak.mjs
+
+# Beside nginx: where none is installed, Debian's is unpacked into the build folder, for its package
+# would start a server. ROUNDS, SECONDS and CONNECTIONS change the runs.
+unpacked_nginx = $(BUILD)/nginx/usr/sbin/nginx
+nginx = $(firstword $(wildcard /usr/sbin/nginx) $(unpacked_nginx))
+$(unpacked_nginx):
+	@mkdir -p $(BUILD)/nginx
+	cd $(BUILD)/nginx && apt-get -qq download nginx && dpkg -x nginx_*.deb .
+
+$(BUILD)/bench-mock: $(BUILD)/obj/test/bench/mock.o
+	$(CC) $(LDFLAGS) -o $@ $^
+
+.PHONY: bench
+bench: $(BUILD)/promptgate $(BUILD)/load $(BUILD)/counters-dump $(BUILD)/bench-mock $(nginx) \
+		$(e2e_modules)
+	@PROMPTGATE=$(abspath $(BUILD)/promptgate) NGINX=$(abspath $(nginx)) ROUNDS=$(ROUNDS) \
+		SECONDS=$(SECONDS) CONNECTIONS='$(CONNECTIONS)' \
+		$(e2e_node) --disable-warning=ExperimentalWarning test/bench/bench.mjs
+
 .PHONY: lint lint-selftest
 lint: $(BUILD)/libshared.a $(BUILD)/libworker.a $(BUILD)/libmaster.a
 	@test/lint/run.sh $(BUILD)
@@ -164,7 +192,7 @@ $(e2e_modules): test/e2e/package.json test/e2e/package-lock.json
 # One file at a time: some of them measure. TESTS=test/e2e/NAME.test.mjs runs a part.
 TESTS ?= test/e2e/*.test.mjs
 .PHONY: e2e
-e2e: $(BUILD)/promptgate $(BUILD)/load $(e2e_modules)
+e2e: $(BUILD)/promptgate $(BUILD)/load $(BUILD)/counters-dump $(e2e_modules)
 	PROMPTGATE=$(abspath $(BUILD)/promptgate) LOAD=$(abspath $(BUILD)/load) SANITIZE=$(SANITIZE) \
 		STEPS=$(STEPS) \
 		$(e2e_node) --disable-warning=ExperimentalWarning --test --test-concurrency=1 \

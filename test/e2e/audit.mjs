@@ -1,0 +1,373 @@
+// Holds against each other what clients saw, what the upstream saw, the rows in gateway_logs and
+// the counters file, and says every disagreement.
+//
+// Each request carries a marker of its own in its message, so that a call at the upstream is known
+// by it; and it comes from an address (127.x.y.z) that tells its connection, so that a row whose
+// answer never arrived can still be told from all others. What agrees is forgotten at once: a long
+// run needs no more memory than a short one.
+import { execFileSync } from 'node:child_process';
+import path from 'node:path';
+
+import { PROMPTGATE, UUID7 } from './harness.mjs';
+
+const DUMP = process.env.COUNTERS_DUMP ?? path.join(path.dirname(PROMPTGATE), 'counters-dump');
+
+/** Refused before the token was accepted, whoever asks: such an answer has no row. */
+const ROWLESS = new Set(['bad_http', 'headers_too_large', 'overloaded', 'unauthorized',
+                         'method_not_allowed']);
+
+/** The counters file in numbers: { slots: [{ requests, rows, … }], logged_rows, … }. */
+export function readCounters(file) {
+    return JSON.parse(execFileSync(DUMP, [file], { encoding: 'utf8' }));
+}
+
+/** "ok" or the error's code, as the row's status must say it. */
+function outcomeOf({ status, json }) {
+    if (json?.error) {
+        return json.error.code;
+    }
+    return status === 200 ? 'ok' : `status ${status} without a code`;
+}
+
+const now = () => performance.now();
+
+/** One request of a client: to be ended by `answered` or `broke`, once. */
+class Request {
+    constructor(audit, fields) {
+        Object.assign(this, { row: 'must', upstream: false, leaves: false, calls: 0 }, fields);
+        this.audit = audit;
+        this.began = now();
+    }
+
+    toString() {
+        const { marker, ip, endpoint, id = 'no id', kind = 'request' } = this;
+        return `${kind} ${marker} (${id}) from ${ip} to ${endpoint}`;
+    }
+
+    /** The whole answer is there: { status, id (X-Request-Id), json }. */
+    answered(answer) {
+        this.ended = now();
+        this.audit._answered(this, answer);
+    }
+
+    /** The connection ended before the whole answer was there, by either side. `id` if the
+     * answer's head had come. */
+    broke(reason, id) {
+        this.ended = now();
+        this.audit._broke(this, reason, id);
+    }
+}
+
+export class Audit {
+    #open = new Map(); // marker -> request that has not ended, or whose row is awaited
+    #byId = new Map(); // id -> request that was answered and whose row is awaited
+    #groups = new Map(); // address -> { open, broken, rows }
+    #kills = []; // [from, to] around the death of a worker
+    #lossyKills;
+
+    /** `lossyKills`: a worker that is killed may take the rows of what it had in hand with it. */
+    constructor({ lossyKills = false } = {}) {
+        this.#lossyKills = lossyKills;
+        this.disagreements = [];
+        this.kinds = {}; // of disagreement -> how many
+        this.counts = { requests: 0, answers: 0, broken: 0, calls: 0, rows: 0, rowless: 0,
+                        excused: 0, outcomes: {} };
+    }
+
+    #disagree(kind, what) {
+        this.kinds[kind] = (this.kinds[kind] ?? 0) + 1;
+        if (this.kinds[kind] <= 20) {
+            this.disagreements.push(`${kind}: ${what}`);
+        }
+    }
+
+    #group(ip) {
+        let group = this.#groups.get(ip);
+        if (!group) {
+            group = { open: 0, broken: [], rows: new Map() };
+            this.#groups.set(ip, group);
+        }
+        return group;
+    }
+
+    #forgetGroup(ip) {
+        const group = this.#groups.get(ip);
+        if (group && group.open === 0 && group.broken.length === 0 && group.rows.size === 0) {
+            this.#groups.delete(ip);
+        }
+    }
+
+    /** A client begins a request.
+     *   marker    stands in its message
+     *   ip        the client's address
+     *   row       'must' | 'may' (it leaves so that its head may be lost) | 'never'
+     *   endpoint  its slug, for the row
+     *   upstream  whether the endpoint's provider is the one whose calls are told
+     *   leaves    the client means to break the connection
+     *   echoes    the answer's content must have the marker
+     *   expect    outcomes ("ok", error codes) that are right; all when left out */
+    request(fields) {
+        const request = new Request(this, fields);
+        if (this.#open.has(request.marker)) {
+            throw new Error(`the marker ${request.marker} is used twice`);
+        }
+        this.#open.set(request.marker, request);
+        this.#group(request.ip).open++;
+        this.counts.requests++;
+        return request;
+    }
+
+    /** A worker was killed between these times (performance.now). */
+    workerKilled(from, to) {
+        this.#kills.push([from, to]);
+    }
+
+    /** Whether a worker died while the request was under way. */
+    #metKill(request) {
+        return this.#kills.some(([from, to]) => request.began <= to && request.ended >= from);
+    }
+
+    _answered(request, answer) {
+        const outcome = outcomeOf(answer);
+        this.counts.answers++;
+        this.counts.outcomes[outcome] = (this.counts.outcomes[outcome] ?? 0) + 1;
+        Object.assign(request, { id: answer.id, status: answer.status, outcome });
+        if (!UUID7.test(answer.id ?? '')) {
+            this.#disagree('answer without an id', request);
+        }
+        const said = answer.json?.meta?.request_id;
+        if (said !== answer.id) {
+            this.#disagree('two ids in one answer', `${request}: the body says ${said}`);
+        }
+        if (request.expect && !request.expect.includes(outcome)) {
+            this.#disagree('unexpected answer',
+                           `${request}: ${outcome} (${answer.json?.error?.message}) where ` +
+                           `${request.expect.join(' or ')} is right`);
+        }
+        if (request.echoes && outcome === 'ok' && !answer.text.includes(request.marker)) {
+            this.#disagree("another request's answer", `${request}: ${answer.text.slice(0, 200)}`);
+        }
+        if (request.upstream && outcome === 'ok' && request.calls === 0) {
+            this.#disagree('an answer without a call', request);
+        }
+        const group = this.#group(request.ip);
+        group.open--;
+        if (request.row === 'never' || ROWLESS.has(outcome)) {
+            this.counts.rowless++;
+            this.#open.delete(request.marker);
+            this.#forgetGroup(request.ip);
+            return;
+        }
+        if (this.#byId.has(request.id)) {
+            this.#disagree('an id twice', `${request} and ${this.#byId.get(request.id)}`);
+        }
+        this.#byId.set(request.id, request);
+        const row = group.rows.get(request.id);
+        if (row) {
+            group.rows.delete(request.id);
+            this.#match(request, row);
+        }
+    }
+
+    _broke(request, reason, id) {
+        this.counts.broken++;
+        Object.assign(request, { reason, id });
+        const group = this.#group(request.ip);
+        group.open--;
+        group.broken.push(request);
+    }
+
+    /** The upstream got a call with this marker. */
+    call(marker) {
+        const request = this.#open.get(marker);
+        this.counts.calls++;
+        if (!request) {
+            this.#disagree('a call that no open request explains', marker);
+        } else if (!request.upstream) {
+            this.#disagree('a call for an endpoint without upstream', request);
+        } else if (++request.calls > 1) {
+            this.#disagree('a request that the upstream saw twice', request);
+        }
+    }
+
+    /** A row of gateway_logs, in the order of their being stored. */
+    row(row) {
+        this.counts.rows++;
+        const request = this.#byId.get(row.request_id);
+        if (request) {
+            this.#match(request, row);
+            return;
+        }
+        const { rows } = this.#group(row.client_ip);
+        if (rows.has(row.request_id)) {
+            this.#disagree('a row twice', row.request_id);
+        }
+        rows.set(row.request_id, row);
+    }
+
+    /** Row and answer of the same request. */
+    #match(request, row) {
+        this.#byId.delete(request.id);
+        this.#open.delete(request.marker);
+        this.#forgetGroup(request.ip);
+        const differs = (what, inRow, seen) =>
+            this.#disagree('a row that contradicts the answer',
+                           `${request}: ${what} is ${inRow} in the row, ${seen} to the client`);
+        if (row.status !== request.outcome) {
+            differs('status', row.status, request.outcome);
+        }
+        if (row.http_status !== request.status) {
+            differs('http_status', row.http_status, request.status);
+        }
+        if (row.client_ip !== request.ip) {
+            differs('client_ip', row.client_ip, request.ip);
+        }
+        const unresolved = row.endpoint === null && request.outcome !== 'ok';
+        if (row.endpoint !== request.endpoint && !unresolved) {
+            differs('endpoint', row.endpoint, request.endpoint);
+        }
+        const attempts = row.attempts === null ? 0 : JSON.parse(row.attempts).length;
+        if (request.calls > attempts) {
+            differs('attempts', attempts, `${request.calls} calls`);
+        }
+    }
+
+    // ---- the end
+
+    /** How many answers still wait for their rows. */
+    awaited() {
+        return this.#byId.size;
+    }
+
+    #lostToKill(request) {
+        return this.#lossyKills && this.#metKill(request);
+    }
+
+    /** Requests whose answer never came, of one address, against the rows left over there. Rows
+     * and requests of one address are taken in the order of time. */
+    #settleGroup(group) {
+        const rows = [...group.rows.values()].sort((a, b) => (a.request_id < b.request_id ? -1 : 1));
+        const named = new Map(rows.map((row) => [row.request_id, row]));
+        const left = [];
+        for (const request of group.broken) {
+            const row = named.get(request.id);
+            if (row) {
+                named.delete(request.id);
+                this.#matchBroken(request, row);
+            } else {
+                left.push(request);
+            }
+        }
+        // A request that needs its row comes before one that may have none.
+        const needs = (request) => request.row === 'must' || request.calls > 0;
+        const waiting = [...named.values()];
+        for (const request of [...left.filter(needs), ...left.filter((it) => !needs(it))]) {
+            const row = request.row === 'never' ? undefined : waiting.shift();
+            if (row) {
+                this.#matchBroken(request, row);
+            } else if (needs(request) && !this.#lostToKill(request)) {
+                this.#disagree(request.calls > 0 ? 'a call without a row' : 'a request without a row',
+                               `${request}, ${request.reason}`);
+            } else {
+                this.unrecorded++;
+                this.counts.excused += needs(request) ? 1 : 0;
+            }
+        }
+        for (const row of waiting) {
+            this.#disagree('a row without a request',
+                           `${row.request_id} from ${row.client_ip}: ${row.endpoint} ${row.status}`);
+        }
+    }
+
+    #matchBroken(request, row) {
+        if (row.status === 'worker_died' && !this.#metKill(request)) {
+            this.#disagree('worker_died, and none was killed', request);
+        }
+        if (row.endpoint !== null && row.endpoint !== request.endpoint) {
+            this.#disagree('a row that contradicts the request',
+                           `${request}: endpoint ${row.endpoint} in ${row.request_id}`);
+        }
+    }
+
+    #settleBroken() {
+        for (const group of this.#groups.values()) {
+            for (const request of group.broken) {
+                if (!request.leaves && !this.#metKill(request)) {
+                    this.#disagree('a connection broke', `${request}: ${request.reason}`);
+                }
+            }
+            this.#settleGroup(group);
+        }
+    }
+
+    #settleAnswered() {
+        for (const request of this.#byId.values()) {
+            if (this.#lostToKill(request)) {
+                this.counts.excused++;
+                this.unrecorded++;
+            } else {
+                this.#disagree('an answer without a row', `${request}: ${request.outcome}`);
+            }
+        }
+    }
+
+    /** The counters' sums. A killed worker may have died between two of its counts. */
+    #settleCounters({ slots, logged_rows: logged }, workersKilled, loggersKilled) {
+        const sum = (name) => slots.reduce((total, slot) => total + slot[name], 0);
+        const { rows } = this.counts;
+        const requests = sum('requests');
+        const given = sum('rows');
+        const compare = (name, value, from, to) => {
+            if (value < from || value > to) {
+                const right = from === to ? from : `${from} to ${to}`;
+                this.#disagree('a counter', `${name} is ${value}, from what else is known ${right}`);
+            }
+        };
+        compare('requests', requests, rows, rows + (workersKilled ? this.unrecorded : 0));
+        compare('rows', given, rows - workersKilled,
+                rows + (workersKilled ? this.unrecorded : 0));
+        compare('logged_rows', logged, loggersKilled ? 0 : rows, rows);
+        if (!workersKilled) {
+            compare('in_flight', sum('in_flight'), 0, 0);
+            compare('refused', sum('refused'), this.counts.rowless, this.counts.rowless +
+                    this.counts.broken);
+        }
+        Object.assign(this.counts, { counted: { requests, rows: given, logged_rows: logged,
+                                                refused: sum('refused') } });
+    }
+
+    /** Call it when every row that will ever come was given. `counters` as of readCounters, if they
+     * began at zero with the first request. Returns the disagreements; [] is what is wanted. */
+    finish({ counters = null, workersKilled = 0, loggersKilled = 0 } = {}) {
+        this.unrecorded = 0; // requests that have no row, and rightly so
+        for (const request of this.#open.values()) {
+            if (request.ended === undefined) {
+                this.#disagree('a request without an end', request);
+            }
+        }
+        this.#settleBroken();
+        this.#settleAnswered();
+        if (counters) {
+            this.#settleCounters(counters, workersKilled, loggersKilled);
+        }
+        return this.disagreements;
+    }
+}
+
+/** Rows of a store as they come: each call of `more` returns those stored since the last. */
+export class RowReader {
+    #last = 0;
+
+    /** `store` is a DatabaseSync. */
+    constructor(store) {
+        this.statement = store.prepare(
+            'SELECT rowid, request_id, client_ip, endpoint, status, http_status, attempts ' +
+            'FROM gateway_logs WHERE rowid > ? ORDER BY rowid LIMIT 2000');
+    }
+
+    more() {
+        const rows = this.statement.all(this.#last);
+        this.#last = rows.at(-1)?.rowid ?? this.#last;
+        return rows;
+    }
+}

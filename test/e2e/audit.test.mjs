@@ -1,0 +1,255 @@
+// The auditor itself: it says nothing of what agrees, and names each thing that does not.
+import assert from 'node:assert/strict';
+import path from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { afterEach, beforeEach, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { Audit, readCounters, RowReader } from './audit.mjs';
+import { demo, startGateway } from './harness.mjs';
+
+const id = (n) => `019a0000-0000-7000-8000-${String(n).padStart(12, '0')}`;
+
+let audit;
+beforeEach(() => {
+    audit = new Audit();
+});
+
+function request(n, fields = {}) {
+    return audit.request({ marker: `m-${n}-`, ip: `127.1.0.${n}`, endpoint: 'plain', upstream: true,
+                           ...fields });
+}
+
+function answer(n, { status = 200, code } = {}) {
+    const error = code && { code, message: 'no' };
+    return { status, id: id(n), text: `m-${n}-`, json: { ...(error && { error }),
+                                                        meta: { request_id: id(n) } } };
+}
+
+function row(n, fields = {}) {
+    return { request_id: id(n), client_ip: `127.1.0.${n}`, endpoint: 'plain', status: 'ok',
+             http_status: 200, attempts: '[{}]', ...fields };
+}
+
+/** Slots' counters as they are after so many requests that left their rows. */
+function counters(rows, fields = {}) {
+    return { logged_rows: rows,
+             slots: [{ requests: rows, rows, refused: 0, in_flight: 0, ...fields }] };
+}
+
+/** A request with its call, answer and row. */
+function whole(n) {
+    const one = request(n);
+    audit.call(`m-${n}-`);
+    one.answered(answer(n));
+    audit.row(row(n));
+}
+
+function finds(kind, options) {
+    audit.finish(options);
+    assert.deepEqual(Object.keys(audit.kinds), [kind], audit.disagreements.join('\n'));
+}
+
+test('what agrees is not mentioned', () => {
+    whole(1);
+    const early = request(2);
+    audit.call('m-2-');
+    audit.row(row(2)); // before the client has read its answer
+    early.answered(answer(2));
+    request(3, { row: 'never' }).answered(answer(3, { status: 401, code: 'unauthorized' }));
+    request(4, { leaves: true }).broke('left');
+    audit.row(row(4, { status: 'client_closed', http_status: null }));
+    request(5, { leaves: true, row: 'may' }).broke('left');
+    request(6, { upstream: false }).answered(answer(6, { status: 503, code: 'overloaded' }));
+    assert.deepEqual(audit.finish({ counters: counters(3, { refused: 2 }) }), []);
+});
+
+test('an answer without a row', () => {
+    const one = request(1);
+    audit.call('m-1-');
+    one.answered(answer(1));
+    finds('an answer without a row');
+});
+
+test('a row twice', () => {
+    request(1, { leaves: true }).broke('left', id(1));
+    audit.row(row(1));
+    audit.row(row(1));
+    finds('a row twice');
+});
+
+test('a row without a request', () => {
+    whole(1);
+    audit.row(row(1, { request_id: id(9) }));
+    finds('a row without a request');
+});
+
+test('a row for a request that was refused before it was accepted', () => {
+    request(1, { row: 'never' }).answered(answer(1, { status: 401, code: 'unauthorized' }));
+    audit.row(row(1, { status: 'unauthorized' }));
+    finds('a row without a request');
+});
+
+test('a row of a client that left before its head was whole', () => {
+    request(1, { row: 'never', leaves: true }).broke('left');
+    audit.row(row(1, { status: 'client_closed' }));
+    finds('a row without a request');
+});
+
+for (const [what, fields] of [['status', { status: 'provider_error' }], ['http_status', { http_status: 502 }],
+                              ['endpoint', { endpoint: 'other' }], ['address', { client_ip: '127.0.0.1' }],
+                              ['attempts', { attempts: '[]' }]]) {
+    test(`a row whose ${what} contradicts the answer`, () => {
+        const one = request(1);
+        audit.call('m-1-');
+        one.answered(answer(1));
+        audit.row(row(1, fields));
+        finds('a row that contradicts the answer');
+    });
+}
+
+test('a call without a row, though the client left so that it might have none', () => {
+    const one = request(1, { row: 'may', leaves: true });
+    audit.call('m-1-');
+    one.broke('left');
+    finds('a call without a row');
+});
+
+test('a request without a row', () => {
+    request(1, { leaves: true }).broke('left');
+    finds('a request without a row');
+});
+
+test('a request that the upstream saw twice', () => {
+    const one = request(1);
+    audit.call('m-1-');
+    audit.call('m-1-');
+    one.answered(answer(1));
+    audit.row(row(1, { attempts: '[{},{}]' }));
+    finds('a request that the upstream saw twice');
+});
+
+test('a call after the request was over', () => {
+    whole(1);
+    audit.call('m-1-');
+    finds('a call that no open request explains');
+});
+
+test('an answer without a call', () => {
+    request(1).answered(answer(1));
+    audit.row(row(1));
+    finds('an answer without a call');
+});
+
+test('an id twice', () => {
+    for (const n of [1, 2]) {
+        request(n, { upstream: false }).answered(answer(1));
+    }
+    audit.row(row(1, { client_ip: '127.1.0.2' }));
+    finds('an id twice');
+});
+
+test("another request's answer", () => {
+    const one = request(1, { echoes: true });
+    audit.call('m-1-');
+    one.answered({ ...answer(1), text: 'm-2-' });
+    audit.row(row(1));
+    finds("another request's answer");
+});
+
+test('two ids in one answer', () => {
+    const one = request(1, { upstream: false });
+    one.answered({ ...answer(1), json: { meta: { request_id: id(2) } } });
+    audit.row(row(1));
+    finds('two ids in one answer');
+});
+
+test('an answer that is not the right one', () => {
+    const one = request(1, { expect: ['ok'], upstream: false });
+    one.answered(answer(1, { status: 503, code: 'draining' }));
+    audit.row(row(1, { status: 'draining', http_status: 503 }));
+    finds('unexpected answer');
+});
+
+test('a connection that broke though nobody meant it', () => {
+    request(1).broke('ECONNRESET');
+    audit.row(row(1));
+    finds('a connection broke');
+});
+
+test('a request that never ended', () => {
+    request(1, { row: 'may' });
+    finds('a request without an end');
+});
+
+test('a killed worker: its connections may break, their rows must be there all the same', async () => {
+    const recorded = request(1);
+    const lost = request(2);
+    audit.row(row(1, { status: 'worker_died', http_status: null }));
+    audit.workerKilled(performance.now(), performance.now() + 1);
+    recorded.broke('ECONNRESET');
+    lost.broke('ECONNRESET');
+    finds('a request without a row', { workersKilled: 1 });
+});
+
+test('with lossyKills, what was in hand then may lack its row; nothing else may', async () => {
+    audit = new Audit({ lossyKills: true });
+    const lost = request(1);
+    audit.workerKilled(performance.now(), performance.now() + 1);
+    lost.broke('ECONNRESET');
+    await sleep(5);
+    const other = request(2);
+    audit.call('m-2-');
+    other.answered(answer(2));
+    finds('an answer without a row', { workersKilled: 1 });
+    assert.equal(audit.counts.excused, 1);
+});
+
+test('worker_died, and none was', () => {
+    request(1, { leaves: true }).broke('left');
+    audit.row(row(1, { status: 'worker_died', http_status: null }));
+    finds('worker_died, and none was killed');
+});
+
+for (const [name, fields] of [['requests', { requests: 3 }], ['rows', { rows: 1 }],
+                              ['in_flight', { in_flight: 1 }], ['refused', { refused: 1 }]]) {
+    test(`a counter that is wrong: ${name}`, () => {
+        whole(1);
+        whole(2);
+        finds('a counter', { counters: counters(2, fields) });
+    });
+}
+
+test('a counter that is wrong: logged_rows; less is right only when a logger was killed', () => {
+    whole(1);
+    whole(2);
+    audit.finish({ counters: { ...counters(2), logged_rows: 1 }, loggersKilled: 1 });
+    assert.deepEqual(audit.disagreements, []);
+    audit.finish({ counters: { ...counters(2), logged_rows: 1 } });
+    assert.deepEqual(Object.keys(audit.kinds), ['a counter']);
+});
+
+let gateway;
+afterEach(async () => {
+    await gateway?.stop();
+    gateway = null;
+});
+
+test('a real gateway: rows and counters agree with what the client saw', async () => {
+    gateway = await startGateway({ projects: demo({ plain: { provider: 'echo', model: 'echo' } }) });
+    for (let n = 1; n <= 20; n++) {
+        const one = audit.request({ marker: `m-${n}-`, ip: '127.0.0.1', endpoint: 'plain',
+                                    echoes: true, row: n % 5 ? 'must' : 'never' });
+        const token = n % 5 ? gateway.token : 'nobody';
+        one.answered(await gateway.post('plain', { message: `m-${n}-` }, { token }));
+    }
+    await gateway.rowsReach(16);
+    const store = new DatabaseSync(gateway.database, { readOnly: true });
+    const reader = new RowReader(store);
+    reader.more().forEach((one) => audit.row(one));
+    assert.deepEqual(reader.more(), [], 'each row once');
+    store.close();
+    const counted = readCounters(path.join(gateway.directory, 'run/counters'));
+    assert.deepEqual(audit.finish({ counters: counted }), []);
+    assert.deepEqual(audit.counts.outcomes, { ok: 16, unauthorized: 4 });
+});
