@@ -502,6 +502,20 @@ static void on_request(void *context, uint64_t request, enum control_verb verb)
     control_answer(&s->control, request, false, STR("too many requests wait already"));
 }
 
+/* Whoever asked for a reload may count on it that new connections get the new configuration. */
+static bool old_ones_accept(const struct supervisor *s)
+{
+    for (unsigned i = 0; i < s->count; i++) {
+        const struct generation *generation = s->generations[i];
+        if (generation->state != GENERATION_RETIRING)
+            continue;
+        for (unsigned j = 0; j < generation->count; j++)
+            if (process_is_ready(&generation->workers[j], &s->counters))
+                return true;
+    }
+    return false;
+}
+
 /* A stop is answered when it has come to its end, or nearly: the socket goes last. */
 static void answer_requests(struct supervisor *s)
 {
@@ -510,7 +524,7 @@ static void answer_requests(struct supervisor *s)
         bool is_reload = waiting->request != 0 && waiting->verb == CONTROL_RELOAD;
         if (is_reload && s->stopping)
             control_answer(&s->control, waiting->request, false, STR("the gateway is stopping"));
-        else if (is_reload && waiting->reload <= s->reload.answered)
+        else if (is_reload && waiting->reload <= s->reload.answered && !old_ones_accept(s))
             control_answer(&s->control, waiting->request, s->reload.good,
                            buf_view(&s->reload.text));
         else if (waiting->request != 0 && waiting->verb == CONTROL_STOP && all_stopped(s))
