@@ -253,6 +253,13 @@ static bool has_failed(const struct supervisor *s, const struct generation *gene
     return clock_now_ms() - generation->began_ms > GENERATION_START_MS;
 }
 
+/* The service manager waits for the end of each reload that it was told of. */
+static void fail_reload(struct supervisor *s, const char *reason)
+{
+    reload_failed(&s->reload, reason);
+    notify_ready(&s->notify, "serving; the last reload failed");
+}
+
 static void tend_starting(struct supervisor *s)
 {
     struct generation *generation = in_state(s, GENERATION_STARTING);
@@ -261,8 +268,7 @@ static void tend_starting(struct supervisor *s)
     if (generation_is_ready(generation, &s->counters)) {
         begin_serving(s, generation);
     } else if (has_failed(s, generation)) {
-        reload_failed(&s->reload, "the new generation's workers could not start");
-        notify_ready(&s->notify, "serving; the last reload failed");
+        fail_reload(s, "the new generation's workers could not start");
         generation_dismiss(generation, GENERATION_FAILED, SIGKILL, 0);
     }
 }
@@ -315,7 +321,7 @@ static void start_reload(struct supervisor *s, struct config *config)
         add_generation(s, config);
         return;
     }
-    reload_failed(&s->reload, error.message);
+    fail_reload(s, error.message);
     config_free(&config);
 }
 
@@ -335,7 +341,7 @@ static void take_reloaded(struct supervisor *s, struct config *config)
     }
     struct error error;
     error_set(&error, "workers: at most %u by reload: restart needed", most);
-    reload_failed(&s->reload, error.message);
+    fail_reload(s, error.message);
     config_free(&config);
 }
 
