@@ -230,8 +230,30 @@ static void begin_serving(struct supervisor *s, struct generation *generation)
     retire_older(s, generation);
     generation->state = GENERATION_SERVING;
     generation->serving_since_ms = clock_now_ms();
-    s->logger.config = generation->config;
     log_setup(generation->config->log_level, generation->config->log_format);
+    s->logger.config = generation->config;
+}
+
+/* Whether no older worker accepts any more, or is not to be waited for. */
+static bool has_taken_over(const struct supervisor *s, const struct generation *serving)
+{
+    if (clock_now_ms() - serving->serving_since_ms >= SETTLE_MS)
+        return true;
+    for (unsigned i = 0; i < s->count; i++)
+        for (unsigned j = 0; j < s->generations[i]->count; j++)
+            if (s->generations[i]->state == GENERATION_RETIRING &&
+                process_is_ready(&s->generations[i]->workers[j], &s->counters))
+                return false;
+    return true;
+}
+
+/* Who hears of it may rely on it: a connection made from now on is the new generation's. */
+static void announce(struct supervisor *s)
+{
+    struct generation *generation = in_state(s, GENERATION_SERVING);
+    if (!generation || generation->announced || s->stopping || !has_taken_over(s, generation))
+        return;
+    generation->announced = true;
     notify_ready(&s->notify, "serving");
     if (generation->number == 1)
         log_info("promptgate ready: %u workers", generation->count);
@@ -265,11 +287,11 @@ static void tend_starting(struct supervisor *s)
     struct generation *generation = in_state(s, GENERATION_STARTING);
     if (!generation || s->stopping)
         return;
-    if (generation_is_ready(generation, &s->counters)) {
-        begin_serving(s, generation);
-    } else if (has_failed(s, generation)) {
+    if (has_failed(s, generation)) {
         fail_reload(s, "the new generation's workers could not start");
         generation_dismiss(generation, GENERATION_FAILED, SIGKILL, 0);
+    } else if (generation_is_ready(generation, &s->counters)) {
+        begin_serving(s, generation);
     }
 }
 
@@ -308,6 +330,7 @@ static void tend_generations(struct supervisor *s)
             forget_generation(s, i);
     }
     tend_starting(s);
+    announce(s);
     drop_addresses(s);
 }
 
