@@ -25,6 +25,7 @@ struct generation {
     unsigned count;
     int64_t began_ms;
     int64_t serving_since_ms;
+    bool announced;        /* that it serves */
     int64_t kill_after_ms; /* once retiring, failed or stopping */
 };
 

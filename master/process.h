@@ -19,7 +19,7 @@ struct inheritance {
     struct listeners listeners;
     struct slots slots;
     int lifeline[2]; /* children hold the read end: its EOF says the master is gone */
-    int ready[2];    /* each child writes one byte when it serves */
+    int ready[2];    /* each child writes one byte when it is ready, workers when they leave, too */
 };
 
 enum { PROCESS_DEATHS_KEPT = 10, PROCESS_DEATHS_WINDOW_MS = 10000 };

@@ -230,8 +230,30 @@ static void begin_serving(struct supervisor *s, struct generation *generation)
     retire_older(s, generation);
     generation->state = GENERATION_SERVING;
     generation->serving_since_ms = clock_now_ms();
-    s->logger.config = generation->config;
     log_setup(generation->config->log_level, generation->config->log_format);
+    s->logger.config = generation->config;
+}
+
+/* Whether no older worker accepts any more, or is not to be waited for. */
+static bool has_taken_over(const struct supervisor *s, const struct generation *serving)
+{
+    if (clock_now_ms() - serving->serving_since_ms >= SETTLE_MS)
+        return true;
+    for (unsigned i = 0; i < s->count; i++)
+        for (unsigned j = 0; j < s->generations[i]->count; j++)
+            if (s->generations[i]->state == GENERATION_RETIRING &&
+                process_is_ready(&s->generations[i]->workers[j], &s->counters))
+                return false;
+    return true;
+}
+
+/* Who hears of it may rely on it: a connection made from now on is the new generation's. */
+static void announce(struct supervisor *s)
+{
+    struct generation *generation = in_state(s, GENERATION_SERVING);
+    if (!generation || generation->announced || s->stopping || !has_taken_over(s, generation))
+        return;
+    generation->announced = true;
     notify_ready(&s->notify, "serving");
     if (generation->number == 1)
         log_info("promptgate ready: %u workers", generation->count);
@@ -253,17 +275,23 @@ static bool has_failed(const struct supervisor *s, const struct generation *gene
     return clock_now_ms() - generation->began_ms > GENERATION_START_MS;
 }
 
+/* The service manager waits for the end of each reload that it was told of. */
+static void fail_reload(struct supervisor *s, const char *reason)
+{
+    reload_failed(&s->reload, reason);
+    notify_ready(&s->notify, "serving; the last reload failed");
+}
+
 static void tend_starting(struct supervisor *s)
 {
     struct generation *generation = in_state(s, GENERATION_STARTING);
     if (!generation || s->stopping)
         return;
-    if (generation_is_ready(generation, &s->counters)) {
-        begin_serving(s, generation);
-    } else if (has_failed(s, generation)) {
-        reload_failed(&s->reload, "the new generation's workers could not start");
-        notify_ready(&s->notify, "serving; the last reload failed");
+    if (has_failed(s, generation)) {
+        fail_reload(s, "the new generation's workers could not start");
         generation_dismiss(generation, GENERATION_FAILED, SIGKILL, 0);
+    } else if (generation_is_ready(generation, &s->counters)) {
+        begin_serving(s, generation);
     }
 }
 
@@ -302,6 +330,7 @@ static void tend_generations(struct supervisor *s)
             forget_generation(s, i);
     }
     tend_starting(s);
+    announce(s);
     drop_addresses(s);
 }
 
@@ -315,7 +344,7 @@ static void start_reload(struct supervisor *s, struct config *config)
         add_generation(s, config);
         return;
     }
-    reload_failed(&s->reload, error.message);
+    fail_reload(s, error.message);
     config_free(&config);
 }
 
@@ -335,7 +364,7 @@ static void take_reloaded(struct supervisor *s, struct config *config)
     }
     struct error error;
     error_set(&error, "workers: at most %u by reload: restart needed", most);
-    reload_failed(&s->reload, error.message);
+    fail_reload(s, error.message);
     config_free(&config);
 }
 

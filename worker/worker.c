@@ -82,12 +82,20 @@ static void on_deadline(uv_timer_t *timer)
                            "The gateway is stopping and the request took too long.");
 }
 
+/* It looks at the states then, when it waits for one to change. */
+static void wake_master(const struct worker *worker)
+{
+    ssize_t ignored = write(worker->setup->ready, "", 1);
+    (void)ignored;
+}
+
 static void begin_leaving(struct worker *worker)
 {
     int64_t timeout_ms = worker->setup->config->shutdown_timeout_ms;
     worker->leaving = true;
-    atomic_store(&worker->services.counts->state, SHM_SLOT_DRAINING);
     acceptor_stop(worker->acceptor);
+    atomic_store(&worker->services.counts->state, SHM_SLOT_DRAINING);
+    wake_master(worker);
     uv_timer_start(&worker->deadline, on_deadline, (uint64_t)timeout_ms, 0);
 }
 
@@ -242,8 +250,7 @@ static void tell_ready(struct worker *worker)
     atomic_store(&slot->started_wall_ms, clock_wall_ms());
     atomic_store(&slot->in_flight, 0);
     atomic_store(&slot->state, SHM_SLOT_READY);
-    ssize_t ignored = write(worker->setup->ready, "", 1);
-    (void)ignored;
+    wake_master(worker);
 }
 
 /* By itself glibc raises this threshold when a large buffer is freed, and from then on keeps such

@@ -23,7 +23,7 @@ struct worker_setup {
     size_t sockets_count;
     int log_pipe; /* write end, non-blocking */
     int lifeline; /* read end: EOF means the master is gone */
-    int ready;    /* write end: one byte is sent when the worker accepts connections */
+    int ready;    /* write end: one byte is sent when the worker is ready, and when it leaves */
 };
 
 /* Serves until it is told to leave: by SIGTERM or the lifeline's end it drains; by SIGHUP, the sign
