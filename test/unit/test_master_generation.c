@@ -2,7 +2,6 @@
  * need a process are children that only wait. */
 #include "master/generation.h"
 #include "shared/base/clock.h"
-#include "shared/base/xalloc.h"
 #include "test/unit/scratch.h"
 
 #include <setjmp.h>
@@ -45,7 +44,9 @@ static int set_up(void **state)
         !counters_create(&test.counters, scratch_path(test.directory, "counters", path), SLOTS,
                          &error))
         return -1;
-    struct config *config = xcalloc(1, sizeof *config);
+    struct arena arena = {0};
+    struct config *config = arena_alloc(&arena, sizeof *config);
+    config->arena = arena;
     config->workers = WORKERS;
     config->shutdown_timeout_ms = 30000;
     test.generation = generation_new(7, config);
