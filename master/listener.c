@@ -1,11 +1,11 @@
 #include "master/listener.h"
 
+#include "master/listener_unix.h"
 #include "shared/base/log.h"
 #include "shared/base/xalloc.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -14,7 +14,7 @@ static socklen_t address_size(const union socket_address *address)
     return address->any.sa_family == AF_INET6 ? sizeof address->v6 : sizeof address->v4;
 }
 
-static int open_socket(const union socket_address *address, int backlog)
+static int bind_socket(const union socket_address *address)
 {
     int on = 1;
     int fd = socket(address->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -25,7 +25,7 @@ static int open_socket(const union socket_address *address, int backlog)
     if (done && address->any.sa_family == AF_INET6)
         done = setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) == 0;
     if (done)
-        done = bind(fd, &address->any, address_size(address)) == 0 && listen(fd, backlog) == 0;
+        done = bind(fd, &address->any, address_size(address)) == 0;
     if (done)
         return fd;
     int reason = errno;
@@ -64,58 +64,165 @@ static bool address_is_free(const union socket_address *address)
     return is_free;
 }
 
-static bool open_address(struct listeners *listeners, unsigned index,
-                         const struct config_listen *listen_on, int backlog, struct error *error)
+/* Fills places `from`.. of the listener's sockets; on failure none of them is left open. */
+static bool bind_sockets(struct listener *listener, unsigned from, unsigned to, struct error *error)
 {
-    union socket_address address = listen_on->address;
-    if (!address_is_free(&address))
-        return error_errno(error, errno, "cannot listen on %s", listen_on->text);
-    for (unsigned worker = 0; worker < listeners->workers; worker++) {
-        int fd = open_socket(&address, backlog);
-        if (fd < 0)
-            return error_errno(error, errno, "cannot listen on %s", listen_on->text);
-        listeners->sockets[worker * listeners->addresses + index] = fd;
+    for (unsigned i = from; i < to; i++) {
+        listener->sockets[i] = bind_socket(&listener->address);
+        socklen_t size = sizeof listener->address;
         /* With port 0 the first socket chooses for all. */
-        socklen_t size = sizeof address;
-        if (worker == 0 && getsockname(fd, &address.any, &size) != 0)
-            return error_errno(error, errno, "cannot read the address of %s", listen_on->text);
+        if (listener->sockets[i] >= 0 &&
+            getsockname(listener->sockets[i], &listener->address.any, &size) == 0)
+            continue;
+        error_errno(error, errno, "cannot listen on %s", listener->text);
+        for (unsigned j = from; j <= i; j++)
+            if (listener->sockets[j] >= 0)
+                close(listener->sockets[j]);
+        return false;
     }
-    log_address(&address);
     return true;
 }
 
-bool listeners_open(struct listeners *listeners, const struct config *config, struct error *error)
+static bool is_local(const struct listener *listener)
 {
-    listeners->workers = (unsigned)config->workers;
-    listeners->addresses = (unsigned)config->listens_count;
-    size_t count = (size_t)listeners->workers * listeners->addresses;
-    listeners->sockets = xmalloc(count * sizeof *listeners->sockets);
-    for (size_t i = 0; i < count; i++)
-        listeners->sockets[i] = -1;
-    for (unsigned i = 0; i < listeners->addresses; i++)
-        if (!open_address(listeners, i, &config->listens[i], (int)config->http.backlog, error)) {
-            listeners_close(listeners);
+    return listener->address.any.sa_family == AF_UNIX;
+}
+
+void listener_close_inherited(const struct listener *listener)
+{
+    for (unsigned i = 0; i < listener->count; i++)
+        close(listener->sockets[i]);
+}
+
+/* In the master: with a UNIX address goes its file. */
+static void drop(struct listener *listener)
+{
+    if (is_local(listener))
+        listener_unix_close(&listener->file);
+    else
+        listener_close_inherited(listener);
+    free(listener->sockets);
+    free(listener->text);
+}
+
+static struct listener *find(const struct listeners *listeners, const char *text)
+{
+    for (unsigned i = 0; i < listeners->count; i++)
+        if (strcmp(listeners->at[i].text, text) == 0)
+            return &listeners->at[i];
+    return NULL;
+}
+
+static bool open_local(struct listener *listener, const struct config_listen *wanted, int backlog,
+                       struct error *error)
+{
+    if (!listener_unix_open(wanted, backlog, &listener->file, error))
+        return false;
+    listener->sockets = xcalloc(1, sizeof *listener->sockets);
+    listener->sockets[0] = listener->file.fd;
+    listener->count = 1;
+    return true;
+}
+
+static bool open_tcp(struct listener *listener, unsigned sockets, struct error *error)
+{
+    if (!address_is_free(&listener->address))
+        return error_errno(error, errno, "cannot listen on %s", listener->text);
+    listener->sockets = xcalloc(sockets, sizeof *listener->sockets);
+    if (!bind_sockets(listener, 0, sockets, error))
+        return false;
+    listener->count = sockets;
+    log_address(&listener->address);
+    return true;
+}
+
+static bool add_address(struct listeners *listeners, const struct config_listen *wanted,
+                        int backlog, struct error *error)
+{
+    struct listener listener = {.address = wanted->address, .text = xstrdup(wanted->text)};
+    bool open = is_local(&listener) ? open_local(&listener, wanted, backlog, error)
+                                    : open_tcp(&listener, listeners->sockets, error);
+    if (!open) {
+        free(listener.sockets);
+        free(listener.text);
+        return false;
+    }
+    listeners->at = xrealloc(listeners->at, (listeners->count + 1) * sizeof *listeners->at);
+    listeners->at[listeners->count++] = listener;
+    return true;
+}
+
+static bool add_addresses(struct listeners *listeners, const struct config *config,
+                          struct error *error)
+{
+    unsigned before = listeners->count;
+    for (size_t i = 0; i < config->listens_count; i++) {
+        const struct config_listen *wanted = &config->listens[i];
+        if (find(listeners, wanted->text) ||
+            add_address(listeners, wanted, (int)config->http.backlog, error))
+            continue;
+        while (listeners->count > before)
+            drop(&listeners->at[--listeners->count]);
+        return false;
+    }
+    return true;
+}
+
+/* More sockets for the TCP addresses that were there before. */
+static bool add_sockets(struct listeners *listeners, unsigned sockets, struct error *error)
+{
+    for (unsigned i = 0; i < listeners->count; i++) {
+        struct listener *listener = &listeners->at[i];
+        if (is_local(listener) || listener->count >= sockets)
+            continue;
+        listener->sockets = xrealloc(listener->sockets, sockets * sizeof *listener->sockets);
+        if (!bind_sockets(listener, listener->count, sockets, error))
             return false;
-        }
+        listener->count = sockets;
+    }
+    listeners->sockets = sockets;
     return true;
 }
 
-const int *listeners_of(const struct listeners *listeners, unsigned worker)
+bool listeners_adjust(struct listeners *listeners, const struct config *config, struct error *error)
 {
-    return listeners->sockets + (size_t)worker * listeners->addresses;
+    unsigned sockets = (unsigned)config->workers;
+    if (sockets > listeners->sockets && !add_sockets(listeners, sockets, error))
+        return false;
+    if (!add_addresses(listeners, config, error))
+        return false;
+    for (unsigned i = 0; i < listeners->count; i++)
+        listeners->at[i].wanted = false;
+    for (size_t i = 0; i < config->listens_count; i++)
+        find(listeners, config->listens[i].text)->wanted = true;
+    return true;
 }
 
-void listeners_keep(const struct listeners *listeners, unsigned worker)
+void listeners_drop_unwanted(struct listeners *listeners)
 {
-    for (unsigned i = 0; i < listeners->workers * listeners->addresses; i++)
-        if (i / listeners->addresses != worker && listeners->sockets[i] >= 0)
-            close(listeners->sockets[i]);
+    unsigned kept = 0;
+    for (unsigned i = 0; i < listeners->count; i++) {
+        struct listener *listener = &listeners->at[i];
+        if (listener->wanted) {
+            listeners->at[kept++] = *listener;
+            continue;
+        }
+        log_info("no longer listening on %s", listener->text);
+        drop(listener);
+    }
+    listeners->count = kept;
 }
 
 void listeners_close(struct listeners *listeners)
 {
-    if (listeners->addresses > 0)
-        listeners_keep(listeners, UINT_MAX);
-    free(listeners->sockets);
+    for (unsigned i = 0; i < listeners->count; i++)
+        drop(&listeners->at[i]);
+    free(listeners->at);
     *listeners = (struct listeners){0};
+}
+
+void listeners_close_inherited(const struct listeners *listeners)
+{
+    for (unsigned i = 0; i < listeners->count; i++)
+        listener_close_inherited(&listeners->at[i]);
 }

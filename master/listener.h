@@ -1,21 +1,40 @@
-/* The sockets clients connect to. Each address has one SO_REUSEPORT socket for each worker: worker
- * i accepts from socket i, and the kernel spreads connections over them. The master holds them all
- * open for as long as it lives, so a worker's death loses no connection that waits in its queue. */
+/* The sockets clients connect to. Each TCP address has SO_REUSEPORT sockets numbered from 0, as
+ * many as the largest number of workers so far; the kernel spreads connections over those that
+ * listen. Worker i of n accepts from every socket j with j mod n = i. The master holds all of them
+ * open: a worker's death loses no connection that waits in a queue, and closing a socket would
+ * reset what it had queued. A UNIX address has one socket, from which every worker accepts. */
 #pragma once
 
+#include "master/socket_file.h"
 #include "shared/config.h"
 
-struct listeners {
-    int *sockets; /* [worker * addresses + address] */
-    unsigned workers;
-    unsigned addresses;
+struct listener {
+    union socket_address address; /* with the port that was chosen */
+    char *text;                   /* as written in the configuration */
+    int *sockets;
+    unsigned count;          /* of them: `listeners.sockets`, or 1 */
+    struct socket_file file; /* of a UNIX address: its one socket */
+    bool wanted;             /* by the newest configuration */
 };
 
-/* Binds and listens on every address; each one's final form is logged ("listening on …"). */
-bool listeners_open(struct listeners *listeners, const struct config *config, struct error *error)
+struct listeners {
+    struct listener *at;
+    unsigned count;
+    unsigned sockets; /* per TCP address */
+};
+
+/* Brings the sockets to what `config` needs: binds what is missing, keeps everything else. TCP
+ * sockets are bound and do not listen yet: a worker's first accept makes them join, so no
+ * connection waits for a worker that never comes. On failure the addresses are as before. New ones
+ * are logged
+ * ("listening on …"). */
+bool listeners_adjust(struct listeners *listeners, const struct config *config, struct error *error)
     __attribute__((warn_unused_result));
-/* The sockets of one worker: `addresses` of them. */
-const int *listeners_of(const struct listeners *listeners, unsigned worker);
-/* In a child: closes all sockets but those of `worker`; UINT_MAX closes all. */
-void listeners_keep(const struct listeners *listeners, unsigned worker);
+/* Closes addresses that the newest configuration no longer has. For when nobody accepts there any
+ * more. */
+void listeners_drop_unwanted(struct listeners *listeners);
+/* In the master, at its end. */
 void listeners_close(struct listeners *listeners);
+/* In a child: closes what it has no use for, leaves the files of UNIX addresses. */
+void listener_close_inherited(const struct listener *listener);
+void listeners_close_inherited(const struct listeners *listeners);

@@ -13,6 +13,9 @@ static const struct command {
     const char *help;
 } commands[] = {
     {"serve", cmd_serve, "run the gateway"},
+    {"reload", cmd_reload, "let the running gateway read its configuration again"},
+    {"stop", cmd_stop, "stop the running gateway"},
+    {"status", cmd_status, "show the running gateway and its processes"},
     {"check", cmd_check, "read the configuration and print every error"},
     {"token", cmd_token, "create, list and revoke client tokens"},
     {"logs", cmd_logs, "show what was logged of requests"},

@@ -1,25 +1,27 @@
 #include "master/process.h"
 
+#include "master/control.h"
+#include "master/instance.h"
 #include "master/logger/logger.h"
+#include "master/privileges.h"
 #include "master/title.h"
 #include "shared/base/clock.h"
+#include "shared/base/xalloc.h"
 #include "worker/worker.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-const char *process_name(const struct process *process, char text[32])
+const char *process_name(const struct process *process, char text[48])
 {
     if (process->role == PROCESS_LOGGER)
-        snprintf(text, 32, "logger");
+        snprintf(text, 48, "logger");
     else
-        snprintf(text, 32, "worker %u", process->index);
+        snprintf(text, 48, "worker %u (gen %lld)", process->index, (long long)process->generation);
     return text;
 }
 
@@ -36,82 +38,137 @@ static void reset_signals(void)
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-static void close_log_pipes(const struct inheritance *inheritance, int end, unsigned keep)
+static void close_log_pipes(const struct slots *slots, int end, int keep)
 {
-    for (unsigned i = 0; i < inheritance->log_pipes_count; i++)
-        if (i != keep)
-            close(inheritance->log_pipes[i][end]);
+    for (unsigned i = 0; i < slots->count; i++)
+        if ((int)i != keep && slots->log_pipes[i][end] >= 0)
+            close(slots->log_pipes[i][end]);
 }
 
-_Noreturn static void become_logger(const struct inheritance *inheritance)
+_Noreturn static void become_logger(const struct process *process, struct inheritance *inheritance)
 {
-    unsigned count = inheritance->log_pipes_count;
-    int *pipes = calloc(count, sizeof *pipes);
-    if (!pipes)
-        _exit(1);
-    for (unsigned i = 0; i < count; i++)
-        pipes[i] = inheritance->log_pipes[i][0];
-    close_log_pipes(inheritance, 1, UINT_MAX);
-    listeners_keep(&inheritance->listeners, UINT_MAX);
+    const struct slots *slots = &inheritance->slots;
+    int *pipes = xcalloc(slots->count, sizeof *pipes);
+    for (unsigned i = 0; i < slots->count; i++)
+        pipes[i] = slots->log_pipes[i][0];
+    close_log_pipes(slots, 1, -1);
+    listeners_close_inherited(&inheritance->listeners);
     struct logger_setup setup = {
-        .config = inheritance->config,
+        .config = process->config,
         .counters = inheritance->counters,
         .pipes = pipes,
-        .pipes_count = count,
+        .pipes_count = slots->count,
         .ready = inheritance->ready[1],
     };
     logger_main(&setup);
 }
 
-_Noreturn static void become_worker(const struct process *process,
-                                    const struct inheritance *inheritance)
+/* All sockets, by address and number: a worker serves a neighbour's, too, when it has to. */
+static struct worker_socket *sockets_for(const struct listeners *listeners, size_t *count)
 {
-    unsigned slot = process->index;
-    close_log_pipes(inheritance, 0, UINT_MAX);
-    close_log_pipes(inheritance, 1, slot);
-    listeners_keep(&inheritance->listeners, process->index);
+    size_t filled = 0;
+    struct worker_socket *sockets =
+        xcalloc((size_t)listeners->count * listeners->sockets, sizeof *sockets);
+    for (unsigned i = 0; i < listeners->count; i++) {
+        const struct listener *listener = &listeners->at[i];
+        bool is_local = listener->address.any.sa_family == AF_UNIX;
+        if (!listener->wanted) {
+            listener_close_inherited(listener);
+            continue;
+        }
+        for (unsigned j = 0; j < listener->count; j++)
+            sockets[filled++] =
+                (struct worker_socket){.fd = listener->sockets[j], .number = j, .shared = is_local};
+    }
+    *count = filled;
+    return sockets;
+}
+
+_Noreturn static void become_worker(const struct process *process, struct inheritance *inheritance)
+{
+    size_t sockets_count;
+    struct worker_socket *sockets = sockets_for(&inheritance->listeners, &sockets_count);
+    close_log_pipes(&inheritance->slots, 0, -1);
+    close_log_pipes(&inheritance->slots, 1, process->slot);
     struct worker_setup setup = {
-        .config = inheritance->config,
+        .config = process->config,
         .counters = inheritance->counters,
         .index = process->index,
-        .count = inheritance->listeners.workers,
-        .slot = slot,
+        .count = process->of,
+        .slot = (unsigned)process->slot,
         .generation = process->generation,
-        .listeners = listeners_of(&inheritance->listeners, process->index),
-        .listeners_count = inheritance->listeners.addresses,
-        .log_pipe = inheritance->log_pipes[slot][1],
+        .sockets = sockets,
+        .sockets_count = sockets_count,
+        .log_pipe = inheritance->slots.log_pipes[process->slot][1],
         .lifeline = inheritance->lifeline[0],
         .ready = inheritance->ready[1],
     };
     worker_main(&setup);
 }
 
-_Noreturn static void become(const struct process *process, const struct inheritance *inheritance)
+_Noreturn static void become(const struct process *process, struct inheritance *inheritance)
 {
-    char name[32], title[64];
+    char name[48];
     process_name(process, name);
     reset_signals();
+    privileges_drop_in_child();
+    secrets_in_child();
+    control_close_inherited(inheritance->control);
     close(inheritance->lifeline[1]);
     close(inheritance->ready[0]);
     log_set_role(name);
-    if (process->role == PROCESS_WORKER) {
-        snprintf(title, sizeof title, "%s (gen %lld)", name, (long long)process->generation);
-        title_set(title);
-        become_worker(process, inheritance);
-    }
     title_set(name);
-    become_logger(inheritance);
+    if (process->role == PROCESS_WORKER)
+        become_worker(process, inheritance);
+    become_logger(process, inheritance);
 }
 
-bool process_start(struct process *process, const struct inheritance *inheritance,
-                   struct error *error)
+static bool take_slot(struct process *process, struct inheritance *inheritance, struct error *error)
 {
+    process->slot = slots_take(&inheritance->slots);
+    if (process->slot < 0)
+        return error_set(error, "no worker slot is free");
+    struct shm_worker *shared = &inheritance->counters->workers[process->slot];
+    atomic_store(&shared->generation, process->generation);
+    atomic_store(&shared->heartbeat_ms, clock_now_ms());
+    atomic_store(&shared->state, SHM_SLOT_STARTING);
+    return true;
+}
+
+/* For the next master, should this one be killed: which processes may still be there. */
+static void publish_pid(const struct process *process, struct counters *counters)
+{
+    uint64_t start_ticks = process_start_time(process->pid);
+    if (process->role == PROCESS_LOGGER) {
+        atomic_store(&counters->header->logger_start_ticks, start_ticks);
+        atomic_store(&counters->header->logger_pid, process->pid);
+    } else {
+        atomic_store(&counters->workers[process->slot].start_ticks, start_ticks);
+        atomic_store(&counters->workers[process->slot].pid, process->pid);
+    }
+}
+
+bool process_start(struct process *process, struct inheritance *inheritance, struct error *error)
+{
+    if (process->role == PROCESS_WORKER && !take_slot(process, inheritance, error))
+        return false;
+    bool is_worker = process->role == PROCESS_WORKER;
+    secrets_before_fork(is_worker ? SECRETS_WORKER : SECRETS_NOBODY,
+                        is_worker ? process->config->secrets : NULL);
     pid_t pid = fork();
-    if (pid < 0)
-        return error_errno(error, errno, "cannot fork");
     if (pid == 0)
         become(process, inheritance);
+    secrets_after_fork();
+    if (pid < 0) {
+        error_errno(error, errno, "cannot fork");
+        if (process->role == PROCESS_WORKER)
+            slots_leave(&inheritance->slots, (unsigned)process->slot);
+        return false;
+    }
     process->pid = pid;
+    publish_pid(process, inheritance->counters);
+    process->started_ms = process->unready_since_ms = clock_now_ms();
+    process->aborted_ms = 0;
     return true;
 }
 
@@ -126,9 +183,9 @@ static void note_death(struct process *process)
         process->start_after_ms = oldest_ms + PROCESS_DEATHS_WINDOW_MS;
 }
 
-void process_ended(struct process *process, struct counters *counters, int wait_status)
+void process_ended(struct process *process, struct inheritance *inheritance, int wait_status)
 {
-    char name[32];
+    char name[48];
     process_name(process, name);
     if (WIFSIGNALED(wait_status))
         log_error("%s (pid %d) was killed by signal %d (%s)", name, (int)process->pid,
@@ -140,10 +197,40 @@ void process_ended(struct process *process, struct counters *counters, int wait_
         log_debug("%s (pid %d) ended", name, (int)process->pid);
     if (wait_status != 0)
         note_death(process);
-    if (process->role == PROCESS_WORKER) {
-        struct shm_worker *slot = &counters->workers[process->index];
-        atomic_store(&slot->state, SHM_SLOT_FREE);
-        atomic_store(&slot->pid, 0);
-    }
+    if (process->role == PROCESS_WORKER)
+        slots_leave(&inheritance->slots, (unsigned)process->slot);
     process->pid = 0;
+    process->slot = -1;
+    process->unready_since_ms = clock_now_ms();
+}
+
+static const struct shm_worker *shared_of(const struct process *process,
+                                          const struct counters *counters)
+{
+    if (process->role != PROCESS_WORKER || process->pid == 0)
+        return NULL;
+    return &counters->workers[process->slot];
+}
+
+bool process_is_ready(const struct process *process, const struct counters *counters)
+{
+    const struct shm_worker *shared = shared_of(process, counters);
+    return shared && atomic_load(&shared->state) == SHM_SLOT_READY;
+}
+
+void process_watch(struct process *process, const struct counters *counters)
+{
+    const struct shm_worker *shared = shared_of(process, counters);
+    int64_t now_ms = clock_now_ms();
+    char name[48];
+    if (!shared || now_ms - atomic_load(&shared->heartbeat_ms) < PROCESS_SILENCE_MS)
+        return;
+    if (process->aborted_ms == 0) {
+        log_error("%s (pid %d) gives no sign of life for %d ms: told to abort",
+                  process_name(process, name), (int)process->pid, PROCESS_SILENCE_MS);
+        process->aborted_ms = now_ms;
+        kill(process->pid, SIGABRT);
+    } else if (now_ms - process->aborted_ms >= PROCESS_ABORT_GRACE_MS) {
+        kill(process->pid, SIGKILL);
+    }
 }

@@ -1,32 +1,55 @@
 #include "master/supervisor.h"
 
-#include "master/process.h"
+#include "master/control.h"
+#include "master/generation.h"
+#include "master/instance.h"
+#include "master/notify.h"
+#include "master/privileges.h"
+#include "master/reload.h"
+#include "master/status.h"
 #include "master/title.h"
 #include "shared/base/clock.h"
+#include "shared/base/log.h"
 #include "shared/base/xalloc.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* A log pipe holds this much while the logger is busy with the store (pipe-max-size's default). */
-enum { LOG_PIPE_BYTES = 1 << 20 };
+enum { TURN_MS = 100 };
+
+/* Somebody at the control socket who waits for the end of a reload or of the stop. */
+struct waiting_request {
+    uint64_t request; /* control.h's; 0 = the place is free */
+    enum control_verb verb;
+    uint64_t reload; /* its number */
+};
 
 struct supervisor {
-    const struct config *config;
+    const char *directory;
+    struct instance instance;
+    struct control control;
+    struct waiting_request requests[CONTROL_CLIENTS_MAX];
+    struct notify notify;
     struct counters counters;
     struct inheritance inheritance;
     struct process logger;
-    struct process *workers;
-    unsigned workers_count;
-    bool logger_ready, all_ready;
+    bool logger_ready;
+    struct generation *generations[GENERATIONS_MAX]; /* oldest first */
+    unsigned count;
+    int64_t last_number;
+    struct reload reload;
+    struct config *waiting; /* read and checked; waits for slots */
     bool stopping;
-    int64_t kill_after_ms;
+    bool pipes_ended; /* all workers are gone: the logger reads to the end */
+    bool logger_done; /* it has, or it took too long */
+    int64_t logger_kill_after_ms;
 };
 
 static volatile sig_atomic_t stop_asked, reload_asked, child_changed;
@@ -58,12 +81,7 @@ static void take_signals(sigset_t *during_wait)
         sigdelset(during_wait, taken[i]);
 }
 
-static bool make_directory(const char *path, struct error *error)
-{
-    if (mkdir(path, 0750) == 0 || errno == EEXIST)
-        return true;
-    return error_errno(error, errno, "cannot make the directory %s", path);
-}
+/* --- opening --- */
 
 static bool open_pipe(int ends[2], struct error *error)
 {
@@ -72,85 +90,279 @@ static bool open_pipe(int ends[2], struct error *error)
     return error_errno(error, errno, "cannot make a pipe");
 }
 
-static bool open_log_pipes(struct inheritance *inheritance, unsigned count, struct error *error)
+/* Room for as many generations as may live at once, also when a reload asks for more workers. */
+static unsigned slots_for(const struct config *config)
 {
-    inheritance->log_pipes = xcalloc(count, sizeof *inheritance->log_pipes);
-    for (unsigned i = 0; i < count; i++) {
-        if (!open_pipe(inheritance->log_pipes[i], error))
-            return false;
-        /* Best effort: the default of 64 KiB works too, only with more waiting. */
-        fcntl(inheritance->log_pipes[i][1], F_SETPIPE_SZ, LOG_PIPE_BYTES);
-        inheritance->log_pipes_count++;
-    }
-    return true;
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    long workers = (long)config->workers;
+    return (unsigned)(SLOTS_PER_WORKER * (workers > processors ? workers : processors));
 }
 
-static bool open_counters(struct supervisor *s, struct error *error)
+static const char *counters_path(const struct config *config, char path[PATH_MAX])
 {
-    struct buf path = {0};
-    buf_printf(&path, "%s/counters", s->config->runtime_dir);
-    bool done = counters_create(&s->counters, buf_cstr(&path), s->workers_count, error);
-    buf_free(&path);
-    if (!done)
+    snprintf(path, PATH_MAX, "%s/counters", config->runtime_dir);
+    return path;
+}
+
+/* The processes that an earlier master has left, as far as its counters file tells. */
+static size_t find_orphans(const struct counters *old, struct instance_process *orphans)
+{
+    size_t count = 0;
+    orphans[count++] = (struct instance_process){
+        .pid = (pid_t)atomic_load(&old->header->logger_pid),
+        .started = atomic_load(&old->header->logger_start_ticks),
+    };
+    for (unsigned i = 0; i < old->header->workers; i++)
+        orphans[count++] = (struct instance_process){
+            .pid = atomic_load(&old->workers[i].pid),
+            .started = atomic_load(&old->workers[i].start_ticks),
+        };
+    return count;
+}
+
+/* Alone on this runtime directory: not before has anything that is shared been touched. */
+static bool take_instance(struct supervisor *s, const struct config *config, struct error *error)
+{
+    char path[PATH_MAX];
+    struct counters old = {0};
+    struct error none;
+    struct instance_process *orphans = NULL;
+    size_t count = 0;
+    if (counters_open(&old, counters_path(config, path), &none)) {
+        orphans = xcalloc(old.header->workers + 1, sizeof *orphans);
+        count = find_orphans(&old, orphans);
+    }
+    bool taken = instance_take(&s->instance, config->runtime_dir, config->shutdown_timeout_ms,
+                               orphans, count, error);
+    free(orphans);
+    counters_close(&old);
+    return taken;
+}
+
+static bool open_counters(struct supervisor *s, const struct config *config, struct error *error)
+{
+    char path[PATH_MAX];
+    if (!counters_create(&s->counters, counters_path(config, path), slots_for(config), error))
         return false;
     atomic_store(&s->counters.header->master_pid, getpid());
-    for (unsigned i = 0; i < s->workers_count; i++) {
-        atomic_store(&s->counters.workers[i].state, SHM_SLOT_FREE);
-        atomic_store(&s->counters.workers[i].pid, 0);
-    }
     return true;
 }
 
-static bool open_everything(struct supervisor *s, struct error *error)
+static void on_request(void *context, uint64_t request, enum control_verb verb);
+
+static bool take_privileges(const struct supervisor *s, const struct config *config,
+                            struct error *error)
+{
+    bool was_root = geteuid() == 0;
+    if (!privileges_take(config, error))
+        return false;
+    if (was_root && config->user)
+        privileges_warn_unreadable(s->directory, config);
+    return true;
+}
+
+static bool open_everything(struct supervisor *s, const struct config *config, struct error *error)
 {
     struct inheritance *inheritance = &s->inheritance;
-    return make_directory(s->config->state_dir, error) &&
-           make_directory(s->config->runtime_dir, error) && open_counters(s, error) &&
-           listeners_open(&inheritance->listeners, s->config, error) &&
-           open_log_pipes(inheritance, s->workers_count, error) &&
+    inheritance->counters = &s->counters;
+    inheritance->control = &s->control;
+    return privileges_make_directory(config, config->state_dir, error) &&
+           privileges_make_directory(config, config->runtime_dir, error) &&
+           take_privileges(s, config, error) && take_instance(s, config, error) &&
+           open_counters(s, config, error) &&
+           control_open(&s->control, config->runtime_dir, on_request, s, error) &&
+           listeners_adjust(&inheritance->listeners, config, error) &&
+           slots_open(&inheritance->slots, slots_for(config), &s->counters, error) &&
            open_pipe(inheritance->lifeline, error) && open_pipe(inheritance->ready, error);
 }
 
-static void start(struct supervisor *s, struct process *process)
+static void close_everything(struct supervisor *s)
 {
-    struct error error;
-    if (process_start(process, &s->inheritance, &error))
-        return;
-    log_error("%s", error.message);
-    process->start_after_ms = clock_now_ms() + 1000;
+    while (s->count > 0)
+        generation_free(&s->generations[--s->count]);
+    slots_free(&s->inheritance.slots);
+    listeners_close(&s->inheritance.listeners);
+    counters_close(&s->counters);
+    reload_deinit(&s->reload);
+    config_free(&s->waiting);
+    control_close(&s->control);
+    notify_close(&s->notify);
+    instance_release(&s->instance);
 }
 
-/* While it stops, too, the logger is needed: a worker leaves only when the pipe has taken what it
- * has to say. */
-static void start_what_is_missing(struct supervisor *s)
+/* --- generations --- */
+
+static struct generation *in_state(const struct supervisor *s, enum generation_state state)
 {
-    int64_t now_ms = clock_now_ms();
-    bool logger_needed = s->inheritance.log_pipes_count > 0;
-    if (logger_needed && s->logger.pid == 0 && s->logger.start_after_ms <= now_ms)
-        start(s, &s->logger);
-    if (!s->logger_ready || s->stopping)
+    for (unsigned i = s->count; i-- > 0;)
+        if (s->generations[i]->state == state)
+            return s->generations[i];
+    return NULL;
+}
+
+static void add_generation(struct supervisor *s, struct config *config)
+{
+    s->generations[s->count++] = generation_new(++s->last_number, config);
+}
+
+/* The logger keeps the configuration it was started with; a new one gets the newest. */
+static void forget_generation(struct supervisor *s, unsigned index)
+{
+    struct generation *generation = s->generations[index];
+    log_info("generation %lld is gone", (long long)generation->number);
+    generation_free(&generation);
+    for (s->count--; index < s->count; index++)
+        s->generations[index] = s->generations[index + 1];
+    if (!in_state(s, GENERATION_RETIRING) && !in_state(s, GENERATION_FAILED))
+        listeners_drop_unwanted(&s->inheritance.listeners);
+}
+
+static void retire_older(struct supervisor *s, const struct generation *newest)
+{
+    for (unsigned i = 0; i < s->count; i++)
+        if (s->generations[i]->state == GENERATION_SERVING)
+            generation_dismiss(s->generations[i], GENERATION_RETIRING, SIGHUP,
+                               newest->config->shutdown_timeout_ms);
+}
+
+static void begin_serving(struct supervisor *s, struct generation *generation)
+{
+    retire_older(s, generation);
+    generation->state = GENERATION_SERVING;
+    s->logger.config = generation->config;
+    log_setup(generation->config->log_level, generation->config->log_format);
+    notify_ready(&s->notify, "serving");
+    if (generation->number == 1)
+        log_info("promptgate ready: %u workers", generation->count);
+    else
+        log_info("generation %lld serves: %u workers", (long long)generation->number,
+                 generation->count);
+    reload_succeeded(&s->reload, generation->number);
+}
+
+/* The first one has nothing to go back to, so it is tried again and again; a later one that can't
+ * start leaves the field to the one that serves. */
+static bool has_failed(const struct supervisor *s, const struct generation *generation)
+{
+    if (!in_state(s, GENERATION_SERVING))
+        return false;
+    for (unsigned i = 0; i < generation->count; i++)
+        if (generation->workers[i].deaths > 0)
+            return true;
+    return clock_now_ms() - generation->began_ms > GENERATION_START_MS;
+}
+
+static void tend_starting(struct supervisor *s)
+{
+    struct generation *generation = in_state(s, GENERATION_STARTING);
+    if (!generation || s->stopping)
         return;
-    for (unsigned i = 0; i < s->workers_count; i++)
-        if (s->workers[i].pid == 0 && s->workers[i].start_after_ms <= now_ms)
-            start(s, &s->workers[i]);
+    if (generation_is_ready(generation, &s->counters)) {
+        begin_serving(s, generation);
+    } else if (has_failed(s, generation)) {
+        reload_failed(&s->reload, "the new generation's workers could not start");
+        notify_ready(&s->notify, "serving; the last reload failed");
+        generation_dismiss(generation, GENERATION_FAILED, SIGKILL, 0);
+    }
+}
+
+static void tend_generations(struct supervisor *s)
+{
+    for (unsigned i = s->count; i-- > 0;) {
+        struct generation *generation = s->generations[i];
+        if (s->logger_ready)
+            generation_start_missing(generation, &s->inheritance);
+        generation_tend(generation, &s->counters);
+        bool over = generation->state >= GENERATION_RETIRING && !s->stopping;
+        if (over && generation_living(generation) == 0)
+            forget_generation(s, i);
+    }
+    tend_starting(s);
+    const struct generation *serving = in_state(s, GENERATION_SERVING);
+    if (serving)
+        generation_publish_owners(serving, s->inheritance.listeners.sockets, &s->counters);
+}
+
+/* --- reload --- */
+
+/* Brings the new configuration up beside the one that serves. */
+static void start_reload(struct supervisor *s, struct config *config)
+{
+    struct error error;
+    if (listeners_adjust(&s->inheritance.listeners, config, &error)) {
+        add_generation(s, config);
+        return;
+    }
+    reload_failed(&s->reload, error.message);
+    config_free(&config);
+}
+
+/* More workers than slots can never start; with fewer free ones than it needs, a configuration
+ * waits until older generations have ended. */
+static void take_reloaded(struct supervisor *s, struct config *config)
+{
+    unsigned wanted = (unsigned)config->workers;
+    unsigned most = s->inheritance.slots.count / 2;
+    if (wanted <= most) {
+        s->waiting = config;
+        if (slots_available(&s->inheritance.slots) < wanted)
+            log_info("the reload waits: its %u workers need slots that older generations still "
+                     "have",
+                     wanted);
+        return;
+    }
+    struct error error;
+    error_set(&error, "workers: at most %u by reload: restart needed", most);
+    reload_failed(&s->reload, error.message);
+    config_free(&config);
+}
+
+static void tend_reload(struct supervisor *s)
+{
+    const struct generation *serving = in_state(s, GENERATION_SERVING);
+    if (reload_asked) {
+        reload_asked = 0;
+        reload_ask(&s->reload);
+    }
+    if (s->stopping || !serving || in_state(s, GENERATION_STARTING))
+        return;
+    if (!s->waiting) {
+        bool room = s->count < GENERATIONS_MAX;
+        bool was_under_way = s->reload.under_way;
+        struct config *config = reload_tend(&s->reload, serving->config, room);
+        if (!was_under_way && s->reload.under_way)
+            notify_reloading(&s->notify, "reading the configuration");
+        else if (was_under_way && !s->reload.under_way)
+            notify_ready(&s->notify, "serving; the last reload failed");
+        if (config)
+            take_reloaded(s, config);
+    }
+    if (s->waiting && slots_available(&s->inheritance.slots) >= (unsigned)s->waiting->workers) {
+        struct config *config = s->waiting;
+        s->waiting = NULL;
+        start_reload(s, config);
+    }
+}
+
+/* --- children --- */
+
+static void start_logger(struct supervisor *s)
+{
+    struct error error;
+    if (s->logger_done || s->logger.pid != 0 || s->logger.start_after_ms > clock_now_ms())
+        return;
+    if (process_start(&s->logger, &s->inheritance, &error))
+        return;
+    log_error("%s", error.message);
+    s->logger.start_after_ms = clock_now_ms() + 1000;
 }
 
 static struct process *process_of(struct supervisor *s, pid_t pid)
 {
-    if (s->logger.pid == pid)
-        return &s->logger;
-    for (unsigned i = 0; i < s->workers_count; i++)
-        if (s->workers[i].pid == pid)
-            return &s->workers[i];
-    return NULL;
-}
-
-static unsigned living_workers(const struct supervisor *s)
-{
-    unsigned living = 0;
-    for (unsigned i = 0; i < s->workers_count; i++)
-        living += s->workers[i].pid != 0;
-    return living;
+    struct process *process = s->logger.pid == pid ? &s->logger : NULL;
+    for (unsigned i = 0; i < s->count && !process; i++)
+        process = generation_find(s->generations[i], pid);
+    return process;
 }
 
 static void reap(struct supervisor *s)
@@ -160,17 +372,13 @@ static void reap(struct supervisor *s)
     child_changed = 0;
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
         struct process *process = process_of(s, pid);
+        if (process == &s->logger && s->pipes_ended && status == 0)
+            s->logger_done = true;
         if (process)
-            process_ended(process, &s->counters, status);
+            process_ended(process, &s->inheritance, status);
+        else
+            reload_child_ended(&s->reload, pid, status);
     }
-}
-
-static bool all_workers_ready(const struct supervisor *s)
-{
-    for (unsigned i = 0; i < s->workers_count; i++)
-        if (atomic_load(&s->counters.workers[i].state) != SHM_SLOT_READY)
-            return false;
-    return true;
 }
 
 /* The logger goes first, for a worker must not take a request that can't be logged: the first byte
@@ -180,60 +388,6 @@ static void look_who_is_ready(struct supervisor *s)
     char bytes[64];
     while (read(s->inheritance.ready[0], bytes, sizeof bytes) > 0)
         s->logger_ready = true;
-    if (s->logger_ready && !s->all_ready && all_workers_ready(s)) {
-        s->all_ready = true;
-        log_info("promptgate ready: %u workers", s->workers_count);
-    }
-}
-
-static void signal_workers(const struct supervisor *s, int number)
-{
-    for (unsigned i = 0; i < s->workers_count; i++)
-        if (s->workers[i].pid > 0)
-            kill(s->workers[i].pid, number);
-}
-
-static void begin_stop(struct supervisor *s)
-{
-    log_info("stopping: requests in flight have %lld ms to end",
-             (long long)s->config->shutdown_timeout_ms);
-    s->stopping = true;
-    s->kill_after_ms = clock_now_ms() + s->config->shutdown_timeout_ms;
-    signal_workers(s, SIGTERM);
-}
-
-/* With the last write ends gone the logger reads to the end, commits and leaves. */
-static void close_log_pipes(struct inheritance *inheritance)
-{
-    for (unsigned i = 0; i < inheritance->log_pipes_count; i++) {
-        close(inheritance->log_pipes[i][1]);
-        close(inheritance->log_pipes[i][0]);
-    }
-    inheritance->log_pipes_count = 0;
-}
-
-static void go_on_stopping(struct supervisor *s)
-{
-    bool late = clock_now_ms() >= s->kill_after_ms;
-    if (living_workers(s) > 0) {
-        if (late)
-            signal_workers(s, SIGKILL);
-        return;
-    }
-    if (s->inheritance.log_pipes_count > 0) {
-        if (s->logger.pid == 0)
-            start(s, &s->logger);
-        close_log_pipes(&s->inheritance);
-        s->kill_after_ms = clock_now_ms() + s->config->shutdown_timeout_ms;
-    } else if (late && s->logger.pid > 0) {
-        log_error("the logger takes too long; what it holds stays in the spool");
-        kill(s->logger.pid, SIGKILL);
-    }
-}
-
-static bool all_stopped(const struct supervisor *s)
-{
-    return s->stopping && s->inheritance.log_pipes_count == 0 && s->logger.pid == 0;
 }
 
 /* A logger that ends before it was ever ready can't open its store or spool: no use in trying
@@ -243,63 +397,184 @@ static bool start_failed(const struct supervisor *s)
     return !s->logger_ready && s->logger.pid == 0 && s->logger.deaths > 0;
 }
 
+/* --- stopping --- */
+
+static void begin_stop(struct supervisor *s)
+{
+    int64_t timeout_ms = s->generations[s->count - 1]->config->shutdown_timeout_ms;
+    log_info("stopping: requests in flight have %lld ms to end", (long long)timeout_ms);
+    notify_stopping(&s->notify, "stopping");
+    s->stopping = true;
+    for (unsigned i = 0; i < s->count; i++)
+        generation_dismiss(s->generations[i], s->generations[i]->state, SIGTERM, timeout_ms);
+}
+
+static unsigned living_workers(const struct supervisor *s)
+{
+    unsigned living = 0;
+    for (unsigned i = 0; i < s->count; i++)
+        living += generation_living(s->generations[i]);
+    return living;
+}
+
+/* With the last write ends gone the logger reads to the end, commits and leaves. One that dies
+ * before is replaced: the pipes still hold what it did not take. */
+static void go_on_stopping(struct supervisor *s)
+{
+    if (living_workers(s) > 0)
+        return;
+    if (!s->pipes_ended) {
+        slots_end_pipes(&s->inheritance.slots);
+        s->pipes_ended = true;
+        s->logger_kill_after_ms =
+            clock_now_ms() + s->logger.config->shutdown_timeout_ms + GENERATION_GRACE_MS;
+    } else if (clock_now_ms() >= s->logger_kill_after_ms && s->logger.pid > 0) {
+        log_error("the logger takes too long; what it holds stays in the spool");
+        s->logger_done = true;
+        kill(s->logger.pid, SIGKILL);
+    }
+}
+
+static bool all_stopped(const struct supervisor *s)
+{
+    return s->pipes_ended && s->logger_done && s->logger.pid == 0;
+}
+
+/* --- the control socket --- */
+
+static void answer_status(struct supervisor *s, uint64_t request)
+{
+    struct buf text = {0};
+    struct status_view view = {
+        .generations = s->generations,
+        .generations_count = s->count,
+        .logger = &s->logger,
+        .listeners = &s->inheritance.listeners,
+        .slots = &s->inheritance.slots,
+        .counters = &s->counters,
+        .stopping = s->stopping,
+    };
+    status_write(&view, &text);
+    control_answer(&s->control, request, true, buf_view(&text));
+    buf_free(&text);
+}
+
+static void on_request(void *context, uint64_t request, enum control_verb verb)
+{
+    struct supervisor *s = context;
+    if (verb == CONTROL_STATUS) {
+        answer_status(s, request);
+        return;
+    }
+    for (size_t i = 0; i < CONTROL_CLIENTS_MAX; i++) {
+        struct waiting_request *place = &s->requests[i];
+        if (place->request != 0)
+            continue;
+        *place = (struct waiting_request){.request = request, .verb = verb};
+        if (verb == CONTROL_RELOAD)
+            place->reload = reload_ask(&s->reload);
+        else
+            stop_asked = 1;
+        return;
+    }
+    control_answer(&s->control, request, false, STR("too many requests wait already"));
+}
+
+/* A stop is answered when it has come to its end, or nearly: the socket goes last. */
+static void answer_requests(struct supervisor *s)
+{
+    for (size_t i = 0; i < CONTROL_CLIENTS_MAX; i++) {
+        struct waiting_request *waiting = &s->requests[i];
+        bool is_reload = waiting->request != 0 && waiting->verb == CONTROL_RELOAD;
+        if (is_reload && s->stopping)
+            control_answer(&s->control, waiting->request, false, STR("the gateway is stopping"));
+        else if (is_reload && waiting->reload <= s->reload.answered)
+            control_answer(&s->control, waiting->request, s->reload.good,
+                           buf_view(&s->reload.text));
+        else if (waiting->request != 0 && waiting->verb == CONTROL_STOP && all_stopped(s))
+            control_answer(&s->control, waiting->request, true, STR("stopped"));
+        else
+            continue;
+        waiting->request = 0;
+    }
+}
+
+/* --- the loop --- */
+
 static void wait_for_events(struct supervisor *s, const sigset_t *during_wait)
 {
-    struct pollfd ready = {.fd = s->inheritance.ready[0], .events = POLLIN};
-    struct timespec timeout = {.tv_nsec = 100 * 1000 * 1000};
-    ppoll(&ready, 1, &timeout, during_wait);
+    struct pollfd descriptors[CONTROL_DESCRIPTORS_MAX + 1];
+    struct timespec timeout = {.tv_nsec = TURN_MS * 1000 * 1000};
+    size_t count = control_descriptors(&s->control, descriptors);
+    descriptors[count] = (struct pollfd){.fd = s->inheritance.ready[0], .events = POLLIN};
+    if (ppoll(descriptors, (nfds_t)count + 1, &timeout, during_wait) < 0)
+        for (size_t i = 0; i < count; i++)
+            descriptors[i].revents = 0;
+    control_handle(&s->control, descriptors, count);
+}
+
+/* The service manager's watchdog is fed only while somebody serves. */
+static void feed_watchdog(struct supervisor *s)
+{
+    const struct generation *serving = in_state(s, GENERATION_SERVING);
+    int64_t now_ms = clock_now_ms();
+    for (unsigned i = 0; serving && i < serving->count; i++) {
+        const struct process *worker = &serving->workers[i];
+        if (!process_is_ready(worker, &s->counters))
+            continue;
+        int64_t beat_ms = atomic_load(&s->counters.workers[worker->slot].heartbeat_ms);
+        if (now_ms - beat_ms < PROCESS_SILENCE_MS) {
+            notify_feed(&s->notify);
+            return;
+        }
+    }
 }
 
 static int supervise(struct supervisor *s, const sigset_t *during_wait)
 {
     while (!all_stopped(s)) {
-        start_what_is_missing(s);
+        start_logger(s);
         wait_for_events(s, during_wait);
         look_who_is_ready(s);
         if (child_changed)
             reap(s);
         if (start_failed(s))
             return 1;
-        if (reload_asked) {
-            reload_asked = 0;
-            log_warning("SIGHUP: this version cannot reload; restart to take a new configuration");
-        }
         if (stop_asked && !s->stopping)
             begin_stop(s);
+        slots_clean(&s->inheritance.slots);
+        tend_reload(s);
+        tend_generations(s);
         if (s->stopping)
             go_on_stopping(s);
+        answer_requests(s);
+        feed_watchdog(s);
     }
     log_info("stopped");
     return 0;
 }
 
-static void name_places(struct supervisor *s)
+int supervisor_run(const char *directory, struct config *config)
 {
-    s->logger = (struct process){.role = PROCESS_LOGGER, .generation = 1};
-    s->workers = xcalloc(s->workers_count, sizeof *s->workers);
-    for (unsigned i = 0; i < s->workers_count; i++)
-        s->workers[i] = (struct process){.role = PROCESS_WORKER, .index = i, .generation = 1};
-}
-
-int supervisor_run(const struct config *config)
-{
-    struct supervisor s = {.config = config, .workers_count = (unsigned)config->workers};
+    struct supervisor s = {.directory = directory};
     struct error error;
     sigset_t during_wait;
     log_set_role("master");
     title_set("master");
     take_signals(&during_wait);
-    name_places(&s);
-    s.inheritance.config = config;
-    s.inheritance.counters = &s.counters;
+    reload_init(&s.reload, directory);
+    control_init(&s.control);
+    s.instance.fd = -1;
+    notify_open(&s.notify);
+    s.logger = (struct process){.role = PROCESS_LOGGER, .config = config, .slot = -1};
     int status = 1;
-    if (open_everything(&s, &error))
+    if (open_everything(&s, config, &error)) {
+        add_generation(&s, config);
         status = supervise(&s, &during_wait);
-    else
+    } else {
         log_error("%s", error.message);
-    free(s.workers);
-    free(s.inheritance.log_pipes);
-    listeners_close(&s.inheritance.listeners);
-    counters_close(&s.counters);
+        config_free(&config);
+    }
+    close_everything(&s);
     return status;
 }

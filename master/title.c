@@ -27,7 +27,7 @@ void title_setup(int argc, char **argv)
 {
     if (argc < 1)
         return;
-    char *end = end_of_block(end_of_block(argv[0], argv), environ);
+    char *variables = end_of_block(argv[0], argv), *end = end_of_block(variables, environ);
     size_t count = 0;
     while (environ[count])
         count++;
@@ -35,6 +35,7 @@ void title_setup(int argc, char **argv)
     for (size_t i = 0; i < count; i++)
         environment[i] = xstrdup(environ[i]);
     environ = environment;
+    memset(variables, 0, (size_t)(end - variables)); /* keys may stand there */
     title_memory = argv[0];
     title_size = (size_t)(end - argv[0]);
 }

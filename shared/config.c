@@ -52,6 +52,24 @@ const struct config_token *config_token(const struct config *config,
     return found;
 }
 
+bool slug_reserved(struct str slug)
+{
+    return str_eq(slug, STR("chat")) || str_eq(slug, STR("models")) || str_eq(slug, STR("usage")) ||
+           str_eq(slug, STR("v1"));
+}
+
+bool slug_valid(struct str slug)
+{
+    if (slug.len == 0 || slug.len > 63 || slug.at[0] == '-' || slug.at[slug.len - 1] == '-')
+        return false;
+    for (size_t i = 0; i < slug.len; i++) {
+        char c = slug.at[i];
+        if (!(c >= 'a' && c <= 'z') && !(c >= '0' && c <= '9') && c != '-')
+            return false;
+    }
+    return !slug_reserved(slug);
+}
+
 const char *provider_name(enum provider_id id)
 {
     static const char *const names[] = {
@@ -66,11 +84,13 @@ void config_free(struct config **config)
 {
     if (!*config)
         return;
+    /* Keys that stand in a file themselves are in the arena. */
     for (size_t i = 0; i < (*config)->credentials_count; i++) {
         char *key = (char *)(uintptr_t)(*config)->credentials[i].api_key;
         if (key)
             sodium_memzero(key, strlen(key));
     }
+    secret_memory_free(&(*config)->secrets);
     struct arena arena = (*config)->arena;
     arena_free(&arena);
     *config = NULL;

@@ -1,16 +1,18 @@
 /* The configuration as every role sees it: plain structs, built by the master, immutable after,
- * inherited by fork. All of it lives in `config.arena`. Times are milliseconds, sizes bytes;
- * keys.def documents each key. */
+ * inherited by fork. All of it lives in `config.arena`, keys in `config.secrets`. Times are
+ * milliseconds, sizes bytes; keys.def documents each key. */
 #pragma once
 
 #include "shared/base/arena.h"
 #include "shared/base/hash.h"
 #include "shared/base/log.h"
+#include "shared/base/secret_memory.h"
 #include "shared/base/uuid.h"
 #include "shared/prompt/template.h"
 
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 
 enum provider_id {
 #define PROVIDER(id, name, url, key) PROVIDER_##id,
@@ -23,6 +25,7 @@ union socket_address {
     struct sockaddr any;
     struct sockaddr_in v4;
     struct sockaddr_in6 v6;
+    struct sockaddr_un local; /* its path is absolute */
 };
 
 struct config_listen {
@@ -52,11 +55,13 @@ struct config_header {
     const char *name, *value;
 };
 
+enum { CONFIG_HEADERS_MAX = 20 }; /* of a credential */
+
 struct config_credential {
     const char *name;
     enum provider_id provider;
     const char *base_url; /* never NULL, no slash at the end */
-    const char *api_key;  /* opened; NULL when the provider needs none */
+    const char *api_key;  /* opened, in `config.secrets`; NULL when the provider needs none */
     struct config_header *headers;
     size_t headers_count;
     bool built_in; /* of no file: for endpoints that name none */
@@ -114,10 +119,12 @@ struct config_token {
 
 struct config {
     struct arena arena;
+    struct secret_memory *secrets; /* opened keys; zeroes in roles that may not see them */
     struct config_listen *listens;
     size_t listens_count;
     int64_t workers; /* resolved: at least 1 */
     const char *state_dir, *runtime_dir;
+    const char *user, *group; /* to become when started as root; NULL = not set */
     int64_t shutdown_timeout_ms;
     struct config_store store;
     struct config_http http;
@@ -139,7 +146,11 @@ const struct config_endpoint *config_endpoint(const struct config_project *proje
                                               struct str slug);
 const struct config_token *config_token(const struct config *config,
                                         const uint8_t hash[SHA256_BYTES]);
+/* [a-z0-9], then up to 62 of [a-z0-9-], not ending in "-", and not a route's name. */
+bool slug_valid(struct str slug);
+/* The name of a route. */
+bool slug_reserved(struct str slug);
 /* "openai" of PROVIDER_OPENAI. */
 const char *provider_name(enum provider_id id);
-/* Clears opened keys and gives the memory back; the caller's pointer becomes NULL. */
+/* Wipes opened keys and gives the memory back; the caller's pointer becomes NULL. */
 void config_free(struct config **config);

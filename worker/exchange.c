@@ -28,6 +28,10 @@ struct exchange *exchange_begin(struct services *services, struct http_connectio
                                 struct http_request *request)
 {
     struct exchange *ex = take(services);
+    ex->next = services->open;
+    if (ex->next)
+        ex->next->previous = ex;
+    services->open = ex;
     ex->services = services;
     ex->connection = connection;
     ex->request = request;
@@ -62,8 +66,19 @@ void exchange_cancel_upstream(struct exchange *ex)
     delay_cancel(&ex->delay);
 }
 
+static void leave_open(struct exchange *ex)
+{
+    if (ex->previous)
+        ex->previous->next = ex->next;
+    else
+        ex->services->open = ex->next;
+    if (ex->next)
+        ex->next->previous = ex->previous;
+}
+
 void exchange_end(struct exchange *ex)
 {
+    leave_open(ex);
     struct services *services = ex->services;
     exchange_cancel_upstream(ex);
     json_object_put(ex->body);

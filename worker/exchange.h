@@ -24,6 +24,7 @@ struct services {
     struct shm_worker *counts;
     unsigned worker;
     char host[256];
+    struct exchange *open;   /* all that have begun and not ended */
     struct exchange *unused; /* kept for the next requests */
     unsigned unused_count;
     void (*ended)(void *context); /* after each exchange's end; may be NULL */
@@ -62,6 +63,7 @@ struct name_list {
 struct exchange {
     struct services *services;
     struct exchange *next_unused;
+    struct exchange *previous, *next; /* in services.open */
     struct arena arena;
 
     /* the request */

@@ -94,6 +94,13 @@ void exchange_resume(struct exchange *ex)
     pipeline_run(ex);
 }
 
+void pipeline_break_off(struct exchange *ex, enum api_error code, const char *message)
+{
+    exchange_fail(ex, code, "%s", message);
+    exchange_cancel_upstream(ex);
+    exchange_resume(ex);
+}
+
 void pipeline_abandon(struct exchange *ex)
 {
     ex->bytes_in = ex->request->bytes_in;

@@ -9,6 +9,8 @@ void pipeline_run(struct exchange *ex);
  * meanwhile, with the last ones. Call it from the loop or from within the stage that is about to
  * return STAGE_WAIT. */
 void exchange_resume(struct exchange *ex);
+/* Ends an exchange that waits, with this failure as its answer. `ex` is gone after it. */
+void pipeline_break_off(struct exchange *ex, enum api_error code, const char *message);
 /* The client left: whatever is under way is cancelled, the row is written. `ex` is gone after it.
  */
 void pipeline_abandon(struct exchange *ex);

@@ -1,30 +1,6 @@
 #include "worker/route.h"
 
-enum { SLUG_MAX = 63 };
-
-static bool is_slug_char(char c)
-{
-    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
-}
-
-static bool is_reserved(struct str slug)
-{
-    static const struct str reserved[] = {STR("chat"), STR("models"), STR("usage"), STR("v1")};
-    for (size_t i = 0; i < sizeof reserved / sizeof *reserved; i++)
-        if (str_eq(slug, reserved[i]))
-            return true;
-    return false;
-}
-
-bool slug_is_valid(struct str slug)
-{
-    if (slug.len == 0 || slug.len > SLUG_MAX || is_reserved(slug))
-        return false;
-    for (size_t i = 0; i < slug.len; i++)
-        if (!is_slug_char(slug.at[i]) && (slug.at[i] != '-' || i == 0 || i + 1 == slug.len))
-            return false;
-    return true;
-}
+#include "shared/config.h"
 
 static struct route known(enum route_kind kind, const char *allow, struct str method)
 {
@@ -49,7 +25,7 @@ static struct route api_route(struct str method, struct str rest)
     struct route route = none;
     if (str_eq(rest, STR("chat/completions")) || str_eq(rest, STR("v1/chat/completions"))) {
         route = known(ROUTE_DISPATCHER, "POST", method);
-    } else if (slug_is_valid(rest)) {
+    } else if (slug_valid(rest)) {
         route = known(ROUTE_ENDPOINT, "POST", method);
         route.slug = rest;
     }

@@ -22,4 +22,3 @@ struct route {
 
 /* A project that is not a UUID, a slug that breaks the rule or is reserved: ROUTE_UNKNOWN. */
 struct route route_of(struct str method, struct str path);
-bool slug_is_valid(struct str slug);

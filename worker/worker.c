@@ -3,8 +3,10 @@
 #include "shared/base/clock.h"
 #include "shared/base/log.h"
 #include "shared/base/xalloc.h"
+#include "worker/acceptor.h"
 #include "worker/frontend.h"
 #include "worker/log_writer.h"
+#include "worker/pipeline.h"
 #include "worker/upstream/transfer.h"
 
 #include <malloc.h>
@@ -15,7 +17,7 @@
 #include <sanitizer/lsan_interface.h>
 #endif
 
-enum { HEARTBEAT_MS = 1000 };
+enum { HEARTBEAT_MS = 200 };
 
 struct worker {
     const struct worker_setup *setup;
@@ -23,11 +25,14 @@ struct worker {
     struct services services;
     struct frontend frontend;
     struct http_server server;
-    uv_tcp_t *listeners;
-    uv_signal_t on_term;
+    struct acceptor *acceptor;
+    uv_signal_t on_term, on_hup;
     uv_poll_t lifeline;
-    uv_timer_t heartbeat;
-    bool draining, connections_gone;
+    uv_timer_t heartbeat, deadline;
+    bool leaving;  /* accepts nothing any more */
+    bool draining; /* and keeps no idle connection */
+    bool connections_gone;
+    size_t spare_bytes; /* free, but still ours, when it was looked at last */
 };
 
 /* Leaves by _exit: libuv would join its thread pool at exit, and a name look-up that hangs there
@@ -44,7 +49,7 @@ _Noreturn static void leave(struct worker *worker, int status)
 
 static void leave_when_done(struct worker *worker)
 {
-    if (worker->draining && worker->connections_gone &&
+    if (worker->leaving && worker->connections_gone &&
         transfer_pool_running(worker->services.transfers) == 0 &&
         log_writer_is_empty(worker->services.log))
         leave(worker, 0);
@@ -67,15 +72,33 @@ static void on_all_idle(void *context)
     leave_when_done(worker);
 }
 
+/* Whatever is still open after shutdown_timeout is answered now. */
+static void on_deadline(uv_timer_t *timer)
+{
+    struct worker *worker = timer->data;
+    http_server_drain(&worker->server);
+    while (worker->services.open)
+        pipeline_break_off(worker->services.open, API_draining,
+                           "The gateway is stopping and the request took too long.");
+}
+
+static void begin_leaving(struct worker *worker)
+{
+    int64_t timeout_ms = worker->setup->config->shutdown_timeout_ms;
+    worker->leaving = true;
+    atomic_store(&worker->services.counts->state, SHM_SLOT_DRAINING);
+    acceptor_stop(worker->acceptor);
+    uv_timer_start(&worker->deadline, on_deadline, (uint64_t)timeout_ms, 0);
+}
+
 static void drain(struct worker *worker)
 {
     if (worker->draining)
         return;
     log_debug("draining");
     worker->draining = worker->frontend.draining = true;
-    atomic_store(&worker->services.counts->state, SHM_SLOT_DRAINING);
-    for (size_t i = 0; i < worker->setup->listeners_count; i++)
-        uv_close((uv_handle_t *)&worker->listeners[i], NULL);
+    if (!worker->leaving)
+        begin_leaving(worker);
     http_server_drain(&worker->server);
 }
 
@@ -83,6 +106,17 @@ static void on_term(uv_signal_t *signal, int number)
 {
     (void)number;
     drain(signal->data);
+}
+
+static void on_hup(uv_signal_t *signal, int number)
+{
+    struct worker *worker = signal->data;
+    (void)number;
+    if (worker->leaving)
+        return;
+    log_debug("retiring");
+    begin_leaving(worker);
+    http_server_retire(&worker->server);
 }
 
 /* Nothing is ever written into the lifeline: that it can be read means the master is gone. */
@@ -95,21 +129,33 @@ static void on_lifeline(uv_poll_t *poll, int status, int events)
     drain(poll->data);
 }
 
+/* A body of many small values leaves as many free pieces, which the allocator would keep. What a
+ * call of malloc_trim could not give back is not tried again. */
+static void give_memory_back(struct worker *worker)
+{
+    enum { SPARE_BYTES = 32 << 20 };
+    size_t spare = mallinfo2().fordblks;
+    if (spare > worker->spare_bytes + SPARE_BYTES) {
+        malloc_trim(0);
+        worker->spare_bytes = mallinfo2().fordblks;
+    } else if (spare < worker->spare_bytes) {
+        worker->spare_bytes = spare;
+    }
+}
+
 static void on_heartbeat(uv_timer_t *timer)
 {
     struct worker *worker = timer->data;
+    give_memory_back(worker);
     atomic_store_explicit(&worker->services.counts->heartbeat_ms, clock_now_ms(),
                           memory_order_relaxed);
+    acceptor_follow_owners(worker->acceptor);
     leave_when_done(worker);
 }
 
-static void on_connection(uv_stream_t *listener, int status)
+static void on_connection(void *context, uv_stream_t *listener)
 {
-    struct worker *worker = listener->data;
-    if (status < 0) {
-        log_warning("a connection could not be accepted: %s", uv_strerror(status));
-        return;
-    }
+    struct worker *worker = context;
     atomic_fetch_add_explicit(&worker->services.counts->accepted, 1, memory_order_relaxed);
     http_server_accept(&worker->server, listener);
 }
@@ -159,39 +205,22 @@ static void watch_master(struct worker *worker)
     uv_signal_init(&worker->loop, &worker->on_term);
     worker->on_term.data = worker;
     uv_signal_start(&worker->on_term, on_term, SIGTERM);
+    uv_signal_init(&worker->loop, &worker->on_hup);
+    worker->on_hup.data = worker;
+    uv_signal_start(&worker->on_hup, on_hup, SIGHUP);
     uv_poll_init(&worker->loop, &worker->lifeline, worker->setup->lifeline);
     worker->lifeline.data = worker;
     uv_poll_start(&worker->lifeline, UV_READABLE | UV_DISCONNECT, on_lifeline);
     uv_timer_init(&worker->loop, &worker->heartbeat);
     worker->heartbeat.data = worker;
     uv_timer_start(&worker->heartbeat, on_heartbeat, 0, HEARTBEAT_MS);
-}
-
-static bool listen_on_all(struct worker *worker)
-{
-    const struct worker_setup *setup = worker->setup;
-    worker->listeners = xcalloc(setup->listeners_count, sizeof *worker->listeners);
-    for (size_t i = 0; i < setup->listeners_count; i++) {
-        uv_tcp_t *listener = &worker->listeners[i];
-        uv_tcp_init(&worker->loop, listener);
-        listener->data = worker;
-        int failure = uv_tcp_open(listener, setup->listeners[i]);
-        if (failure == 0)
-            failure =
-                uv_listen((uv_stream_t *)listener, (int)setup->config->http.backlog, on_connection);
-        if (failure != 0) {
-            log_error("cannot listen: %s", uv_strerror(failure));
-            return false;
-        }
-    }
-    return true;
+    uv_timer_init(&worker->loop, &worker->deadline);
+    worker->deadline.data = worker;
 }
 
 static void tell_ready(struct worker *worker)
 {
     struct shm_worker *slot = worker->services.counts;
-    atomic_store(&slot->pid, (int32_t)getpid());
-    atomic_store(&slot->generation, worker->setup->generation);
     atomic_store(&slot->started_wall_ms, clock_wall_ms());
     atomic_store(&slot->in_flight, 0);
     atomic_store(&slot->state, SHM_SLOT_READY);
@@ -218,9 +247,10 @@ _Noreturn void worker_main(const struct worker_setup *setup)
     }
     open_services(&worker);
     open_server(&worker);
-    watch_master(&worker);
-    if (!listen_on_all(&worker))
+    worker.acceptor = acceptor_new(&worker.loop, setup, on_connection, &worker);
+    if (!worker.acceptor)
         leave(&worker, 1);
+    watch_master(&worker);
     tell_ready(&worker);
     uv_run(&worker.loop, UV_RUN_DEFAULT);
     log_error("the event loop has ended");

@@ -181,7 +181,7 @@ int cmd_logs(int argc, char **argv)
         !read_limit(limit_text, &limit))
         return usage();
     struct config_report report = {0};
-    struct config *config = config_load(options.config, &report);
+    struct config *config = config_load_service(options.config, &report);
     struct store *store = NULL;
     struct error error;
     int status = 1;

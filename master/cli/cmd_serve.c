@@ -19,7 +19,5 @@ int cmd_serve(int argc, char **argv)
     if (!config)
         return 1;
     log_setup(config->log_level, config->log_format);
-    int status = supervisor_run(config);
-    config_free(&config);
-    return status;
+    return supervisor_run(options.config, config);
 }

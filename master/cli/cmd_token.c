@@ -41,14 +41,16 @@ static void view_open(struct token_view *view, const char *directory)
 {
     *view = (struct token_view){0};
     view->problems.arena = &view->scratch;
-    view->reading = (struct reading){&view->lasting, &view->scratch, &view->problems, directory};
+    view->reading =
+        (struct reading){&view->lasting, &view->scratch, &view->problems, directory, NULL};
 }
 
 static void view_read_tokens(struct token_view *view)
 {
     unsigned order = 1;
-    struct config_files files = config_folder_read(view->reading.directory, "tokens.d", &order,
-                                                   &view->scratch, &view->problems);
+    struct config_files files =
+        config_folder_fetch(view->reading.directory, "tokens.d", &order, &view->scratch);
+    config_folder_parse(&files, &view->scratch, &view->problems);
     token_drafts_read(&view->reading, &files, &view->drafts);
 }
 
@@ -126,16 +128,16 @@ static bool check_project(const struct creation *creation, struct token_view *vi
     struct config_file file = {.path = arena_printf(&view->scratch, "%s/projects.d/%s.yaml",
                                                     view->reading.directory, creation->project),
                                .name = creation->project};
-    if (!config_name_valid(str_of(creation->project)) ||
-        !config_file_bytes(file.path, CONFIG_FILE_MAX_BYTES, &view->scratch, &file.text,
-                           &(struct error){0})) {
+    if (config_name_valid(str_of(creation->project)))
+        config_file_fetch(&file, &view->scratch);
+    if (!file.text.at) {
         fprintf(stderr, "promptgate token: there is no project %s (%s/projects.d/%s.yaml)\n",
                 creation->project, view->reading.directory, creation->project);
         return false;
     }
     if (creation->request.endpoints_count == 0)
         return true;
-    config_file_read(&file, &view->scratch, &view->problems);
+    config_file_parse(&file, &view->scratch, &view->problems);
     return check_slugs(creation, file.root);
 }
 

@@ -3,6 +3,9 @@
 #pragma once
 
 int cmd_serve(int argc, char **argv);
+int cmd_reload(int argc, char **argv);
+int cmd_stop(int argc, char **argv);
+int cmd_status(int argc, char **argv);
 int cmd_check(int argc, char **argv);
 int cmd_token(int argc, char **argv);
 int cmd_logs(int argc, char **argv);

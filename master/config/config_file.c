@@ -59,15 +59,20 @@ static void complain(void *context, struct yaml_mark mark, const char *message)
     problem_error(complaint->problems, complaint->file, mark, "", "%s", message);
 }
 
-void config_file_read(struct config_file *file, struct arena *arena, struct problems *problems)
+void config_file_fetch(struct config_file *file, struct arena *arena)
 {
     struct error error;
-    if (!config_file_bytes(file->path, CONFIG_FILE_MAX_BYTES, arena, &file->text, &error)) {
-        problem_error(problems, file, (struct yaml_mark){0, 0}, "", "%s", error.message);
-        return;
-    }
+    if (!config_file_bytes(file->path, CONFIG_FILE_MAX_BYTES, arena, &file->text, &error))
+        file->unreadable = arena_strdup(arena, error.message);
+}
+
+void config_file_parse(struct config_file *file, struct arena *arena, struct problems *problems)
+{
     struct complaint complaint = {file, problems};
-    file->root = yaml_tree_read(file->text, arena, complain, &complaint);
+    if (file->unreadable)
+        problem_error(problems, file, (struct yaml_mark){0, 0}, "", "%s", file->unreadable);
+    else
+        file->root = yaml_tree_read(file->text, arena, complain, &complaint);
 }
 
 bool config_name_valid(struct str name)
@@ -94,27 +99,17 @@ static int compare_names(const struct dirent **a, const struct dirent **b)
     return strcmp((*a)->d_name, (*b)->d_name);
 }
 
-static void read_entry(struct config_file *file, struct arena *arena, struct problems *problems)
-{
-    if (!config_name_valid(str_of(file->name)))
-        problem_error(problems, file, (struct yaml_mark){0, 0}, "",
-                      "the name before .yaml must be lower-case letters, digits, - and _, begin "
-                      "with a letter or digit, and be at most 64 long");
-    config_file_read(file, arena, problems);
-}
-
-struct config_files config_folder_read(const char *directory, const char *folder, unsigned *order,
-                                       struct arena *arena, struct problems *problems)
+struct config_files config_folder_fetch(const char *directory, const char *folder, unsigned *order,
+                                        struct arena *arena)
 {
     struct config_files files = {0};
     const char *path = arena_printf(arena, "%s/%s", directory, folder);
     struct dirent **found;
     int count = scandir(path, &found, is_yaml, compare_names);
+    files.folder = (struct config_file){.path = path, .order = (*order)++};
     if (count < 0) {
-        struct config_file whole = {.path = path, .order = (*order)++};
         if (errno != ENOENT)
-            problem_error(problems, &whole, (struct yaml_mark){0, 0}, "", "cannot be read: %s",
-                          strerror(errno));
+            files.folder.unreadable = arena_printf(arena, "cannot be read: %s", strerror(errno));
         return files;
     }
     files.count = (size_t)count;
@@ -124,9 +119,27 @@ struct config_files config_folder_read(const char *directory, const char *folder
         files.at[i].path = arena_printf(arena, "%s/%s", path, found[i]->d_name);
         files.at[i].name = arena_copy(arena, name).at;
         files.at[i].order = (*order)++;
-        read_entry(&files.at[i], arena, problems);
+        config_file_fetch(&files.at[i], arena);
         free(found[i]);
     }
     free(found);
     return files;
+}
+
+static void parse_entry(struct config_file *file, struct arena *arena, struct problems *problems)
+{
+    if (!config_name_valid(str_of(file->name)))
+        problem_error(problems, file, (struct yaml_mark){0, 0}, "",
+                      "the name before .yaml must be lower-case letters, digits, - and _, begin "
+                      "with a letter or digit, and be at most 64 long");
+    config_file_parse(file, arena, problems);
+}
+
+void config_folder_parse(struct config_files *files, struct arena *arena, struct problems *problems)
+{
+    if (files->folder.unreadable)
+        problem_error(problems, &files->folder, (struct yaml_mark){0, 0}, "", "%s",
+                      files->folder.unreadable);
+    for (size_t i = 0; i < files->count; i++)
+        parse_entry(&files->at[i], arena, problems);
 }

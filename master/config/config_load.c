@@ -1,9 +1,11 @@
 #include "master/config/config_load.h"
 
 #include "master/config/resolve.h"
+#include "shared/base/xalloc.h"
 
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <sodium.h>
 #include <stdlib.h>
 
@@ -36,81 +38,160 @@ static int is_stray(const struct dirent *entry)
            (ends_with(entry->d_name, ".yaml") || ends_with(entry->d_name, ".d"));
 }
 
-static void warn_stray(struct reading *reading, unsigned order)
+struct config_source {
+    struct arena arena;
+    const char *directory;
+    const char *unreadable; /* why the directory is; NULL when it isn't */
+    struct config_file main;
+    struct config_files credentials, projects, tokens;
+    const char **stray; /* names that nothing reads */
+    size_t stray_count;
+};
+
+static void fetch_stray(struct config_source *source)
 {
     struct dirent **found;
-    int count = scandir(reading->directory, &found, is_stray, alphasort);
+    int count = scandir(source->directory, &found, is_stray, alphasort);
+    if (count < 0)
+        return;
+    source->stray = arena_alloc(&source->arena, (size_t)count * sizeof *source->stray);
     for (int i = 0; i < count; i++) {
-        struct config_file file = {
-            .path = arena_printf(reading->scratch, "%s/%s", reading->directory, found[i]->d_name),
-            .order = order};
-        const char *near = nearest_name(known_entries, KNOWN_ENTRIES, str_of(found[i]->d_name));
-        problem_warning(reading->problems, &file, (struct yaml_mark){0, 0}, "",
-                        "nothing reads this%s%s%s", near ? "; did you mean " : "", near ? near : "",
-                        near ? "?" : "");
+        source->stray[source->stray_count++] = arena_strdup(&source->arena, found[i]->d_name);
         free(found[i]);
     }
-    if (count >= 0)
-        free(found);
+    free(found);
 }
 
-static bool check_directory(struct reading *reading)
-{
-    DIR *directory = opendir(reading->directory);
-    if (directory) {
-        closedir(directory);
-        return true;
-    }
-    struct config_file file = {.path = reading->directory};
-    problem_error(reading->problems, &file, (struct yaml_mark){0, 0}, "",
-                  "the configuration directory cannot be read: %s", strerror(errno));
-    return false;
-}
-
-static void read_all(struct reading *reading, struct drafts *drafts)
+struct config_source *config_source_fetch(const char *directory)
 {
     unsigned order = 1;
-    struct arena *scratch = reading->scratch;
-    struct config_file *main = arena_alloc(scratch, sizeof *main);
-    *main = (struct config_file){
-        .path = arena_printf(scratch, "%s/promptgate.yaml", reading->directory),
+    struct config_source *source = xcalloc(1, sizeof *source);
+    struct arena *arena = &source->arena;
+    source->directory = arena_strdup(arena, directory);
+    DIR *stream = opendir(directory);
+    if (!stream) {
+        source->unreadable = arena_strdup(arena, strerror(errno));
+        return source;
+    }
+    closedir(stream);
+    source->main = (struct config_file){
+        .path = arena_printf(arena, "%s/promptgate.yaml", directory),
         .name = "promptgate",
         .order = order++,
     };
-    config_file_read(main, scratch, reading->problems);
-    service_draft_read(reading, main, &drafts->service);
-    struct config_files files =
-        config_folder_read(reading->directory, "credentials.d", &order, scratch, reading->problems);
-    credential_drafts_read(reading, &files, drafts);
-    files =
-        config_folder_read(reading->directory, "projects.d", &order, scratch, reading->problems);
-    project_drafts_read(reading, &files, drafts);
-    files = config_folder_read(reading->directory, "tokens.d", &order, scratch, reading->problems);
-    token_drafts_read(reading, &files, drafts);
-    warn_stray(reading, order);
+    config_file_fetch(&source->main, arena);
+    source->credentials = config_folder_fetch(directory, "credentials.d", &order, arena);
+    source->projects = config_folder_fetch(directory, "projects.d", &order, arena);
+    source->tokens = config_folder_fetch(directory, "tokens.d", &order, arena);
+    fetch_stray(source);
+    return source;
+}
+
+void config_source_free(struct config_source **source)
+{
+    if (!*source)
+        return;
+    arena_free(&(*source)->arena);
+    free(*source);
+    *source = NULL;
+}
+
+static void warn_stray(struct reading *reading, const struct config_source *source)
+{
+    for (size_t i = 0; i < source->stray_count; i++) {
+        const char *name = source->stray[i];
+        struct config_file file = {
+            .path = arena_printf(reading->scratch, "%s/%s", reading->directory, name),
+            .order = UINT_MAX};
+        const char *near = nearest_name(known_entries, KNOWN_ENTRIES, str_of(name));
+        problem_warning(reading->problems, &file, (struct yaml_mark){0, 0}, "",
+                        "nothing reads this%s%s%s", near ? "; did you mean " : "", near ? near : "",
+                        near ? "?" : "");
+    }
+}
+
+static bool check_directory(struct reading *reading, const struct config_source *source)
+{
+    struct config_file file = {.path = reading->directory};
+    if (source->unreadable)
+        problem_error(reading->problems, &file, (struct yaml_mark){0, 0}, "",
+                      "the configuration directory cannot be read: %s", source->unreadable);
+    return !source->unreadable;
+}
+
+static void parse_service(struct reading *reading, struct config_source *source,
+                          struct drafts *drafts)
+{
+    config_file_parse(&source->main, reading->scratch, reading->problems);
+    service_draft_read(reading, &source->main, &drafts->service);
+}
+
+static void parse_all(struct reading *reading, struct config_source *source, struct drafts *drafts)
+{
+    struct arena *scratch = reading->scratch;
+    struct problems *problems = reading->problems;
+    parse_service(reading, source, drafts);
+    config_folder_parse(&source->credentials, scratch, problems);
+    credential_drafts_read(reading, &source->credentials, drafts);
+    config_folder_parse(&source->projects, scratch, problems);
+    project_drafts_read(reading, &source->projects, drafts);
+    config_folder_parse(&source->tokens, scratch, problems);
+    token_drafts_read(reading, &source->tokens, drafts);
+    warn_stray(reading, source);
     resolve_check(reading, drafts);
 }
 
-struct config *config_load(const char *directory, struct config_report *report)
+typedef void parse_fn(struct reading *reading, struct config_source *source, struct drafts *drafts);
+
+static struct config *parse_with(parse_fn *parse, struct config_source *source,
+                                 struct config_report *report)
 {
     struct arena lasting = {0}, scratch = {0};
     struct problems problems = {.arena = &scratch};
-    struct reading reading = {&lasting, &scratch, &problems, directory};
+    struct secret_memory *secrets = secret_memory_new(SECRETS_WORKER);
+    struct reading reading = {&lasting, &scratch, &problems, source->directory, secrets};
     struct drafts drafts = {0};
     struct config *config = NULL;
-    if (check_directory(&reading))
-        read_all(&reading, &drafts);
+    if (check_directory(&reading, source))
+        parse(&reading, source, &drafts);
     if (problems.errors == 0) {
         config = resolve_build(&reading, &drafts);
         config->arena = lasting;
+        config->secrets = secrets;
+        secret_memory_lock(secrets);
     } else {
         drafts_wipe(&drafts);
         arena_free(&lasting);
+        secret_memory_free(&secrets);
     }
     problems_finish(&problems, report);
     problems_free(&problems);
     arena_free(&scratch);
     return config;
+}
+
+struct config *config_parse(struct config_source *source, struct config_report *report)
+{
+    return parse_with(parse_all, source, report);
+}
+
+static struct config *load_with(parse_fn *parse, const char *directory,
+                                struct config_report *report)
+{
+    struct config_source *source = config_source_fetch(directory);
+    struct config *config = parse_with(parse, source, report);
+    config_source_free(&source);
+    return config;
+}
+
+struct config *config_load(const char *directory, struct config_report *report)
+{
+    return load_with(parse_all, directory, report);
+}
+
+struct config *config_load_service(const char *directory, struct config_report *report)
+{
+    return load_with(parse_service, directory, report);
 }
 
 void config_report_print(const struct config_report *report, FILE *out)

@@ -20,8 +20,24 @@ struct config_report {
     struct arena arena;
 };
 
-/* NULL when there is any error; warnings alone don't hinder. Give it back with config_free. */
+/* All files of a configuration directory, read into memory once. */
+struct config_source;
+
+/* Never NULL: what could not be read is reported by config_parse. */
+struct config_source *config_source_fetch(const char *directory);
+/* Parses the bytes that were fetched (keys of `env:` and `file:` are opened here). May be called
+ * again, also in a child: the same bytes give the same answer. NULL as config_load. */
+struct config *config_parse(struct config_source *source, struct config_report *report)
+    __attribute__((warn_unused_result));
+void config_source_free(struct config_source **source);
+
+/* Both at once. NULL when there is any error; warnings alone don't hinder. Give it back with
+ * config_free. */
 struct config *config_load(const char *directory, struct config_report *report)
+    __attribute__((warn_unused_result));
+/* The same from promptgate.yaml alone, without credentials, projects and tokens: for commands that
+ * need the store. They may run where the keys cannot be opened. */
+struct config *config_load_service(const char *directory, struct config_report *report)
     __attribute__((warn_unused_result));
 /* One line for each problem. */
 void config_report_print(const struct config_report *report, FILE *out);

@@ -42,7 +42,7 @@ static void read_api_key(struct reading *reading, struct credential_draft *crede
             section_error(reading, section, CREDENTIAL_api_key,
                           "missing: %s needs a key, as env:NAME or file:PATH",
                           provider_name((enum provider_id)credential->provider));
-    } else if (!secret_open(source, reading->directory, reading->lasting, &credential->api_key,
+    } else if (!secret_open(source, reading->directory, reading->secrets, &credential->api_key,
                             &plain, &error)) {
         section_error(reading, section, CREDENTIAL_api_key, "%s", error.message);
     } else if (plain) {
@@ -74,13 +74,19 @@ static bool header_value_valid(struct str value)
     return value.len <= 8192;
 }
 
-/* Those say where a message ends and whom it is for: a call sets them itself. */
-static bool is_framing(struct str name)
+/* Where a message ends, whom it is for, how it is encoded and who asks: a call says that itself,
+ * and a second header of the name would contradict it. */
+static bool is_of_the_call(struct str name)
 {
-    static const char *const framing[] = {"connection", "content-length",    "host",   "te",
-                                          "trailer",    "transfer-encoding", "upgrade"};
-    for (size_t i = 0; i < sizeof framing / sizeof *framing; i++)
-        if (str_eq_nocase(name, str_of(framing[i])))
+    static const char *const names[] = {"accept-encoding",  "authorization",
+                                        "connection",       "content-encoding",
+                                        "content-length",   "content-type",
+                                        "expect",           "host",
+                                        "proxy-connection", "te",
+                                        "trailer",          "upgrade",
+                                        "transfer-encoding"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (str_eq_nocase(name, str_of(names[i])))
             return true;
     return false;
 }
@@ -90,7 +96,7 @@ static const char *header_problem(const struct yaml_entry *entry)
     const struct yaml_node *value = entry->value;
     if (!header_name_valid(entry->key->text))
         return "is not a header's name: letters, digits and !#$%&'*+-.^_`|~ alone";
-    if (is_framing(entry->key->text))
+    if (is_of_the_call(entry->key->text))
         return "is set by the gateway itself: leave it out";
     if (value->kind != NODE_SCALAR || yaml_node_class(value) != CLASS_STRING)
         return "must be a text; put it in quotes";
@@ -104,6 +110,9 @@ static void read_headers(struct reading *reading, struct credential_draft *crede
     const struct yaml_node *map = credential->headers;
     if (!map)
         return;
+    if (map->count > CONFIG_HEADERS_MAX)
+        section_error(reading, &credential->section, CREDENTIAL_headers, "are too many: %d at most",
+                      CONFIG_HEADERS_MAX);
     credential->headers_read =
         arena_alloc(reading->lasting, map->count * sizeof *credential->headers_read);
     for (size_t i = 0; i < map->count; i++) {

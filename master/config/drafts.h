@@ -85,9 +85,6 @@ void project_drafts_read(struct reading *reading, const struct config_files *fil
                          struct drafts *drafts);
 void token_drafts_read(struct reading *reading, const struct config_files *files,
                        struct drafts *drafts);
-/* [a-z0-9], then up to 62 of [a-z0-9-], not ending in "-", and not a route's name. */
-bool slug_valid(struct str slug);
-bool slug_reserved(struct str slug);
 /* The bit of `enum token_scope`, 0 for no scope; and the names in order, NULL behind the last. */
 unsigned token_scope_named(struct str name);
 const char *token_scope_name(unsigned index);

@@ -2,24 +2,6 @@
 
 #include <stdio.h>
 
-bool slug_reserved(struct str slug)
-{
-    return str_eq(slug, STR("chat")) || str_eq(slug, STR("models")) || str_eq(slug, STR("usage")) ||
-           str_eq(slug, STR("v1"));
-}
-
-bool slug_valid(struct str slug)
-{
-    if (slug.len == 0 || slug.len > 63 || slug.at[0] == '-' || slug.at[slug.len - 1] == '-')
-        return false;
-    for (size_t i = 0; i < slug.len; i++) {
-        char c = slug.at[i];
-        if (!(c >= 'a' && c <= 'z') && !(c >= '0' && c <= '9') && c != '-')
-            return false;
-    }
-    return !slug_reserved(slug);
-}
-
 /* Where byte `offset` of a scalar's value stands in the file. Quoting, folding and indentation move
  * bytes but keep the braces, so count those. The scalar's own place when that leads nowhere. */
 static struct yaml_mark mark_within(const struct config_file *file, const struct yaml_node *node,

@@ -1,42 +1,144 @@
 #include "master/config/secret.h"
 
-#include "master/config/config_file.h"
+#include "shared/base/xalloc.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <sodium.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
-static bool open_env(const char *name, struct arena *arena, const char **secret,
-                     struct error *error)
+/* --- variables --- */
+
+/* What was taken out of the environment, for as long as the process lives. */
+static struct taken_variable {
+    struct taken_variable *next;
+    char *name;
+    const char *value; /* in `taken_values` */
+} * taken_variables;
+static struct secret_memory *taken_values;
+
+static struct taken_variable *taken_before(const char *name)
 {
-    const char *value = getenv(name);
-    if (!value || !*value)
-        return error_set(error, "the environment variable %.100s is %s", name,
-                         value ? "empty" : "not set");
-    *secret = arena_strdup(arena, value);
-    return true;
+    struct taken_variable *variable = taken_variables;
+    while (variable && strcmp(variable->name, name) != 0)
+        variable = variable->next;
+    return variable;
 }
 
-static bool open_file(const char *path, const char *directory, struct arena *arena,
+static char *copy_into(struct secret_memory *memory, const char *value)
+{
+    size_t size = strlen(value) + 1;
+    char *copy = secret_memory_take(memory, size);
+    if (copy)
+        memcpy(copy, value, size);
+    return copy;
+}
+
+/* Moves the value; what is left in the environment is the empty text. */
+static const char *take_variable(const char *name, char *value)
+{
+    if (!taken_values)
+        taken_values = secret_memory_new(SECRETS_READER);
+    const char *copy = copy_into(taken_values, value);
+    if (!copy)
+        return NULL;
+    sodium_memzero(value, strlen(value));
+    secret_memory_lock(taken_values);
+    struct taken_variable *variable = taken_before(name);
+    if (!variable) {
+        variable = xcalloc(1, sizeof *variable);
+        variable->name = xstrdup(name);
+        variable->next = taken_variables;
+        taken_variables = variable;
+    }
+    return variable->value = copy;
+}
+
+static bool open_env(const char *name, struct secret_memory *memory, const char **secret,
+                     struct error *error)
+{
+    char *value = getenv(name);
+    const struct taken_variable *before = taken_before(name);
+    const char *found = NULL;
+    if (value && strlen(value) > SECRET_MAX_BYTES)
+        return error_set(error, "the environment variable %.100s is too large: %d KiB at most",
+                         name, SECRET_MAX_BYTES >> 10);
+    if (value && *value)
+        found = take_variable(name, value);
+    else if (before && value)
+        found = before->value;
+    else
+        return error_set(error, "the environment variable %.100s is %s", name,
+                         value ? "empty" : "not set");
+    *secret = found ? copy_into(memory, found) : NULL;
+    return *secret || error_set(error, "there is no room for more secrets");
+}
+
+/* --- files --- */
+
+/* Exactly what the file holds, NUL-terminated. */
+static bool read_into(int fd, size_t size, struct secret_memory *memory, char **text,
+                      struct error *error)
+{
+    size_t len = 0;
+    ssize_t got = 1;
+    *text = secret_memory_take(memory, size + 1);
+    if (!*text)
+        return error_set(error, "cannot be read: there is no room for more secrets");
+    while (len < size && got != 0) {
+        got = read(fd, *text + len, size - len);
+        if (got < 0 && errno != EINTR)
+            break;
+        len += got > 0 ? (size_t)got : 0;
+    }
+    int reason = errno;
+    if (len > 0 && (*text)[len - 1] == '\n')
+        (*text)[--len] = '\0';
+    if (got >= 0 && !memchr(*text, '\0', len)) {
+        secret_memory_shrink(memory, *text, len + 1);
+        return true;
+    }
+    secret_memory_shrink(memory, *text, 0);
+    return got < 0 ? error_errno(error, reason, "cannot be read") : error_set(error, "holds a NUL");
+}
+
+static bool read_secret(const char *path, struct secret_memory *memory, char **text,
+                        struct error *error)
+{
+    struct stat status;
+    bool good;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0)
+        return error_errno(error, errno, "cannot be read");
+    if (fstat(fd, &status) != 0)
+        good = error_errno(error, errno, "cannot be read");
+    else if (!S_ISREG(status.st_mode))
+        good = error_set(error, "is not a regular file");
+    else if (status.st_size > SECRET_MAX_BYTES)
+        good = error_set(error, "is too large: %d KiB at most", SECRET_MAX_BYTES >> 10);
+    else
+        good = read_into(fd, (size_t)status.st_size, memory, text, error);
+    close(fd);
+    return good;
+}
+
+static bool open_file(const char *path, const char *directory, struct secret_memory *memory,
                       const char **secret, struct error *error)
 {
-    struct arena scratch = {0};
-    const char *full = path[0] == '/' ? path : arena_printf(&scratch, "%s/%s", directory, path);
-    struct str bytes = STR("");
+    char full[PATH_MAX];
     struct error reason;
-    bool good = config_file_bytes(full, SECRET_MAX_BYTES, &scratch, &bytes, &reason);
-    struct str kept = bytes;
-    if (kept.len > 0 && kept.at[kept.len - 1] == '\n')
-        kept.len--;
-    if (!good)
-        error_set(error, "the file %.200s %.200s", full, reason.message);
-    else if (memchr(kept.at, '\0', kept.len))
-        good = error_set(error, "the file %.200s holds a NUL", full);
-    else
-        *secret = arena_copy(arena, kept).at;
-    if (bytes.len > 0)
-        sodium_memzero((char *)(uintptr_t)bytes.at, bytes.len);
-    arena_free(&scratch);
-    return good;
+    char *text = NULL;
+    bool relative = path[0] != '/';
+    snprintf(full, sizeof full, "%s%s%s", relative ? directory : "", relative ? "/" : "", path);
+    if (!read_secret(full, memory, &text, &reason))
+        return error_set(error, "the file %.200s %.200s", full, reason.message);
+    *secret = text;
+    return true;
 }
 
 /* What an HTTP header can carry (RFC 9110 section 5.5), and no space. */
@@ -51,15 +153,15 @@ static bool check_bytes(const char *secret, struct error *error)
     return true;
 }
 
-bool secret_open(const char *source, const char *directory, struct arena *arena,
+bool secret_open(const char *source, const char *directory, struct secret_memory *memory,
                  const char **secret, bool *plain, struct error *error)
 {
     *plain = false;
     bool good = true;
     if (strncmp(source, "env:", 4) == 0)
-        good = open_env(source + 4, arena, secret, error);
+        good = open_env(source + 4, memory, secret, error);
     else if (strncmp(source, "file:", 5) == 0)
-        good = open_file(source + 5, directory, arena, secret, error);
+        good = open_file(source + 5, directory, memory, secret, error);
     else if (strncmp(source, "sealed:", 7) == 0)
         good = error_set(error, "sealed keys are not supported: use env:NAME or file:PATH");
     else {

@@ -1,14 +1,16 @@
 /* Secrets as configuration names them: `env:NAME`, `file:PATH`, or the secret itself. */
 #pragma once
 
-#include "shared/base/arena.h"
 #include "shared/base/error.h"
+#include "shared/base/secret_memory.h"
 
 enum { SECRET_MAX_BYTES = 16 << 10 };
 
-/* Opens `source` into memory of `arena`. A relative PATH starts at `directory`; one newline at a
- * file's end is left out. `*plain` tells that the source was the secret itself. Messages never hold
- * the secret. */
-bool secret_open(const char *source, const char *directory, struct arena *arena,
+/* Opens `source` into `memory`. A file is read straight into it, a relative PATH starting at
+ * `directory`; one newline at its end is left out. A variable's value is taken out of the
+ * environment, where it is overwritten, and remembered: NAME may be opened again and again, and a
+ * value that was set anew counts. A secret that stands in the source itself stays where it is:
+ * `*plain` tells. Messages never hold the secret. */
+bool secret_open(const char *source, const char *directory, struct secret_memory *memory,
                  const char **secret, bool *plain, struct error *error)
     __attribute__((warn_unused_result));

@@ -10,7 +10,8 @@
 struct reading {
     struct arena *lasting, *scratch;
     struct problems *problems;
-    const char *directory; /* as the caller gave it */
+    const char *directory;         /* as the caller gave it */
+    struct secret_memory *secrets; /* where keys are opened; NULL where none are */
 };
 
 /* Where a draft came from. First member of every draft. */

@@ -1,3 +1,4 @@
+#include "master/account.h"
 #include "master/config/drafts.h"
 
 #include <arpa/inet.h>
@@ -48,8 +49,27 @@ static bool parse_v4(struct str text, struct sockaddr_in *address)
            parse_port(rest, &address->sin_port);
 }
 
+/* A path that a socket can have (unix(7)), without a control character. */
+static bool parse_local(struct str path, struct sockaddr_un *address)
+{
+    if (path.len < 2 || path.at[0] != '/' || path.at[path.len - 1] == '/' ||
+        path.len >= sizeof address->sun_path)
+        return false;
+    for (size_t i = 0; i < path.len; i++)
+        if ((unsigned char)path.at[i] < 0x20 || path.at[i] == 0x7F)
+            return false;
+    address->sun_family = AF_UNIX;
+    memcpy(address->sun_path, path.at, path.len);
+    address->sun_path[path.len] = '\0';
+    return true;
+}
+
 static bool parse_address(struct str text, struct config_listen *listen)
 {
+    struct str scheme = STR("unix:");
+    if (str_starts(text, scheme))
+        return parse_local((struct str){text.at + scheme.len, text.len - scheme.len},
+                           &listen->address.local);
     if (text.len > 0 && text.at[0] == '[')
         return parse_v6(text, &listen->address.v6);
     return parse_v4(text, &listen->address.v4);
@@ -60,6 +80,8 @@ static bool is_same(const struct config_listen *a, const struct config_listen *b
 {
     if (a->address.any.sa_family != b->address.any.sa_family)
         return false;
+    if (a->address.any.sa_family == AF_UNIX)
+        return strcmp(a->address.local.sun_path, b->address.local.sun_path) == 0;
     if (a->address.any.sa_family == AF_INET)
         return a->address.v4.sin_port != 0 && a->address.v4.sin_port == b->address.v4.sin_port &&
                a->address.v4.sin_addr.s_addr == b->address.v4.sin_addr.s_addr;
@@ -76,7 +98,7 @@ static void read_address(struct reading *reading, struct service_draft *service,
         !parse_address(node->text, listen)) {
         problem_error(reading->problems, service->section.file, node->mark, "listen",
                       "must be HOST:PORT with a numeric address, such as 0.0.0.0:8080 or "
-                      "[::]:8080, not %s",
+                      "[::]:8080, or unix: and an absolute path of at most 107 bytes, not %s",
                       yaml_node_shown(node, reading->scratch, false));
         return;
     }
@@ -111,6 +133,22 @@ static void check_ca_file(struct reading *reading, struct service_draft *service
                       "the file %s cannot be read: %s", path, strerror(errno));
 }
 
+static void check_account(struct reading *reading, struct service_draft *service)
+{
+    struct section *section = &service->section;
+    const struct config *config = &service->config;
+    struct account account;
+    struct error error;
+    if (section->bad[SERVICE_user] || section->bad[SERVICE_group])
+        return;
+    if (config->group && !config->user)
+        section_error(reading, section, SERVICE_group, "needs user: name both, or neither");
+    else if (config->user && !account_find(config->user, NULL, &account, &error))
+        section_error(reading, section, SERVICE_user, "%s", error.message);
+    else if (config->group && !account_find(config->user, config->group, &account, &error))
+        section_error(reading, section, SERVICE_group, "%s", error.message);
+}
+
 void service_draft_read(struct reading *reading, const struct config_file *file,
                         struct service_draft *service)
 {
@@ -120,6 +158,7 @@ void service_draft_read(struct reading *reading, const struct config_file *file,
     struct config *config = &service->config;
     read_listen(reading, service);
     check_ca_file(reading, service);
+    check_account(reading, service);
     if (config->workers == 0)
         config->workers = processors();
     config->store.driver =

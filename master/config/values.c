@@ -136,14 +136,6 @@ static bool parse_choice(const char *limits, struct str text, int *choice)
     }
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c = (char)(c | 0x20);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 static bool parse_hash(struct str text, struct value_hash *hash)
 {
     struct str prefix = STR("sha256:");

@@ -106,15 +106,6 @@ static bool take(struct reader *r, char c)
 
 /* --- strings --- */
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 /* The four digits at `at`, or -1. */
 static int hex4(const char *at, const char *end)
 {

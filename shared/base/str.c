@@ -65,6 +65,14 @@ bool str_to_u64(struct str s, unsigned long long *value)
     return true;
 }
 
+int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c = fold(c);
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
 static bool continues(const unsigned char *at, size_t len, size_t index)
 {
     return index < len && (at[index] & 0xC0) == 0x80;

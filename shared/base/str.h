@@ -41,6 +41,8 @@ struct str str_trim(struct str s);
 struct str str_split(struct str *rest, char separator);
 /* Decimal digits alone, no sign, no overflow. */
 bool str_to_u64(struct str s, unsigned long long *value) __attribute__((warn_unused_result));
+/* The value of a hexadecimal digit of either case, -1 of anything else. */
+int hex_digit(char c);
 
 /* Length of the well-formed UTF-8 sequence at `at` (1..4), 0 when there is none (RFC 3629). */
 size_t utf8_sequence(const char *at, size_t len);

@@ -44,15 +44,6 @@ char *uuid_format(const struct uuid *id, char text[UUID_TEXT_LEN + 1])
     return text;
 }
 
-static int hex_value(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 bool uuid_parse(struct str text, struct uuid *id)
 {
     if (text.len != UUID_TEXT_LEN)
@@ -64,7 +55,7 @@ bool uuid_parse(struct str text, struct uuid *id)
                 return false;
             continue;
         }
-        int value = hex_value(text.at[i]);
+        int value = hex_digit(text.at[i]);
         if (value < 0)
             return false;
         uint8_t *byte = &id->bytes[nibble / 2];

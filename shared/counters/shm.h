@@ -9,14 +9,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SHM_LAYOUT = 2, SHM_NAME_BYTES = 64 };
+enum { SHM_LAYOUT = 3, SHM_SOCKETS_MAX = 256 };
 
 enum shm_worker_state { SHM_SLOT_FREE, SHM_SLOT_STARTING, SHM_SLOT_READY, SHM_SLOT_DRAINING };
 
 /* One worker process. Its counts outlive the process: the slot's next user goes on with them. */
 struct shm_worker {
     _Atomic int32_t pid;
-    _Atomic int32_t state; /* enum shm_worker_state */
+    _Atomic int32_t state;        /* enum shm_worker_state */
+    _Atomic uint64_t start_ticks; /* when the process began, since boot: tells it from a later one
+                                     with its pid */
     _Atomic int64_t generation;
     _Atomic int64_t heartbeat_ms; /* monotonic */
     _Atomic int64_t started_wall_ms;
@@ -34,6 +36,12 @@ struct shm_header {
     uint64_t size_bytes;
     char boot_id[40]; /* /proc/sys/kernel/random/boot_id: another boot's file is not trusted */
     _Atomic int64_t master_pid;
+    _Atomic int64_t logger_pid;
+    _Atomic uint64_t logger_start_ticks;
+    /* The generation of workers that the table below is for, and which worker (by its index) is to
+     * accept from each listening socket: the master writes, workers read on their heartbeat. */
+    _Atomic int64_t serving_generation;
+    _Atomic int32_t socket_owners[SHM_SOCKETS_MAX];
     _Atomic uint64_t logged_rows; /* committed to the store since the file was made */
     struct logger_state logger;
 } __attribute__((aligned(128)));

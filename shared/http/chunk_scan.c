@@ -1,6 +1,6 @@
 #include "shared/http/chunk_scan.h"
 
-#include <stdbool.h>
+#include "shared/base/str.h"
 
 enum expected {
     SIZE,
@@ -20,17 +20,9 @@ static enum chunk_verdict refuse(struct chunk_scan *scan, const char *detail)
     return CHUNK_REFUSED;
 }
 
-static int hex(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c = (char)(c | 0x20);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 static enum chunk_verdict read_size(struct chunk_scan *scan, char c)
 {
-    int digit = hex(c);
+    int digit = hex_digit(c);
     if (digit >= 0 && scan->digits < MAX_DIGITS) {
         scan->digits++;
         scan->size = scan->size * 16 + (unsigned)digit;

@@ -478,6 +478,12 @@ void http_server_accept(struct http_server *server, uv_stream_t *listener)
         log_debug("accept: %s", uv_strerror(error));
 }
 
+void http_server_retire(struct http_server *server)
+{
+    server->draining = true;
+    tell_idle(server);
+}
+
 void http_server_drain(struct http_server *server)
 {
     server->draining = true;
@@ -526,6 +532,10 @@ static size_t send_answer(struct http_connection *c, const struct http_response 
     response_write(answer, response, &frame);
     size_t len = answer->len;
     c->sent = c->transport->class->write(c->transport, answer->data, len);
+    /* The answer may have been long in the making: the loop's time is from before that, and the
+     * client is to have the whole write_timeout. */
+    if (!c->sent)
+        uv_update_time(c->server->loop);
     c->pending_seen = c->sent ? 0 : c->transport->class->pending(c->transport);
     buf_clear(answer);
     if (answer->cap > ANSWER_KEEP)

@@ -64,7 +64,7 @@ struct http_events {
      * is invalid after this call, and so is the connection. A client that only ended its own side
      * counts. */
     void (*gone)(struct http_connection *connection, struct http_request *request);
-    /* http_server_drain was called and no connection is left. */
+    /* http_server_retire or _drain was called and no connection is left. */
     void (*idle)(void *context);
 };
 
@@ -96,8 +96,11 @@ void http_server_init(struct http_server *server, uv_loop_t *loop, const struct 
 void http_server_accept(struct http_server *server, uv_stream_t *listener);
 /* Serves any transport, whose `events` and `context` this sets; it is the server's from here on. */
 void http_server_take(struct http_server *server, struct transport *transport);
-/* From now on each answer carries `Connection: close` and connections without an open request and
- * without a byte of one are closed. `idle` is called once when none is left (at once if so). */
+/* From now on each answer carries `Connection: close`, and its connection ends; one that is idle
+ * stays until its idle timeout, for its client may be about to send. `idle` is called once when no
+ * connection is left (at once if so). */
+void http_server_retire(struct http_server *server);
+/* The same, and connections without an open request and without a byte of one are closed. */
 void http_server_drain(struct http_server *server);
 
 /* For the application's own data, one pointer per connection, NULL at each new head and at a

@@ -64,22 +64,14 @@ static bool refuse(struct head_scan *scan, const char *detail)
     return false;
 }
 
-static int hex(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c = (char)(c | 0x20);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* Escapes that decode to what separates or ends a path are read in two ways by two servers. */
 static bool check_escapes(struct head_scan *scan, struct str path)
 {
     for (size_t i = 0; i < path.len; i++) {
         if (path.at[i] != '%')
             continue;
-        int high = i + 2 < path.len ? hex(path.at[i + 1]) : -1;
-        int low = i + 2 < path.len ? hex(path.at[i + 2]) : -1;
+        int high = i + 2 < path.len ? hex_digit(path.at[i + 1]) : -1;
+        int low = i + 2 < path.len ? hex_digit(path.at[i + 2]) : -1;
         if (high < 0 || low < 0)
             return refuse(scan, "The path has a '%' that is not followed by two hex digits.");
         int byte = high * 16 + low;

@@ -1,6 +1,6 @@
-/* The byte stream under one client connection: plain TCP now, TLS behind the same functions.
- * Everything happens on the loop's thread; callbacks come from the loop, never from inside a
- * call of this interface. The process must ignore SIGPIPE. */
+/* The byte stream under one client connection: plain TCP or a UNIX socket, TLS behind the same
+ * functions. Everything happens on the loop's thread; callbacks come from the loop, never from
+ * inside a call of this interface. The process must ignore SIGPIPE. */
 #pragma once
 
 #include "shared/base/str.h"
@@ -36,6 +36,7 @@ struct transport_class {
     void (*shutdown)(struct transport *transport);
     /* Ends it at once, with a reset when not all is written; `closed` follows. */
     void (*close)(struct transport *transport);
+    /* Of a UNIX socket only the family is told. */
     int (*peer)(const struct transport *transport, struct sockaddr_storage *address);
 };
 
@@ -45,9 +46,9 @@ struct transport {
     void *context;
 };
 
-/* Accepts one TCP connection from `listener` (call it from its connection callback). Returns NULL
- * and sets *error to a negative libuv error when there is none. `events` and `context` may be NULL
- * until the first read_start. */
+/* Accepts one connection, TCP or UNIX, from `listener` (call it from its connection callback).
+ * Returns NULL and sets *error to a negative libuv error when there is none. `events` and `context`
+ * may be NULL until the first read_start. */
 struct transport *transport_plain_accept(uv_stream_t *listener,
                                          const struct transport_events *events, void *context,
                                          int *error);

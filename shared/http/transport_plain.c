@@ -6,7 +6,12 @@
 
 struct plain {
     struct transport transport;
-    uv_tcp_t tcp;
+    union {
+        uv_handle_t handle;
+        uv_stream_t stream;
+        uv_tcp_t tcp;
+        uv_pipe_t local;
+    };
     uv_shutdown_t shutdown;
 };
 
@@ -26,7 +31,7 @@ static struct plain *plain_of(struct transport *transport)
 
 static uv_stream_t *stream_of(struct plain *plain)
 {
-    return (uv_stream_t *)&plain->tcp;
+    return &plain->stream;
 }
 
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
@@ -93,7 +98,7 @@ static bool plain_write(struct transport *transport, const char *bytes, size_t l
 static size_t plain_pending(const struct transport *transport)
 {
     const struct plain *plain = (const struct plain *)transport;
-    return uv_stream_get_write_queue_size((const uv_stream_t *)&plain->tcp);
+    return uv_stream_get_write_queue_size(&plain->stream);
 }
 
 static void on_shutdown(uv_shutdown_t *request, int status)
@@ -121,15 +126,19 @@ static void plain_close(struct transport *transport)
     struct plain *plain = plain_of(transport);
     /* A client that did not read gets a reset, else the kernel would hold what it has of the answer
      * for as long as that client likes. */
-    bool unread = uv_stream_get_write_queue_size(stream_of(plain)) > 0;
-    if (!unread || uv_tcp_close_reset(&plain->tcp, on_closed) != 0)
-        uv_close((uv_handle_t *)&plain->tcp, on_closed);
+    bool reset = plain->stream.type == UV_TCP && uv_stream_get_write_queue_size(&plain->stream) > 0;
+    if (!reset || uv_tcp_close_reset(&plain->tcp, on_closed) != 0)
+        uv_close(&plain->handle, on_closed);
 }
 
 static int plain_peer(const struct transport *transport, struct sockaddr_storage *address)
 {
     const struct plain *plain = (const struct plain *)transport;
     int len = sizeof *address;
+    if (plain->stream.type == UV_NAMED_PIPE) {
+        address->ss_family = AF_UNIX;
+        return 0;
+    }
     return uv_tcp_getpeername(&plain->tcp, (struct sockaddr *)address, &len);
 }
 
@@ -143,28 +152,34 @@ static const struct transport_class plain_class = {
     .peer = plain_peer,
 };
 
+static int init_handle(struct plain *plain, const uv_stream_t *listener)
+{
+    if (listener->type == UV_TCP)
+        return uv_tcp_init(listener->loop, &plain->tcp);
+    if (listener->type == UV_NAMED_PIPE)
+        return uv_pipe_init(listener->loop, &plain->local, 0);
+    return UV_ENOTSUP;
+}
+
 struct transport *transport_plain_accept(uv_stream_t *listener,
                                          const struct transport_events *events, void *context,
                                          int *error)
 {
-    if (listener->type != UV_TCP) {
-        *error = UV_ENOTSUP;
-        return NULL;
-    }
     struct plain *plain = xcalloc(1, sizeof *plain);
     plain->transport.class = &plain_class;
-    *error = uv_tcp_init(listener->loop, &plain->tcp);
+    *error = init_handle(plain, listener);
     if (*error != 0) {
         free(plain);
         return NULL;
     }
-    plain->tcp.data = plain;
+    plain->handle.data = plain;
     *error = uv_accept(listener, stream_of(plain));
     if (*error != 0) {
         plain_close(&plain->transport);
         return NULL;
     }
-    uv_tcp_nodelay(&plain->tcp, 1);
+    if (listener->type == UV_TCP)
+        uv_tcp_nodelay(&plain->tcp, 1);
     plain->transport.events = events;
     plain->transport.context = context;
     return &plain->transport;

@@ -98,9 +98,10 @@ export function writeFiles(directory, files) {
     }
 }
 
-/** The files of a configuration: `service` is laid over promptgate.yaml's, section by section. */
+/** The files of a configuration: `service` is laid over promptgate.yaml's, section by section;
+ * `files` are others, by name. */
 export function configFiles(directory, { service = {}, credentials = {}, projects, tokens = {},
-                                         workers = 2 }) {
+                                         files: others = {}, workers = 2 }) {
     const base = {
         listen: '127.0.0.1:0',
         workers,
@@ -108,7 +109,7 @@ export function configFiles(directory, { service = {}, credentials = {}, project
         runtime_dir: path.join(directory, 'run'),
         store: { driver: 'sqlite', path: path.join(directory, 'state/promptgate.db') },
     };
-    const files = { 'promptgate.yaml': { ...base, ...service } };
+    const files = { ...others, 'promptgate.yaml': { ...base, ...service } };
     for (const [folder, entries] of Object.entries({ credentials, projects, tokens })) {
         for (const [name, content] of Object.entries(entries)) {
             files[`${folder}.d/${name}.yaml`] = content;

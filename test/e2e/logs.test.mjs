@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { after, before, test } from 'node:test';
 
-import { demo, PROMPTGATE, run, startGateway, until } from './harness.mjs';
+import { demo, PROMPTGATE, run, startGateway, until, writeFiles } from './harness.mjs';
 
 let gateway;
 
@@ -94,4 +94,15 @@ test('logs while the gateway is stopped, and before anything was stored', async 
     await quiet.stop();
     const rows = parsed((await run('logs', '--config', quiet.config, '--json')).stdout);
     assert.deepEqual(rows.map((row) => row.request_id), [id]);
+});
+
+test('logs in a terminal that has no key, and while a project is being edited', async () => {
+    const id = await sent('hello', 200);
+    writeFiles(gateway.config, {
+        'credentials.d/later.yaml': { provider: 'openai', api_key: 'env:PROMPTGATE_NOT_SET' },
+        'projects.d/half.yaml': 'id: [',
+    });
+    const { status, stdout, stderr } = await run('logs', '--config', gateway.config, '--json');
+    assert.equal(status, 0, stderr);
+    assert.ok(parsed(stdout).some((row) => row.request_id === id));
 });

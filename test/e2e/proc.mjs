@@ -42,6 +42,10 @@ export function children(parent) {
         .sort((a, b) => Number(a.started) - Number(b.started) || a.pid - b.pid);
 }
 
+/** Why memory and descriptors of the processes can't be looked at; false when they can. */
+export const CLOSED = process.getuid() !== 0 &&
+    'the processes are closed to others of their user (PR_SET_DUMPABLE 0): needs root to look in';
+
 /** What each open descriptor is: "socket", "pipe", "anon_inode", or a path; one of the spool's
  * segments, which come and go by name, is "segment". */
 export function descriptors(pid) {

@@ -165,9 +165,21 @@ static void measures_edit_distance(void **state)
     assert_int_equal(str_distance((struct str){text, 63}, (struct str){text, 63}, 5), 0);
 }
 
+static void test_hex_digit(void **state)
+{
+    (void)state;
+    static const char digits[] = "0123456789abcdefABCDEF";
+    for (int c = -128; c < 128; c++) {
+        const char *at = c ? strchr(digits, c) : NULL;
+        int place = at ? (int)(at - digits) : -1;
+        assert_int_equal(hex_digit((char)c), place > 15 ? place - 6 : place);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_hex_digit),
         cmocka_unit_test(compares),
         cmocka_unit_test(folds_ascii_letters_alone),
         cmocka_unit_test(absent_is_not_empty),

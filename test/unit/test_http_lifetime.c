@@ -139,6 +139,27 @@ static void check_big_answer(struct loopback *l, struct client *c)
     assert_true(str_eq((struct str){c->got.data + head_len, c->got.len - head_len}, l->answer));
 }
 
+/* write_timeout begins with the answer, however long the loop stood still while it was made. */
+static void test_write_timeout_is_from_the_answer(void **state)
+{
+    (void)state;
+    struct http_limits limits = calm_limits;
+    limits.write_timeout_ms = 200;
+    struct loopback *l = loopback_start(&limits);
+    struct client c = client_open(l);
+    char *bytes = big_answer(l);
+    l->hold_answer = true;
+    client_send(l, &c, GET("/x"));
+    turn_until(l, strstr(loopback_events(l), "body"));
+    usleep(220 * 1000);
+    loopback_answer(l->open, l->request);
+    turn_until(l, client_got(l, &c, "\r\n\r\n") && c.got.len == l->answer_len);
+    check_big_answer(l, &c);
+    client_close(&c);
+    loopback_stop(l);
+    free(bytes);
+}
+
 static void test_slow_reader_gets_a_large_answer(void **state)
 {
     (void)state;
@@ -341,6 +362,7 @@ int main(void)
         cmocka_unit_test(test_timeouts),
         cmocka_unit_test(test_idle_after_an_answer),
         cmocka_unit_test(test_header_timeout_is_from_the_first_byte),
+        cmocka_unit_test(test_write_timeout_is_from_the_answer),
         cmocka_unit_test(test_slow_reader_gets_a_large_answer),
         cmocka_unit_test(test_half_closed_reader_gets_the_rest),
         cmocka_unit_test(test_client_that_does_not_read_is_cut),

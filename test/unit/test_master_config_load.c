@@ -236,7 +236,8 @@ static void ten_mistakes_are_ten_reports(void **state)
     folder_expect(
         folder,
         "promptgate.yaml:1:9: listen: must be HOST:PORT with a numeric address, such as "
-        "0.0.0.0:8080 or [::]:8080, not \"localhost:8080\"\n"
+        "0.0.0.0:8080 or [::]:8080, or unix: and an absolute path of at most 107 bytes, not "
+        "\"localhost:8080\"\n"
         "promptgate.yaml:3:3: http.max_bdy: unknown key; did you mean max_body?\n"
         "promptgate.yaml:4:17: http.idle_timeout: must be a time with its unit: ms, s, m, h or d, "
         "from 1ms to 1d, not 75\n"
@@ -388,6 +389,132 @@ static void keys_are_opened(void **state)
         strstr(credential(folder, "provider: openai\napi_key: file:nope\n"), "api_key: the file"));
 }
 
+/* Finds `text` anywhere in this process's environment. */
+static bool environment_holds(const char *text)
+{
+    for (char **variable = environ; *variable; variable++)
+        if (strstr(*variable, text))
+            return true;
+    return false;
+}
+
+static void keys_live_in_secret_memory(void **state)
+{
+    struct config_folder *folder = *state;
+    folder_write(folder, "other", "sk-from-file\n");
+    assert_string_equal(credential(folder, "provider: openai\napi_key: file:other\n"), "");
+    const struct config *config = folder->config;
+    assert_text(config->credentials[0].api_key, "sk-from-file");
+    assert_true(secret_memory_holds(config->secrets, config->credentials[0].api_key));
+    setenv("PROMPTGATE_TEST_KEY", "sk-from-environment", 1);
+    assert_string_equal(credential(folder, "provider: openai\napi_key: env:PROMPTGATE_TEST_KEY\n"),
+                        "");
+    config = folder->config;
+    assert_true(secret_memory_holds(config->secrets, config->credentials[0].api_key));
+    unsetenv("PROMPTGATE_TEST_KEY");
+}
+
+/* A reload finds what the first load took; a value that was set anew counts. */
+static void variables_are_overwritten_and_remembered(void **state)
+{
+    static const char *const lines = "provider: openai\napi_key: env:PROMPTGATE_TEST_KEY\n";
+    struct config_folder *folder = *state;
+    setenv("PROMPTGATE_TEST_KEY", "sk-once-only", 1);
+    for (int i = 0; i < 3; i++) {
+        assert_string_equal(credential(folder, lines), "");
+        assert_text(folder->config->credentials[0].api_key, "sk-once-only");
+        assert_false(environment_holds("sk-once"));
+    }
+    setenv("PROMPTGATE_TEST_KEY", "sk-anew", 1);
+    for (int i = 0; i < 2; i++) {
+        assert_string_equal(credential(folder, lines), "");
+        assert_text(folder->config->credentials[0].api_key, "sk-anew");
+    }
+    unsetenv("PROMPTGATE_TEST_KEY");
+    assert_non_null(strstr(credential(folder, lines), "PROMPTGATE_TEST_KEY is not set"));
+    setenv("PROMPTGATE_TEST_EMPTY", "", 1);
+    assert_non_null(strstr(
+        credential(folder, "provider: openai\napi_key: env:PROMPTGATE_TEST_EMPTY\n"), "is empty"));
+    unsetenv("PROMPTGATE_TEST_EMPTY");
+}
+
+static void files_of_keys_are_whole_and_small(void **state)
+{
+    static const char *const lines = "provider: openai\napi_key: file:other\n";
+    struct config_folder *folder = *state;
+    struct buf text = {0};
+    folder_bytes(folder, "other", "sk\0x", 4);
+    assert_non_null(strstr(credential(folder, lines), "/other holds a NUL"));
+    folder_write(folder, "other", "sk-1\n\n");
+    assert_non_null(strstr(credential(folder, lines), "line break"));
+    folder_write(folder, "other", "\n");
+    assert_non_null(strstr(credential(folder, lines), "the key is empty"));
+    folder_write(folder, "other", "");
+    assert_non_null(strstr(credential(folder, lines), "the key is empty"));
+    for (int i = 0; i < 16 << 10; i++)
+        buf_putc(&text, 'k');
+    folder_write(folder, "other", buf_cstr(&text));
+    assert_string_equal(credential(folder, lines), "");
+    assert_text(folder->config->credentials[0].api_key, buf_cstr(&text));
+    buf_putc(&text, 'k');
+    folder_write(folder, "other", buf_cstr(&text));
+    assert_non_null(strstr(credential(folder, lines), "/other is too large: 16 KiB at most"));
+    buf_free(&text);
+    unlink(folder_path(folder, "other"));
+    mkdir(folder_path(folder, "other"), 0750);
+    assert_non_null(strstr(credential(folder, lines), "/other is not a regular file"));
+}
+
+static const char *service(struct config_folder *folder, const char *lines)
+{
+    folder_write(folder, "promptgate.yaml", lines);
+    folder_load(folder);
+    return folder_problems(folder);
+}
+
+static void unix_sockets_are_listened_on(void **state)
+{
+    struct config_folder *folder = *state;
+    char line[256], path[120];
+    assert_string_equal(service(folder, "listen: [ unix:/run/a.sock, \"[::1]:1\" ]\n"), "");
+    const struct config_listen *listen = &folder->config->listens[0];
+    assert_int_equal(listen->address.any.sa_family, AF_UNIX);
+    assert_text(listen->address.local.sun_path, "/run/a.sock");
+    assert_text(listen->text, "unix:/run/a.sock");
+    memset(path, 'p', sizeof path);
+    path[0] = '/';
+    snprintf(line, sizeof line, "listen: unix:%.107s\n", path);
+    assert_string_equal(service(folder, line), "");
+    snprintf(line, sizeof line, "listen: unix:%.108s\n", path);
+    assert_non_null(strstr(service(folder, line), "listen: must be HOST:PORT"));
+    static const char *const wrong[] = {"\"unix:\"", "unix:run/a.sock", "unix:/", "unix:/run/",
+                                        "\"unix:/a\\u0001\""};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        snprintf(line, sizeof line, "listen: %s\n", wrong[i]);
+        assert_non_null(strstr(service(folder, line), "listen: must be HOST:PORT"));
+    }
+    assert_string_equal(service(folder, "listen: [ unix:/a, unix:/b, unix:/a ]\n"),
+                        "promptgate.yaml:1:29: listen: unix:/a is there twice: name each address "
+                        "once\n");
+}
+
+static void users_and_groups_must_be_there(void **state)
+{
+    struct config_folder *folder = *state;
+    assert_string_equal(service(folder, "user: root\ngroup: root\n"), "");
+    assert_text(folder->config->user, "root");
+    assert_text(folder->config->group, "root");
+    assert_string_equal(service(folder, "user: \"54321\"\n"), "");
+    assert_null(folder->config->group);
+    assert_string_equal(service(folder, "user: no-such-user\n"),
+                        "promptgate.yaml:1:7: user: there is no user no-such-user on this host\n");
+    assert_string_equal(service(folder, "user: root\ngroup: no-such-group\n"),
+                        "promptgate.yaml:2:8: group: there is no group no-such-group on this "
+                        "host\n");
+    assert_string_equal(service(folder, "group: root\n"),
+                        "promptgate.yaml:1:8: group: needs user: name both, or neither\n");
+}
+
 /* No report may hold a key, or a part of it. */
 static void keys_are_never_shown(void **state)
 {
@@ -410,7 +537,8 @@ static void headers_cannot_be_injected(void **state)
     struct config_folder *folder = *state;
     assert_string_equal(
         credential(folder, "provider: echo\nheaders:\n  A: \"x\\r\\nB: y\"\n  \"C\\n\": x\n"
-                           "  Content-Length: \"3\"\n  D: 5\n  E: fine\n"),
+                           "  Content-Length: \"3\"\n  D: 5\n  E: fine\n  authorization: Bearer x\n"
+                           "  Accept-Encoding: gzip\n"),
         "credentials.d/main.yaml:3:3: headers.\"A\": holds a line break or control character, "
         "which a header cannot carry\n"
         "credentials.d/main.yaml:4:3: headers.\"C?\": is not a header's name: letters, digits and "
@@ -418,8 +546,26 @@ static void headers_cannot_be_injected(void **state)
         "credentials.d/main.yaml:5:3: headers.\"Content-Length\": is set by the gateway itself: "
         "leave it out\n"
         "credentials.d/main.yaml:6:3: headers.\"D\": must be a text; put it in quotes\n"
+        "credentials.d/main.yaml:8:3: headers.\"authorization\": is set by the gateway itself: "
+        "leave it out\n"
+        "credentials.d/main.yaml:9:3: headers.\"Accept-Encoding\": is set by the gateway itself: "
+        "leave it out\n"
         "projects.d/demo.yaml:8:17: endpoints.sum.credential: is a credential of echo, but the "
         "endpoint's provider is openai\n");
+}
+
+static void headers_are_counted(void **state)
+{
+    struct config_folder *folder = *state;
+    struct buf yaml = {0};
+    buf_puts(&yaml, "provider: openai\napi_key: k\nheaders:\n");
+    for (int i = 0; i < CONFIG_HEADERS_MAX; i++)
+        buf_printf(&yaml, "  H%d: x\n", i);
+    assert_null(strstr(credential(folder, buf_cstr(&yaml)), "too many"));
+    buf_puts(&yaml, "  More: x\n");
+    assert_non_null(strstr(credential(folder, buf_cstr(&yaml)),
+                           "credentials.d/main.yaml:4:3: headers: are too many: 20 at most\n"));
+    buf_free(&yaml);
 }
 
 static void prompts_are_pointed_into(void **state)
@@ -458,8 +604,8 @@ static void types_are_checked(void **state)
         "\"5\"\n"
         "promptgate.yaml:6:38: upstream.ca_file: the file /nonexistent/ca.pem cannot be read: No "
         "such file or directory\n"
-        "promptgate.yaml:7:1: admin: unknown key; known here are listen, workers, state_dir, "
-        "runtime_dir, shutdown_timeout, store, http, upstream, gateway_logs, log\n"
+        "promptgate.yaml:7:1: admin: unknown key; known here are listen, user, group, workers, "
+        "state_dir, runtime_dir, shutdown_timeout, store, http, upstream, gateway_logs, log\n"
         "promptgate.yaml:8:19: shutdown_timeout: must be a time with its unit: ms, s, m, h or d, "
         "from 0s to 1h, not null; leave the key out for the default, 30s\n"
         "promptgate.yaml:9:1: max_body: unknown key; did you mean http.max_body?\n"
@@ -510,6 +656,26 @@ static void a_lone_main_file_is_enough(void **state)
     config_report_free(&report);
 }
 
+static void the_service_alone(void **state)
+{
+    struct config_folder *folder = *state;
+    folder_write(folder, "promptgate.yaml", "store: { path: /srv/rows.db }\n");
+    folder_write(folder, "credentials.d/main.yaml", "provider: openai\napi_key: env:NOWHERE_SET\n");
+    folder_write(folder, "projects.d/half.yaml", "id: [");
+    struct config_report report = {0};
+    struct config *config = config_load_service(folder->path, &report);
+    assert_non_null(config);
+    assert_null(report.first);
+    assert_text(config->store.path, "/srv/rows.db");
+    assert_int_equal(config->projects_count, 0);
+    config_free(&config);
+    config_report_free(&report);
+    folder_write(folder, "promptgate.yaml", "store: { pth: /srv/rows.db }\n");
+    assert_null(config_load_service(folder->path, &report));
+    assert_int_equal(report.errors, 1);
+    config_report_free(&report);
+}
+
 static void absurd_numbers_are_cut(void **state)
 {
     struct config_folder *folder = *state;
@@ -542,12 +708,19 @@ int main(void)
         TEST(what_is_there_twice_names_both_places),
         TEST(projects_of_tokens),
         TEST(keys_are_opened),
+        TEST(keys_live_in_secret_memory),
+        TEST(variables_are_overwritten_and_remembered),
+        TEST(files_of_keys_are_whole_and_small),
+        TEST(unix_sockets_are_listened_on),
+        TEST(users_and_groups_must_be_there),
         TEST(keys_are_never_shown),
         TEST(headers_cannot_be_injected),
+        TEST(headers_are_counted),
         TEST(prompts_are_pointed_into),
         TEST(types_are_checked),
         TEST(files_and_folders),
         TEST(a_lone_main_file_is_enough),
+        TEST(the_service_alone),
         TEST(absurd_numbers_are_cut),
     };
     return cmocka_run_group_tests_name("config_load", tests, NULL, NULL);

@@ -3,12 +3,10 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -59,13 +57,21 @@ static void listen_on_v6(struct listen_test *test, in_port_t port, struct in6_ad
 
 static void open_all(struct listen_test *test)
 {
-    if (!listeners_open(&test->listeners, &test->config, &test->error))
+    if (!listeners_adjust(&test->listeners, &test->config, &test->error))
         fail_msg("%s", test->error.message);
 }
 
 static int socket_at(const struct listen_test *test, unsigned worker, unsigned address)
 {
-    return listeners_of(&test->listeners, worker)[address];
+    return test->listeners.at[address].sockets[worker];
+}
+
+/* As workers do when they begin to accept. */
+static void listen_all(const struct listen_test *test)
+{
+    for (unsigned i = 0; i < test->listeners.count; i++)
+        for (unsigned j = 0; j < test->listeners.at[i].count; j++)
+            assert_int_equal(listen(test->listeners.at[i].sockets[j], 16), 0);
 }
 
 static in_port_t port_of(int fd)
@@ -123,11 +129,11 @@ static void one_socket_for_each_worker(void **state)
     struct listen_test *test = *state;
     listen_on_v4(test, 0);
     open_all(test);
-    assert_int_equal(test->listeners.workers, WORKERS);
-    assert_int_equal(test->listeners.addresses, 1);
+    assert_int_equal(test->listeners.sockets, WORKERS);
+    assert_int_equal(test->listeners.count, 1);
     for (unsigned i = 0; i < WORKERS; i++) {
         int fd = socket_at(test, i, 0);
-        assert_int_equal(option(fd, SOL_SOCKET, SO_ACCEPTCONN), 1);
+        assert_int_equal(option(fd, SOL_SOCKET, SO_ACCEPTCONN), 0); /* not before a worker does */
         assert_int_equal(option(fd, SOL_SOCKET, SO_REUSEPORT), 1);
         assert_int_equal(fcntl(fd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
         assert_int_equal(fcntl(fd, F_GETFL) & O_NONBLOCK, O_NONBLOCK);
@@ -142,6 +148,7 @@ static void port_0_is_one_port(void **state)
     struct listen_test *test = *state;
     listen_on_v4(test, 0);
     listen_on_v4(test, 0);
+    test->listens[1].text = "127.0.0.1:OTHER";
     open_all(test);
     for (unsigned address = 0; address < 2; address++) {
         in_port_t port = port_of(socket_at(test, 0, address));
@@ -158,6 +165,7 @@ static void connections_reach_the_sockets(void **state)
     struct listen_test *test = *state;
     listen_on_v4(test, 0);
     open_all(test);
+    listen_all(test);
     in_port_t port = port_of(socket_at(test, 0, 0));
     unsigned accepted = 0;
     for (unsigned i = 0; i < 20; i++)
@@ -172,35 +180,22 @@ static void connections_reach_the_sockets(void **state)
 static void a_taken_address_is_an_error(void **state)
 {
     struct listen_test *test = *state;
-    struct listeners second;
+    struct listeners second = {0};
     listen_on_v4(test, 0);
     open_all(test);
+    listen_all(test);
     in_port_t port = port_of(socket_at(test, 0, 0));
     test->config.listens_count = 0;
     listen_on_v4(test, port);
-    assert_false(listeners_open(&second, &test->config, &test->error));
+    assert_false(listeners_adjust(&second, &test->config, &test->error));
     assert_string_equal(test->error.message,
                         "cannot listen on 127.0.0.1:PORT: Address already in use");
-    assert_null(second.sockets);
+    assert_int_equal(second.count, 0);
+    listeners_close(&second);
     assert_true(connects(AF_INET, port)); /* the first ones are as they were */
     listeners_close(&test->listeners);
     open_all(test); /* and when they are gone the address is free */
     assert_int_equal(port_of(socket_at(test, WORKERS - 1, 0)), port);
-}
-
-static void the_same_address_twice_is_an_error(void **state)
-{
-    struct listen_test *test = *state;
-    listen_on_v4(test, 0);
-    open_all(test);
-    in_port_t port = port_of(socket_at(test, 0, 0));
-    listeners_close(&test->listeners);
-    test->config.listens_count = 0;
-    listen_on_v4(test, port);
-    listen_on_v4(test, port);
-    assert_false(listeners_open(&test->listeners, &test->config, &test->error));
-    assert_non_null(strstr(test->error.message, "Address already in use"));
-    assert_false(connects(AF_INET, port)); /* all or none */
 }
 
 static void an_address_of_somebody_else_is_an_error(void **state)
@@ -208,7 +203,7 @@ static void an_address_of_somebody_else_is_an_error(void **state)
     struct listen_test *test = *state;
     listen_on_v4(test, 0);
     test->listens[0].address.v4.sin_addr.s_addr = htonl(0xC0000201); /* 192.0.2.1, RFC 5737 */
-    assert_false(listeners_open(&test->listeners, &test->config, &test->error));
+    assert_false(listeners_adjust(&test->listeners, &test->config, &test->error));
     assert_non_null(strstr(test->error.message, "Cannot assign requested address"));
 }
 
@@ -219,6 +214,7 @@ static void address_of_version_6(void **state)
         skip();
     listen_on_v6(test, 0, (struct in6_addr)IN6ADDR_LOOPBACK_INIT);
     open_all(test);
+    listen_all(test);
     in_port_t port = port_of(socket_at(test, 0, 0));
     for (unsigned i = 1; i < WORKERS; i++)
         assert_int_equal(port_of(socket_at(test, i, 0)), port);
@@ -242,29 +238,79 @@ static void both_versions_on_one_port(void **state)
     listen_on_v6(test, port, (struct in6_addr)IN6ADDR_ANY_INIT);
     listen_on_v4(test, port);
     open_all(test);
+    listen_all(test);
     assert_true(connects(AF_INET, port));
     assert_true(connects(AF_INET6, port));
 }
 
-static void a_child_keeps_its_own(void **state)
+/* More workers by reload: more sockets, and those that were there stay. */
+static void sockets_grow(void **state)
 {
     struct listen_test *test = *state;
-    int status;
-    listen_on_v4(test, 0);
+    int before[WORKERS];
     listen_on_v4(test, 0);
     open_all(test);
-    pid_t child = fork();
-    if (child == 0) {
-        bool right = true;
-        listeners_keep(&test->listeners, 1);
-        for (unsigned i = 0; i < WORKERS; i++)
-            for (unsigned address = 0; address < 2; address++)
-                right = right && is_open(socket_at(test, i, address)) == (i == 1);
-        _exit(right ? 0 : 1);
-    }
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_int_equal(status, 0);
-    assert_true(connects(AF_INET, port_of(socket_at(test, 0, 1)))); /* the master has them all */
+    for (unsigned i = 0; i < WORKERS; i++)
+        before[i] = socket_at(test, i, 0);
+    test->config.workers = WORKERS + 2;
+    open_all(test);
+    assert_int_equal(test->listeners.sockets, WORKERS + 2);
+    for (unsigned i = 0; i < WORKERS; i++)
+        assert_int_equal(socket_at(test, i, 0), before[i]);
+    assert_int_equal(port_of(socket_at(test, WORKERS + 1, 0)), port_of(before[0]));
+    test->config.workers = 1;
+    open_all(test);
+    assert_int_equal(test->listeners.sockets, WORKERS + 2);
+}
+
+static void addresses_come_and_go(void **state)
+{
+    struct listen_test *test = *state;
+    listen_on_v4(test, 0);
+    open_all(test);
+    int first = socket_at(test, 0, 0);
+    test->config.listens_count = 0;
+    listen_on_v4(test, 0);
+    test->listens[0].text = "127.0.0.1:OTHER";
+    open_all(test);
+    assert_int_equal(test->listeners.count, 2);
+    assert_false(test->listeners.at[0].wanted);
+    assert_true(test->listeners.at[1].wanted);
+    assert_true(is_open(first)); /* somebody may still accept there */
+    listeners_drop_unwanted(&test->listeners);
+    assert_int_equal(test->listeners.count, 1);
+    assert_false(is_open(first));
+    assert_string_equal(test->listeners.at[0].text, "127.0.0.1:OTHER");
+}
+
+static void failure_changes_no_address(void **state)
+{
+    struct listen_test *test = *state;
+    listen_on_v4(test, 0);
+    open_all(test);
+    listen_on_v4(test, 0);
+    test->listens[1].text = "192.0.2.1:0";
+    test->listens[1].address.v4.sin_addr.s_addr = htonl(0xC0000201);
+    assert_false(listeners_adjust(&test->listeners, &test->config, &test->error));
+    assert_int_equal(test->listeners.count, 1);
+    assert_true(test->listeners.at[0].wanted);
+}
+
+static void unix_address_has_one_socket(void **state)
+{
+    struct listen_test *test = *state;
+    char path[] = "/tmp/promptgate-test-listener.XXXXXX";
+    assert_true(mkdtemp(path) != NULL);
+    struct config_listen *added = &test->listens[test->config.listens_count++];
+    added->text = "unix:PATH";
+    added->address.local = (struct sockaddr_un){.sun_family = AF_UNIX};
+    snprintf(added->address.local.sun_path, sizeof added->address.local.sun_path, "%s/s", path);
+    open_all(test);
+    assert_int_equal(test->listeners.at[0].count, 1);
+    assert_int_equal(option(socket_at(test, 0, 0), SOL_SOCKET, SO_ACCEPTCONN), 1);
+    listeners_close(&test->listeners);
+    assert_int_equal(access(added->address.local.sun_path, F_OK), -1);
+    assert_int_equal(rmdir(path), 0);
 }
 
 static void all_are_closed(void **state)
@@ -278,7 +324,7 @@ static void all_are_closed(void **state)
     listeners_close(&test->listeners);
     for (unsigned i = 0; i < WORKERS; i++)
         assert_false(is_open(fds[i]));
-    assert_null(test->listeners.sockets);
+    assert_null(test->listeners.at);
     listeners_close(&test->listeners); /* once more does no harm */
 }
 
@@ -291,11 +337,13 @@ int main(void)
         TEST(port_0_is_one_port),
         TEST(connections_reach_the_sockets),
         TEST(a_taken_address_is_an_error),
-        TEST(the_same_address_twice_is_an_error),
         TEST(an_address_of_somebody_else_is_an_error),
         TEST(address_of_version_6),
         TEST(both_versions_on_one_port),
-        TEST(a_child_keeps_its_own),
+        TEST(sockets_grow),
+        TEST(addresses_come_and_go),
+        TEST(failure_changes_no_address),
+        TEST(unix_address_has_one_socket),
         TEST(all_are_closed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

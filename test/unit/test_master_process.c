@@ -1,4 +1,5 @@
 /* Children with roles of this test's own, which tell what they were born with. */
+#include "master/control.h"
 #include "master/logger/logger.h"
 #include "master/process.h"
 #include "master/title.h"
@@ -20,15 +21,15 @@
 
 #include <cmocka.h>
 
-enum { WORKERS = 3 };
+enum { WORKERS = 3, SLOTS = 5 };
 
 /* What a child says through the ready pipe. */
 struct birth {
     bool is_logger;
     unsigned index, count, slot;
     int64_t generation;
-    size_t listeners_count;
-    bool listeners[WORKERS], log_reads[WORKERS], log_writes[WORKERS];
+    size_t sockets_count;
+    bool sockets[WORKERS], log_reads[SLOTS], log_writes[SLOTS];
     bool lifeline[2], ready[2];
     bool own_ends; /* the descriptors in the setup are the ones of its slot */
     bool signals_free, interrupt_ignored, hangup_ignored, term_default;
@@ -41,6 +42,7 @@ static struct master {
     struct config_listen listen;
     struct counters counters;
     struct inheritance inheritance;
+    struct control control;
     char directory[64], path[96];
     struct error error;
 } master;
@@ -53,10 +55,11 @@ static bool is_open(int fd)
 static void describe(struct birth *birth)
 {
     const struct inheritance *inheritance = &master.inheritance;
-    for (unsigned i = 0; i < WORKERS; i++) {
-        birth->listeners[i] = is_open(listeners_of(&inheritance->listeners, i)[0]);
-        birth->log_reads[i] = is_open(inheritance->log_pipes[i][0]);
-        birth->log_writes[i] = is_open(inheritance->log_pipes[i][1]);
+    for (unsigned i = 0; i < WORKERS; i++)
+        birth->sockets[i] = is_open(inheritance->listeners.at[0].sockets[i]);
+    for (unsigned i = 0; i < SLOTS; i++) {
+        birth->log_reads[i] = is_open(inheritance->slots.log_pipes[i][0]);
+        birth->log_writes[i] = is_open(inheritance->slots.log_pipes[i][1]);
     }
     for (unsigned end = 0; end < 2; end++) {
         birth->lifeline[end] = is_open(inheritance->lifeline[end]);
@@ -92,13 +95,15 @@ _Noreturn void worker_main(const struct worker_setup *setup)
         .count = setup->count,
         .slot = setup->slot,
         .generation = setup->generation,
-        .listeners_count = setup->listeners_count,
-        .own_ends = setup->listeners[0] == listeners_of(&inheritance->listeners, setup->index)[0] &&
-                    setup->log_pipe == inheritance->log_pipes[setup->index][1] &&
+        .sockets_count = setup->sockets_count,
+        .own_ends = setup->log_pipe == inheritance->slots.log_pipes[setup->slot][1] &&
                     setup->lifeline == inheritance->lifeline[0] &&
                     setup->ready == inheritance->ready[1] && setup->config == &master.config &&
                     setup->counters == &master.counters,
     };
+    for (unsigned i = 0; i < setup->sockets_count; i++)
+        birth.own_ends = birth.own_ends && setup->sockets[i].number == i &&
+                         setup->sockets[i].fd == inheritance->listeners.at[0].sockets[i];
     describe(&birth);
     tell(setup->ready, &birth);
     for (;;)
@@ -109,7 +114,8 @@ _Noreturn void logger_main(const struct logger_setup *setup)
 {
     struct birth birth = {.is_logger = true, .count = setup->pipes_count, .own_ends = true};
     for (unsigned i = 0; i < setup->pipes_count; i++)
-        birth.own_ends = birth.own_ends && setup->pipes[i] == master.inheritance.log_pipes[i][0];
+        birth.own_ends =
+            birth.own_ends && setup->pipes[i] == master.inheritance.slots.log_pipes[i][0];
     describe(&birth);
     tell(setup->ready, &birth);
     _exit(7);
@@ -148,7 +154,6 @@ static void take_signals(void)
 static int set_up(void **state)
 {
     static const struct clock_source source = {test_now_us, test_wall_ms};
-    static int pipes[WORKERS][2];
     struct inheritance *inheritance = &master.inheritance;
     (void)state;
     now_ms = 100000;
@@ -163,17 +168,14 @@ static int set_up(void **state)
         (struct sockaddr_in){.sin_family = AF_INET, .sin_addr = {.s_addr = htonl(INADDR_LOOPBACK)}};
     master.config = (struct config){
         .listens = &master.listen, .listens_count = 1, .workers = WORKERS, .http.backlog = 4};
-    inheritance->config = &master.config;
     inheritance->counters = &master.counters;
-    inheritance->log_pipes = pipes;
-    inheritance->log_pipes_count = WORKERS;
-    for (unsigned i = 0; i < WORKERS; i++)
-        if (pipe2(pipes[i], O_CLOEXEC) != 0)
-            return -1;
+    inheritance->control = &master.control;
+    control_init(&master.control);
     if (pipe2(inheritance->lifeline, O_CLOEXEC) != 0 || pipe2(inheritance->ready, O_CLOEXEC) != 0)
         return -1;
-    if (!counters_create(&master.counters, master.path, WORKERS, &master.error) ||
-        !listeners_open(&inheritance->listeners, &master.config, &master.error))
+    if (!counters_create(&master.counters, master.path, SLOTS, &master.error) ||
+        !slots_open(&inheritance->slots, SLOTS, &master.counters, &master.error) ||
+        !listeners_adjust(&inheritance->listeners, &master.config, &master.error))
         return -1;
     return 0;
 }
@@ -182,19 +184,26 @@ static int tear_down(void **state)
 {
     struct inheritance *inheritance = &master.inheritance;
     (void)state;
-    for (unsigned i = 0; i < WORKERS; i++) {
-        close(inheritance->log_pipes[i][0]);
-        close(inheritance->log_pipes[i][1]);
-    }
     for (unsigned end = 0; end < 2; end++) {
         close(inheritance->lifeline[end]);
         close(inheritance->ready[end]);
     }
+    slots_free(&inheritance->slots);
     listeners_close(&inheritance->listeners);
     counters_close(&master.counters);
     clock_set_source(NULL);
     unlink(master.path);
     return rmdir(master.directory);
+}
+
+static struct process worker_place(unsigned index, int64_t generation)
+{
+    return (struct process){.role = PROCESS_WORKER,
+                            .index = index,
+                            .of = WORKERS,
+                            .generation = generation,
+                            .config = &master.config,
+                            .slot = -1};
 }
 
 static struct birth start(struct process *process)
@@ -214,7 +223,7 @@ static const char *end(struct process *process)
     int status, log = memfd_create("log", MFD_CLOEXEC), stderr_copy = dup(STDERR_FILENO);
     assert_int_equal(waitpid(process->pid, &status, 0), process->pid);
     dup2(log, STDERR_FILENO);
-    process_ended(process, &master.counters, status);
+    process_ended(process, &master.inheritance, status);
     dup2(stderr_copy, STDERR_FILENO);
     ssize_t len = pread(log, text, sizeof text - 1, 0);
     text[len > 0 ? len : 0] = '\0';
@@ -226,18 +235,20 @@ static const char *end(struct process *process)
 
 static void worker_is_born(void **state)
 {
-    struct process process = {.role = PROCESS_WORKER, .index = 1, .generation = 3};
+    struct process process = worker_place(1, 3);
     (void)state;
+    assert_int_equal(slots_take(&master.inheritance.slots), 0);
     struct birth birth = start(&process);
     assert_false(birth.is_logger);
     assert_int_equal(birth.index, 1);
     assert_int_equal(birth.count, WORKERS);
     assert_int_equal(birth.slot, 1);
     assert_int_equal(birth.generation, 3);
-    assert_int_equal(birth.listeners_count, 1);
+    assert_int_equal(birth.sockets_count, WORKERS);
     assert_true(birth.own_ends);
-    for (unsigned i = 0; i < WORKERS; i++) {
-        assert_int_equal(birth.listeners[i], i == 1);
+    for (unsigned i = 0; i < WORKERS; i++)
+        assert_true(birth.sockets[i]); /* a neighbour's, too */
+    for (unsigned i = 0; i < SLOTS; i++) {
         assert_int_equal(birth.log_writes[i], i == 1);
         assert_false(birth.log_reads[i]);
     }
@@ -254,14 +265,15 @@ static void worker_is_born(void **state)
 
 static void logger_is_born(void **state)
 {
-    struct process process = {.role = PROCESS_LOGGER, .generation = 1};
+    struct process process = {.role = PROCESS_LOGGER, .config = &master.config};
     (void)state;
     struct birth birth = start(&process);
     assert_true(birth.is_logger);
-    assert_int_equal(birth.count, WORKERS);
+    assert_int_equal(birth.count, SLOTS);
     assert_true(birth.own_ends);
-    for (unsigned i = 0; i < WORKERS; i++) {
-        assert_false(birth.listeners[i]);
+    for (unsigned i = 0; i < WORKERS; i++)
+        assert_false(birth.sockets[i]);
+    for (unsigned i = 0; i < SLOTS; i++) {
         assert_true(birth.log_reads[i]);
         assert_false(birth.log_writes[i]); /* or it would never see the pipes' end */
     }
@@ -273,7 +285,7 @@ static void logger_is_born(void **state)
 
 static void signals_are_a_childs_own(void **state)
 {
-    struct process process = {.role = PROCESS_WORKER};
+    struct process process = worker_place(0, 1);
     (void)state;
     struct birth birth = start(&process);
     assert_true(birth.signals_free);
@@ -288,23 +300,25 @@ static void names(void **state)
 {
     struct process worker = {.role = PROCESS_WORKER, .index = 12, .generation = 9};
     struct process logger = {.role = PROCESS_LOGGER};
-    char text[32];
+    char text[48];
     (void)state;
     assert_ptr_equal(process_name(&worker, text), text);
-    assert_string_equal(text, "worker 12");
+    assert_string_equal(text, "worker 12 (gen 9)");
     assert_string_equal(process_name(&logger, text), "logger");
 }
 
 static void obituary_of_a_kill(void **state)
 {
-    struct process process = {.role = PROCESS_WORKER, .index = 2};
-    struct shm_worker *slot = &master.counters.workers[2];
+    struct process process = worker_place(2, 7);
+    struct shm_worker *slot = &master.counters.workers[0];
     char expected[128];
     (void)state;
     start(&process);
-    snprintf(expected, sizeof expected, "worker 2 (pid %d) was killed by signal 9 (Killed)",
+    snprintf(expected, sizeof expected, "worker 2 (gen 7) (pid %d) was killed by signal 9 (Killed)",
              (int)process.pid);
-    atomic_store(&slot->pid, process.pid);
+    assert_int_equal(process.slot, 0);
+    assert_int_equal(atomic_load(&slot->pid), process.pid);
+    assert_int_not_equal(atomic_load(&slot->start_ticks), 0);
     atomic_store(&slot->state, SHM_SLOT_READY);
     atomic_store(&slot->requests, 5);
     kill(process.pid, SIGKILL);
@@ -318,7 +332,7 @@ static void obituary_of_a_kill(void **state)
 
 static void obituary_of_a_failure(void **state)
 {
-    struct process process = {.role = PROCESS_LOGGER};
+    struct process process = {.role = PROCESS_LOGGER, .config = &master.config};
     char expected[128];
     (void)state;
     start(&process);
@@ -333,7 +347,8 @@ static void die(struct process *process, int wait_status)
     int null = open("/dev/null", O_WRONLY | O_CLOEXEC), copy = dup(STDERR_FILENO);
     dup2(null, STDERR_FILENO);
     process->pid = 99;
-    process_ended(process, &master.counters, wait_status);
+    process->slot = slots_take(&master.inheritance.slots);
+    process_ended(process, &master.inheritance, wait_status);
     dup2(copy, STDERR_FILENO);
     close(null);
     close(copy);
@@ -396,6 +411,51 @@ static void throttled_again_and_again(void **state)
     assert_int_equal(process.start_after_ms, first_ms + 10 + 10000);
 }
 
+/* A slot is a process's until all that it wrote is out of its pipe. */
+static void slot_waits_for_its_pipe(void **state)
+{
+    struct slots *slots = &master.inheritance.slots;
+    char byte;
+    (void)state;
+    for (int i = 0; i < SLOTS; i++)
+        assert_int_equal(slots_take(slots), i);
+    assert_int_equal(slots_take(slots), -1);
+    assert_int_equal(write(slots->log_pipes[2][1], "x", 1), 1);
+    slots_leave(slots, 2);
+    slots_leave(slots, 3);
+    assert_int_equal(slots_available(slots), 1);
+    assert_int_equal(slots_take(slots), 3);
+    slots_clean(slots);
+    assert_int_equal(slots_available(slots), 0);
+    assert_int_equal(read(slots->log_pipes[2][0], &byte, 1), 1);
+    slots_clean(slots);
+    assert_int_equal(slots_take(slots), 2);
+}
+
+/* "A heartbeat older than 5 s: SIGABRT, then SIGKILL." The child here ignores nothing. */
+static void silent_worker_is_aborted(void **state)
+{
+    struct process process = worker_place(0, 1);
+    int status;
+    (void)state;
+    start(&process);
+    process_watch(&process, &master.counters);
+    now_ms += 4999;
+    process_watch(&process, &master.counters);
+    assert_int_equal(process.aborted_ms, 0);
+    now_ms += 1;
+    kill(process.pid, SIGSTOP); /* it cannot even abort */
+    process_watch(&process, &master.counters);
+    assert_int_equal(process.aborted_ms, now_ms);
+    now_ms += 999;
+    process_watch(&process, &master.counters);
+    assert_int_equal(waitpid(process.pid, &status, WNOHANG), 0);
+    now_ms += 1;
+    process_watch(&process, &master.counters);
+    assert_int_equal(waitpid(process.pid, &status, 0), process.pid);
+    assert_true(WIFSIGNALED(status));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(int argc, char **argv)
@@ -411,6 +471,8 @@ int main(int argc, char **argv)
         TEST(ten_deaths_in_ten_seconds),
         TEST(ten_deaths_in_more_than_that),
         TEST(throttled_again_and_again),
+        TEST(slot_waits_for_its_pipe),
+        TEST(silent_worker_is_aborted),
     };
     title_setup(argc, argv);
     alarm(60);

@@ -1,3 +1,4 @@
+#include "shared/config.h"
 #include "worker/route.h"
 
 #include <setjmp.h>
@@ -167,12 +168,12 @@ static void slug_rule(void **state)
     static const char *const bad[] = {"",    "-",   "-a",  "a-",   "A",       "aB",
                                       "a_b", "a.b", "a b", "a%2d", "\xC3\xA4"};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
-        if (!slug_is_valid(str_of(good[i])))
+        if (!slug_valid(str_of(good[i])))
             fail_msg("%s is a slug", good[i]);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        if (slug_is_valid(str_of(bad[i])))
+        if (slug_valid(str_of(bad[i])))
             fail_msg("%s is no slug", bad[i]);
-    assert_false(slug_is_valid((struct str){"a\0b", 3}));
+    assert_false(slug_valid((struct str){"a\0b", 3}));
 }
 
 static void slug_length(void **state)
@@ -180,13 +181,13 @@ static void slug_length(void **state)
     (void)state;
     char slug[65];
     memset(slug, 'a', sizeof slug);
-    assert_true(slug_is_valid((struct str){slug, 63}));
-    assert_false(slug_is_valid((struct str){slug, 64}));
+    assert_true(slug_valid((struct str){slug, 63}));
+    assert_false(slug_valid((struct str){slug, 64}));
     slug[62] = '-';
-    assert_false(slug_is_valid((struct str){slug, 63}));
+    assert_false(slug_valid((struct str){slug, 63}));
     slug[61] = '-';
     slug[62] = 'a';
-    assert_true(slug_is_valid((struct str){slug, 63}));
+    assert_true(slug_valid((struct str){slug, 63}));
 }
 
 /* The path comes without its query; a '?' that is part of it names nothing. */

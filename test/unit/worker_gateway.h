@@ -198,11 +198,14 @@ static inline void gateway_configure(struct gateway *g)
     config->credentials_count = 2;
     config->credentials[0] =
         (struct config_credential){.name = "built-in", .provider = PROVIDER_ECHO, .base_url = ""};
+    static struct config_header headers[] = {{"X-Proxy-Key", "proxy-secret-7"}, {"X-Beta", "1"}};
     config->credentials[1] = (struct config_credential){
         .name = "main",
         .provider = PROVIDER_OPENAI,
         .base_url = g->mock.base,
         .api_key = "sk-very-secret",
+        .headers = headers,
+        .headers_count = 2,
     };
     config->projects = arena_alloc(&config->arena, 3 * sizeof *config->projects);
     config->projects_count = 3;

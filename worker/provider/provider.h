@@ -27,7 +27,9 @@ struct call_header {
     struct str name, value;
 };
 
-enum { CALL_HEADERS_MAX = 24 };
+enum {
+    CALL_HEADERS_MAX = CONFIG_HEADERS_MAX + 4
+}; /* those of the credential and a few of its own */
 
 /* The HTTP request to make. The body is a buffer of the caller's, filled anew at each build. */
 struct upstream_call {

@@ -6,30 +6,41 @@
 #include "worker/upstream/delay.h"
 #include "worker/upstream/transfer.h"
 
-enum { SAID_MAX_BYTES = 500, ERROR_BODY_MAX_BYTES = 64 * 1024 };
+enum { SAID_MAX_BYTES = 500, ERROR_BODY_MAX_BYTES = 64 * 1024, HEADER_SECRET_MIN_BYTES = 8 };
 
 static const struct provider *provider(const struct exchange *ex)
 {
     return provider_of(ex->attempt.target->provider);
 }
 
-/* A key that a provider repeats in its answer must not reach a client or a row. */
-static struct str without_key(struct exchange *ex, struct str said)
+/* The length of the credential's secret that `said` begins with; 0 when there is none. Headers may
+ * carry a key, too; a value as short as a flag carries none, and could stand anywhere. */
+static size_t secret_at(const struct config_credential *credential, struct str said)
 {
-    const char *key = ex->attempt.target->credential->api_key;
-    struct str secret = str_of(key);
-    if (!said.at || secret.len == 0)
-        return said;
+    struct str key = str_of(credential->api_key);
+    size_t longest = key.len > 0 && str_starts(said, key) ? key.len : 0;
+    for (size_t i = 0; i < credential->headers_count; i++) {
+        struct str value = str_of(credential->headers[i].value);
+        if (value.len >= HEADER_SECRET_MIN_BYTES && value.len > longest && str_starts(said, value))
+            longest = value.len;
+    }
+    return longest;
+}
+
+/* What a provider repeats of its credential must not reach a client or a row. */
+static struct str without_secrets(struct exchange *ex, struct str said)
+{
     struct buf clean = {0};
+    if (!said.at)
+        return said;
     while (said.len > 0) {
-        if (str_starts(said, secret)) {
+        size_t secret = secret_at(ex->attempt.target->credential, said);
+        if (secret)
             buf_puts(&clean, "[key]");
-            said.at += secret.len;
-            said.len -= secret.len;
-        } else {
-            buf_putc(&clean, *said.at++);
-            said.len--;
-        }
+        else
+            buf_putc(&clean, *said.at);
+        said.at += secret ? secret : 1;
+        said.len -= secret ? secret : 1;
     }
     said = arena_copy(&ex->arena, buf_view(&clean));
     buf_free(&clean);
@@ -58,7 +69,7 @@ static void judge_refusal(struct exchange *ex)
     ex->reply.body.len =
         ex->reply.body.len < ERROR_BODY_MAX_BYTES ? ex->reply.body.len : ERROR_BODY_MAX_BYTES;
     enum provider_fault fault = provider(ex)->read_error(&ex->reply, &ex->arena, &said);
-    said = cut(without_key(ex, said), SAID_MAX_BYTES);
+    said = cut(without_secrets(ex, said), SAID_MAX_BYTES);
     int status = ex->reply.status;
     char *message = arena_printf(&ex->arena, "The provider answered with status %d%s%.*s", status,
                                  said.len ? ": " : ".", STR_ARG(said));

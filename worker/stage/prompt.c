@@ -19,7 +19,8 @@ static struct json_object *rendered(struct exchange *ex, const struct template *
     if (template_render(template, &ex->input, &text, &error))
         message = message_of(role, buf_view(&text));
     else
-        exchange_fail(ex, API_template_value_missing, "%s", error.message);
+        exchange_fail(ex, API_template_value_missing, "The prompt is incomplete: %s.",
+                      error.message);
     buf_free(&text);
     return message;
 }

@@ -1,0 +1,64 @@
+#include "master/status.h"
+
+#include "shared/base/clock.h"
+#include "shared/base/json.h"
+
+#include <unistd.h>
+
+static const char *const state_names[] = {
+    [GENERATION_STARTING] = "starting",
+    [GENERATION_SERVING] = "serving",
+    [GENERATION_RETIRING] = "retiring",
+    [GENERATION_FAILED] = "failed",
+};
+
+static void write_worker(const struct process *worker, const struct counters *counters,
+                         struct buf *out)
+{
+    const struct shm_worker *shared = &counters->workers[worker->slot];
+    buf_printf(out,
+               "{\"index\":%u,\"pid\":%d,\"slot\":%d,\"ready\":%s,\"heartbeat_age_ms\":%lld,"
+               "\"in_flight\":%llu,\"requests\":%llu,\"refused\":%llu}",
+               worker->index, (int)worker->pid, worker->slot,
+               process_is_ready(worker, counters) ? "true" : "false",
+               (long long)(clock_now_ms() - atomic_load(&shared->heartbeat_ms)),
+               (unsigned long long)atomic_load(&shared->in_flight),
+               (unsigned long long)atomic_load(&shared->requests),
+               (unsigned long long)atomic_load(&shared->refused));
+}
+
+static void write_generation(const struct generation *generation, const struct counters *counters,
+                             struct buf *out)
+{
+    buf_printf(out, "{\"number\":%lld,\"state\":\"%s\",\"workers\":[",
+               (long long)generation->number, state_names[generation->state]);
+    bool first = true;
+    for (unsigned i = 0; i < generation->count; i++) {
+        if (generation->workers[i].pid == 0)
+            continue;
+        buf_puts(out, first ? "" : ",");
+        write_worker(&generation->workers[i], counters, out);
+        first = false;
+    }
+    buf_puts(out, "]}");
+}
+
+void status_write(const struct status_view *view, struct buf *out)
+{
+    buf_printf(out, "{\"version\":\"%s\",\"pid\":%d,\"stopping\":%s,\"logger_pid\":%d",
+               PROMPTGATE_VERSION, (int)getpid(), view->stopping ? "true" : "false",
+               (int)view->logger->pid);
+    buf_printf(out, ",\"slots\":%u,\"slots_free\":%u,\"rows_logged\":%llu,\"listening\":[",
+               view->slots->count, slots_available(view->slots),
+               (unsigned long long)atomic_load(&view->counters->header->logged_rows));
+    for (unsigned i = 0; i < view->listeners->count; i++) {
+        buf_puts(out, i ? "," : "");
+        json_write_string(out, str_of(view->listeners->at[i].text));
+    }
+    buf_puts(out, "],\"generations\":[");
+    for (unsigned i = 0; i < view->generations_count; i++) {
+        buf_puts(out, i ? "," : "");
+        write_generation(view->generations[i], view->counters, out);
+    }
+    buf_puts(out, "]}");
+}
