@@ -10,11 +10,13 @@
 #include "shared/counters/shm.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 static int usage(void)
@@ -239,6 +241,21 @@ static int show_status(const struct config *config, bool json)
 
 /* --- the schema --- */
 
+/* A running gateway, its last child too, holds the lock. It is held here in turn, so that none
+ * begins meanwhile. -1 in `*lock` where no gateway ever ran. */
+static bool keep_gateways_out(const struct config *config, int *lock, struct error *error)
+{
+    struct buf path = {0};
+    buf_printf(&path, "%s/lock", config->runtime_dir);
+    *lock = open(buf_cstr(&path), O_RDONLY | O_CLOEXEC);
+    bool done = *lock >= 0 || errno == ENOENT ||
+                error_errno(error, errno, "can't open %s", buf_cstr(&path));
+    buf_free(&path);
+    return done &&
+           (*lock < 0 || flock(*lock, LOCK_SH | LOCK_NB) == 0 ||
+            error_set(error, "a gateway is running: stop it first, or let its next start do this"));
+}
+
 static void ignore_offset(void *context, const char *segment, uint64_t committed)
 {
     (void)context;
@@ -263,24 +280,27 @@ static bool may_migrate(const struct status *status, struct error *error)
     const struct store_found *found = &status->found;
     if (!status->readable)
         return error_set(error, "%s", status->store_error.message);
-    if (found->schema > found->schema_known)
-        return error_set(error, "the store's schema is step %d, this program knows %d",
-                         found->schema, found->schema_known);
-    return !status->running ||
-           error_set(error, "a gateway is running: stop it first, or let its next start do this");
+    return found->schema <= found->schema_known ||
+           error_set(error, "the store's schema is step %d, this program knows %d", found->schema,
+                     found->schema_known);
 }
 
 static int migrate(const struct config *config)
 {
     struct status status = {0};
     struct error error;
+    int lock = -1;
     look(config, &status);
     const struct store_found *found = &status.found;
     if (status.readable && found->exists && found->schema == found->schema_known) {
         printf("nothing to do: the schema is at step %d\n", found->schema);
         return 0;
     }
-    if (!may_migrate(&status, &error) || !bring_up_to_date(config, &error)) {
+    bool done = may_migrate(&status, &error) && keep_gateways_out(config, &lock, &error) &&
+                bring_up_to_date(config, &error);
+    if (lock >= 0)
+        close(lock);
+    if (!done) {
         fprintf(stderr, "promptgate db migrate: %s\n", error.message);
         return 1;
     }

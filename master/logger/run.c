@@ -15,7 +15,8 @@
 
 enum {
     FLUSH_MS = 10, /* from a batch's first record to its commit */
-    SYNC_MS = 500, /* and the time it takes: within a second, which a power cut may cost */
+    SYNC_MS = 500, /* from one's begin to the next's: a power cut may cost a second */
+    SYNC_PAUSE_MS = 20,
     DISK_RETRY_MS = 1000,
     PUBLISH_MS = 1000,
     LOCKED_MS = 1000, /* others write, too: shorter than this a lock is nobody's business */
@@ -348,14 +349,17 @@ static void on_sync(uv_timer_t *timer)
 {
     struct logger *logger = timer->data;
     struct error error;
+    int64_t began_ms = clock_now_ms();
     bool failed = !spool_sync(logger->spool, &error);
     if (failed && !logger->sync_failed)
         log_error("%s; what the store lacks may not outlive a power cut", error.message);
     if (!failed && logger->sync_failed)
         log_info("spool: it can be synced again");
     logger->sync_failed = failed;
+    int64_t left_ms = SYNC_MS - (clock_now_ms() - began_ms);
     if (spool_dirty(logger->spool))
-        uv_timer_start(timer, on_sync, SYNC_MS, 0);
+        uv_timer_start(timer, on_sync,
+                       (uint64_t)(left_ms > SYNC_PAUSE_MS ? left_ms : SYNC_PAUSE_MS), 0);
 }
 
 static void on_input(uv_poll_t *poll, int status, int events);
