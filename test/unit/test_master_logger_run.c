@@ -487,24 +487,6 @@ static void a_limit_on_file_sizes(void **state)
     assert_int_equal(atomic_load(&published(place)->oldest_wall_ms), 0);
 }
 
-static void a_sync_that_fails(void **state)
-{
-    struct place *place = *state;
-    start(place);
-    assert_true(is_ready(place, PATIENCE_MS));
-    sqlite3 *other = lock_database(place);
-    atomic_store(&faults->fdatasync, EIO);
-    send_row(place, 0, 1, 300000);
-    wait_until_said(place, "power cut", 1);
-    atomic_store(&faults->fdatasync, 0);
-    wait_until_said(place, "can be synced again", 1);
-    assert_int_equal(said(place, "power cut"), 1);
-    sqlite3_close(other);
-    wait_for_rows(place, 1);
-    assert_int_equal(number(place, "SELECT sum(length(response_body)) FROM gateway_logs"), 300000);
-    end_well(place, 1);
-}
-
 /* Without a look at the path, SQLite would go on writing to the file that has no name any more. */
 static void the_database_is_deleted(void **state)
 {
@@ -879,7 +861,6 @@ int main(void)
         TEST(a_slow_store_is_waited_for),
         TEST(a_spool_that_takes_nothing),
         TEST(a_limit_on_file_sizes),
-        TEST(a_sync_that_fails),
         TEST(the_database_is_deleted),
         TEST(the_database_is_replaced),
         TEST(the_wal_is_deleted),
