@@ -444,7 +444,7 @@ test('an address that cannot be had: the reload fails, says why, and changes not
     await new Promise((resolve) => taken.close(resolve));
     await reload();
     assert.equal(gateway.workers().filter(({ title }) => /gen 2/.test(title)).length, 4);
-    assert.equal(await connects(good), true);
+    await until('it is served', async () => await connects(good));
 });
 
 // Looks at one process's children without a look at all others.
@@ -530,7 +530,7 @@ test('a new generation that cannot start: the reload fails, no connection is los
     }
     assert.equal(failures(), 1, 'caught in time');
     await reload();
-    assert.equal(await connects(port), true);
+    await until('it is served', async () => await connects(port));
     await newConnections(100);
 });
 
