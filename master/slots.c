@@ -1,5 +1,6 @@
 #include "master/slots.h"
 
+#include "shared/base/step.h"
 #include "shared/base/xalloc.h"
 
 #include <errno.h>
@@ -14,7 +15,9 @@ enum { LOG_PIPE_BYTES = 1 << 20 };
 static void mark_free(struct slots *slots, unsigned slot)
 {
     slots->states[slot] = SLOT_FREE;
+    STEP(slot_unused);
     atomic_store(&slots->counters->workers[slot].pid, 0);
+    STEP(slot_without_pid);
     atomic_store(&slots->counters->workers[slot].state, SHM_SLOT_FREE);
 }
 
@@ -78,6 +81,7 @@ int slots_take(struct slots *slots)
 void slots_leave(struct slots *slots, unsigned slot)
 {
     slots->states[slot] = SLOT_CLEANING;
+    STEP(slot_left);
     atomic_store(&slots->counters->workers[slot].state, SHM_SLOT_FREE);
     slots_clean(slots);
 }

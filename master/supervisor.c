@@ -10,6 +10,7 @@
 #include "master/title.h"
 #include "shared/base/clock.h"
 #include "shared/base/log.h"
+#include "shared/base/step.h"
 #include "shared/base/xalloc.h"
 
 #include <errno.h>
@@ -144,6 +145,7 @@ static bool open_counters(struct supervisor *s, const struct config *config, str
     char path[PATH_MAX];
     if (!counters_create(&s->counters, counters_path(config, path), slots_for(config), error))
         return false;
+    STEP(counters_opened);
     atomic_store(&s->counters.header->master_pid, getpid());
     return true;
 }
@@ -227,6 +229,7 @@ static void retire_older(struct supervisor *s, const struct generation *newest)
 static void begin_serving(struct supervisor *s, struct generation *generation)
 {
     generation_publish_owners(generation, s->inheritance.listeners.sockets, &s->counters);
+    STEP(generation_published);
     retire_older(s, generation);
     generation->state = GENERATION_SERVING;
     generation->serving_since_ms = clock_now_ms();
@@ -475,6 +478,7 @@ static void go_on_stopping(struct supervisor *s)
     if (living_workers(s) > 0)
         return;
     if (!s->pipes_ended) {
+        STEP(workers_gone);
         slots_end_pipes(&s->inheritance.slots);
         s->pipes_ended = true;
         s->logger_kill_after_ms =

@@ -1,6 +1,7 @@
 #include "worker/log_writer.h"
 
 #include "shared/base/log.h"
+#include "shared/base/step.h"
 #include "shared/base/xalloc.h"
 #include "shared/record/frame.h"
 
@@ -50,6 +51,7 @@ static void write_frames(struct log_writer *writer)
     struct str rest = {writer->frames.data + writer->sent, writer->frames.len - writer->sent};
     while (rest.len > 0) {
         size_t length = frame_length(rest);
+        STEP(frame_to_write);
         ssize_t written = write(writer->pipe, rest.at, length);
         if (written < 0 && errno == EINTR)
             continue;
@@ -57,6 +59,7 @@ static void write_frames(struct log_writer *writer)
             give_up(writer, errno);
         if (written < 0)
             return;
+        STEP(frame_written);
         writer->sent += length;
         rest.at += length;
         rest.len -= length;

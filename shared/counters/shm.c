@@ -1,5 +1,7 @@
 #include "shared/counters/shm.h"
 
+#include "shared/base/step.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -70,6 +72,7 @@ static bool fill(int fd, size_t size, unsigned workers, const char *path, struct
     int failure = posix_fallocate(fd, 0, (off_t)size);
     if (failure != 0)
         return error_errno(error, failure, "cannot allocate %zu bytes for %s", size, path);
+    STEP(counters_allocated);
     if (pwrite(fd, &header, sizeof header, 0) != (ssize_t)sizeof header)
         return error_errno(error, errno, "cannot write %s", path);
     return true;
@@ -88,10 +91,12 @@ static bool make_anew(struct counters *counters, const char *path, unsigned work
         return error_errno(error, errno, "cannot open %s", fresh);
     size_t size = size_for(workers);
     bool done = fill(fd, size, workers, fresh, error);
+    STEP(counters_filled);
     if (done && rename(fresh, path) != 0)
         done = error_errno(error, errno, "cannot rename %s", fresh);
     if (!done)
         unlink(fresh);
+    STEP(counters_renamed);
     done = done && map_file(counters, fd, size, PROT_READ | PROT_WRITE, path, error);
     close(fd);
     return done;

@@ -1,6 +1,7 @@
 /* Who asks: the bearer token and its project (contract: Authentication). */
 #include "worker/stage/stage.h"
 
+#include "shared/base/step.h"
 #include "worker/log_writer.h"
 
 enum { TOKEN_RANDOM_CHARS = 43 }; /* 32 bytes in base64url without padding */
@@ -59,7 +60,9 @@ enum stage_result stage_authenticate(struct exchange *ex)
                              "The gateway's log is not keeping up; try again in a moment.");
     ex->token = token;
     ex->project = project;
+    STEP(request_accepted);
     atomic_fetch_add_explicit(&ex->services->counts->requests, 1, memory_order_relaxed);
+    STEP(request_counted);
     atomic_fetch_add_explicit(&ex->services->counts->in_flight, 1, memory_order_relaxed);
     if (!project->active)
         return exchange_fail(ex, API_project_inactive, "The project is not active.");

@@ -2,6 +2,7 @@
 #include "worker/stage/stage.h"
 
 #include "shared/base/clock.h"
+#include "shared/base/step.h"
 #include "worker/log_writer.h"
 
 static struct str status_of(const struct exchange *ex)
@@ -90,6 +91,7 @@ enum stage_result stage_record(struct exchange *ex)
 {
     struct shm_worker *counts = ex->services->counts;
     if (!ex->token) {
+        STEP(request_refused);
         atomic_fetch_add_explicit(&counts->refused, 1, memory_order_relaxed);
         return STAGE_NEXT;
     }
@@ -103,7 +105,9 @@ enum stage_result stage_record(struct exchange *ex)
     }
     log_writer_push(ex->services->log, &record);
     buf_free(&attempts);
+    STEP(record_given);
     atomic_fetch_add_explicit(&counts->rows, 1, memory_order_relaxed);
+    STEP(row_counted);
     atomic_fetch_sub_explicit(&counts->in_flight, 1, memory_order_relaxed);
     return STAGE_NEXT;
 }
