@@ -23,6 +23,9 @@ static struct log_test {
     uv_loop_t loop;
     struct log_writer *writer;
     int pipe[2];
+    struct shm_worker counts;
+    struct shm_request *table;
+    struct requests requests;
     struct buf read;
     struct frame_reader frames;
     unsigned emptied;
@@ -47,7 +50,10 @@ static int set_up_with(void **state, size_t queue_max)
     if (pipe2(test->pipe, O_NONBLOCK | O_CLOEXEC) != 0)
         return -1;
     fcntl(test->pipe[1], F_SETPIPE_SZ, 16 * 1024);
-    test->writer = log_writer_new(&test->loop, test->pipe[1], queue_max, on_emptied, test);
+    test->table = calloc(SHM_REQUESTS_PER_SLOT, sizeof *test->table);
+    requests_init(&test->requests, &test->counts, test->table);
+    test->writer =
+        log_writer_new(&test->loop, test->pipe[1], queue_max, &test->requests, on_emptied, test);
     memset(test->text, 'x', sizeof test->text);
     *state = test;
     return 0;
@@ -65,7 +71,19 @@ static int tear_down(void **state)
         close(test->pipe[0]);
     buf_free(&test->read);
     frame_reader_free(&test->frames);
+    requests_deinit(&test->requests);
+    free(test->table);
     return 0;
+}
+
+/* A request that has come to its record. */
+static struct shm_request *recorded(struct log_test *test, const struct uuid *id)
+{
+    struct request_opening opening = {.id = *id, .project = 1, .token = 2};
+    struct shm_request *request = requests_open(&test->requests, &opening);
+    assert_non_null(request);
+    requests_record(&test->requests, request, STR("ok"), 200, 0);
+    return request;
 }
 
 static void push(struct log_test *test, unsigned number, size_t text_len)
@@ -75,7 +93,7 @@ static void push(struct log_test *test, unsigned number, size_t text_len)
     record.request_id = uuid_v7(1795000000000 + number);
     record.worker = number;
     record.error_message = (struct str){test->text, text_len};
-    log_writer_push(test->writer, &record);
+    log_writer_push(test->writer, &record, recorded(test, &record.request_id));
 }
 
 static void turn(struct log_test *test)
