@@ -6,6 +6,7 @@
 #include "master/privileges.h"
 #include "master/title.h"
 #include "shared/base/clock.h"
+#include "shared/base/step.h"
 #include "shared/base/xalloc.h"
 #include "shared/counters/accounts.h"
 #include "shared/counters/requests.h"
@@ -138,6 +139,7 @@ static bool take_slot(struct process *process, struct inheritance *inheritance, 
     atomic_store(&shared->generation, process->generation);
     atomic_store(&shared->index, (int32_t)process->index);
     atomic_store(&shared->heartbeat_ms, clock_now_ms());
+    STEP(slot_taken);
     atomic_store(&shared->state, SHM_SLOT_STARTING);
     return true;
 }
@@ -147,9 +149,11 @@ static void publish_pid(const struct process *process, struct counters *counters
 {
     uint64_t start_ticks = process_start_time(process->pid);
     if (process->role == PROCESS_LOGGER) {
+        STEP(logger_forked);
         atomic_store(&counters->header->logger_start_ticks, start_ticks);
         atomic_store(&counters->header->logger_pid, process->pid);
     } else {
+        STEP(worker_forked);
         atomic_store(&counters->workers[process->slot].start_ticks, start_ticks);
         atomic_store(&counters->workers[process->slot].pid, process->pid);
     }
@@ -174,6 +178,7 @@ bool process_start(struct process *process, struct inheritance *inheritance, str
     }
     process->pid = pid;
     publish_pid(process, inheritance->counters);
+    STEP(child_published);
     process->started_ms = clock_now_ms();
     process->aborted_ms = 0;
     return true;
@@ -223,6 +228,7 @@ void process_ended(struct process *process, struct inheritance *inheritance, int
     if (wait_status != 0)
         note_death(process);
     tell_oldest_request(process, inheritance->counters, name);
+    STEP(child_reaped);
     if (process->role == PROCESS_WORKER)
         slots_leave(&inheritance->slots, (unsigned)process->slot);
     process->pid = 0;

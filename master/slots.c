@@ -16,7 +16,9 @@ enum { LOG_PIPE_BYTES = 1 << 20 };
 static void mark_free(struct slots *slots, unsigned slot)
 {
     slots->states[slot] = SLOT_FREE;
+    STEP(slot_unused);
     atomic_store(&slots->counters->workers[slot].pid, 0);
+    STEP(slot_without_pid);
     atomic_store(&slots->counters->workers[slot].state, SHM_SLOT_FREE);
     STEP(slot_freed);
 }

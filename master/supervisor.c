@@ -147,6 +147,7 @@ static bool open_counters(struct supervisor *s, const struct config *config, str
     char path[PATH_MAX];
     if (!counters_create(&s->counters, counters_path(config, path), slots_for(config), error))
         return false;
+    STEP(counters_opened);
     atomic_store(&s->counters.header->master_pid, getpid());
     STEP(counters_taken_over);
     accounts_start(&s->counters);
@@ -242,6 +243,7 @@ static void retire_older(struct supervisor *s, const struct generation *newest)
 static void begin_serving(struct supervisor *s, struct generation *generation)
 {
     generation_publish_owners(generation, s->inheritance.listeners.sockets, &s->counters);
+    STEP(generation_published);
     retire_older(s, generation);
     generation->state = GENERATION_SERVING;
     generation->serving_since_ms = clock_now_ms();
@@ -497,6 +499,7 @@ static void go_on_stopping(struct supervisor *s)
     if (!s->pipes_ended) {
         if (rows_missing)
             log_error("rows of dead workers could not be written; they follow at the next start");
+        STEP(workers_gone);
         slots_end_pipes(&s->inheritance.slots);
         s->pipes_ended = true;
         s->logger_kill_after_ms =

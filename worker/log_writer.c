@@ -100,6 +100,7 @@ static void write_frames(struct log_writer *writer)
     struct str rest = {writer->frames.data + writer->sent, writer->frames.len - writer->sent};
     while (rest.len > 0) {
         size_t length = frame_length(rest);
+        STEP(frame_to_write);
         ssize_t written = write(writer->pipe, rest.at, length);
         if (written < 0 && errno == EINTR)
             continue;
@@ -107,6 +108,7 @@ static void write_frames(struct log_writer *writer)
             give_up(writer, errno);
         if (written < 0)
             return;
+        STEP(frame_written);
         writer->sent += length;
         writer->written_bytes += length;
         rest.at += length;

@@ -2,6 +2,7 @@
 
 #include "shared/base/clock.h"
 #include "shared/base/log.h"
+#include "shared/base/step.h"
 #include "shared/base/xalloc.h"
 #include "worker/acceptor.h"
 #include "worker/frontend.h"
@@ -40,7 +41,9 @@ struct worker {
  * would hold the process up. */
 _Noreturn static void leave(struct worker *worker, int status)
 {
+    STEP(worker_leaving);
     atomic_store(&worker->services.counts->state, SHM_SLOT_FREE);
+    STEP(worker_left);
 #if defined __SANITIZE_ADDRESS__
     if (status == 0 && __lsan_do_recoverable_leak_check())
         status = 23;
@@ -95,7 +98,9 @@ static void begin_leaving(struct worker *worker)
     int64_t timeout_ms = worker->setup->config->shutdown_timeout_ms;
     worker->leaving = true;
     acceptor_stop(worker->acceptor);
+    STEP(worker_accepts_no_more);
     atomic_store(&worker->services.counts->state, SHM_SLOT_DRAINING);
+    STEP(worker_draining);
     wake_master(worker);
     uv_timer_start(&worker->deadline, on_deadline, (uint64_t)timeout_ms, 0);
 }
@@ -182,6 +187,7 @@ static void on_heartbeat(uv_timer_t *timer)
 static void on_connection(void *context, uv_stream_t *listener)
 {
     struct worker *worker = context;
+    STEP(connection_waits);
     atomic_fetch_add_explicit(&worker->services.counts->accepted, 1, memory_order_relaxed);
     http_server_accept(&worker->server, listener);
 }
@@ -252,8 +258,10 @@ static void watch_master(struct worker *worker)
 static void tell_ready(struct worker *worker)
 {
     struct shm_worker *slot = worker->services.counts;
+    STEP(worker_starting);
     atomic_store(&slot->started_wall_ms, clock_wall_ms());
     atomic_store(&slot->state, SHM_SLOT_READY);
+    STEP(worker_ready);
     wake_master(worker);
 }
 
