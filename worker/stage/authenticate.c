@@ -1,7 +1,6 @@
 /* Who asks: the bearer token and its project (contract: Authentication). */
 #include "worker/stage/stage.h"
 
-#include "shared/base/step.h"
 #include "worker/log_writer.h"
 
 enum { TOKEN_RANDOM_CHARS = 43 }; /* 32 bytes in base64url without padding */
