@@ -8,6 +8,8 @@
 #include "shared/base/clock.h"
 #include "shared/base/step.h"
 #include "shared/base/xalloc.h"
+#include "shared/counters/accounts.h"
+#include "shared/counters/requests.h"
 #include "worker/worker.h"
 
 #include <errno.h>
@@ -118,6 +120,7 @@ _Noreturn static void become(const struct process *process, struct inheritance *
     privileges_drop_in_child();
     secrets_in_child();
     control_close_inherited(inheritance->control);
+    counters_in_child(inheritance->counters);
     close(inheritance->lifeline[1]);
     close(inheritance->ready[0]);
     log_set_role(name);
@@ -134,6 +137,7 @@ static bool take_slot(struct process *process, struct inheritance *inheritance, 
         return error_set(error, "no worker slot is free");
     struct shm_worker *shared = &inheritance->counters->workers[process->slot];
     atomic_store(&shared->generation, process->generation);
+    atomic_store(&shared->index, (int32_t)process->index);
     atomic_store(&shared->heartbeat_ms, clock_now_ms());
     STEP(slot_taken);
     atomic_store(&shared->state, SHM_SLOT_STARTING);
@@ -191,6 +195,24 @@ static void note_death(struct process *process)
         process->start_after_ms = oldest_ms + PROCESS_DEATHS_WINDOW_MS;
 }
 
+/* What it had in hand the longest. */
+static void tell_oldest_request(const struct process *process, const struct counters *counters,
+                                const char *name)
+{
+    if (process->role != PROCESS_WORKER)
+        return;
+    const struct shm_request *request =
+        requests_oldest(counters_requests(counters, (unsigned)process->slot));
+    if (!request)
+        return;
+    char id[UUID_TEXT_LEN + 1];
+    struct str project = account_label(counters, request->project, 0);
+    struct str endpoint = account_label(counters, request->endpoint, 0);
+    log_error("%s: its oldest request in flight was %s of %.*s/%.*s, begun %lld ms before", name,
+              uuid_format(&request->id, id), STR_ARG(project), STR_ARG(endpoint),
+              (long long)((clock_now_us() - request->began_us) / 1000));
+}
+
 void process_ended(struct process *process, struct inheritance *inheritance, int wait_status)
 {
     char name[48];
@@ -205,6 +227,7 @@ void process_ended(struct process *process, struct inheritance *inheritance, int
         log_debug("%s (pid %d) ended", name, (int)process->pid);
     if (wait_status != 0)
         note_death(process);
+    tell_oldest_request(process, inheritance->counters, name);
     STEP(child_reaped);
     if (process->role == PROCESS_WORKER)
         slots_leave(&inheritance->slots, (unsigned)process->slot);

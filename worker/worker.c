@@ -24,6 +24,7 @@ struct worker {
     const struct worker_setup *setup;
     uv_loop_t loop;
     struct services services;
+    struct requests requests;
     struct frontend frontend;
     struct http_server server;
     struct acceptor *acceptor;
@@ -176,7 +177,7 @@ static void on_heartbeat(uv_timer_t *timer)
 {
     struct worker *worker = timer->data;
     give_memory_back(worker);
-    STEP(worker_beats);
+    log_writer_reclaim(worker->services.log);
     atomic_store_explicit(&worker->services.counts->heartbeat_ms, clock_now_ms(),
                           memory_order_relaxed);
     follow_generation(worker);
@@ -209,8 +210,11 @@ static void open_services(struct worker *worker)
     services->transfers = transfer_pool_new(&worker->loop, &transfers);
     for (size_t i = 0; i < config->credentials_count; i++)
         transfer_pool_expect(services->transfers, config->credentials[i].base_url);
+    requests_init(&worker->requests, services->counts,
+                  counters_requests(setup->counters, setup->slot));
+    services->requests = &worker->requests;
     services->log = log_writer_new(&worker->loop, setup->log_pipe, (size_t)config->log_queue,
-                                   on_log_emptied, worker);
+                                   &worker->requests, on_log_emptied, worker);
     services->ended = on_exchange_ended;
     services->context = worker;
     if (gethostname(services->host, sizeof services->host - 1) != 0)
@@ -256,8 +260,6 @@ static void tell_ready(struct worker *worker)
     struct shm_worker *slot = worker->services.counts;
     STEP(worker_starting);
     atomic_store(&slot->started_wall_ms, clock_wall_ms());
-    atomic_store(&slot->in_flight, 0);
-    STEP(worker_at_zero);
     atomic_store(&slot->state, SHM_SLOT_READY);
     STEP(worker_ready);
     wake_master(worker);
