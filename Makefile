@@ -117,10 +117,12 @@ schedule_binaries = $(patsubst %,$(BUILD)/steps/%,$(schedule_tests))
 schedule_objects = $(patsubst %,$(BUILD)/obj/test/steps/%.o,interleave abandoned)
 schedule_wraps = -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=free
 
+$(BUILD)/steps/test_master_log: $(BUILD)/obj/test/steps/log_world.o
 $(BUILD)/steps/test_%: $(BUILD)/obj/test/steps/test_%.o $$(schedule_objects) \
 		$$(call unit_archives,$$*) $(llhttp_archive)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) $(schedule_wraps) -o $@ $^ -lcmocka $(call package_libs,$(call unit_libs,$*))
+	$(CC) $(LDFLAGS) $(schedule_wraps) -o $@ $(filter %.o,$^) $(filter %.a,$^) -lcmocka \
+		$(call package_libs,$(call unit_libs,$*))
 
 $(BUILD)/steps/list: $(BUILD)/obj/test/steps/list.o $(BUILD)/libmaster.a $(BUILD)/libworker.a \
 		$(BUILD)/libshared.a $(llhttp_archive)

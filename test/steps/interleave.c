@@ -290,6 +290,11 @@ static void kill_actor(struct actor *actor)
     actor->state = DEAD;
     run.deaths++;
     abandoned_free((int)(actor - run.actors));
+    for (unsigned i = 0; run.test->all_die && i < run.actors_count; i++)
+        if (run.actors[i].state != WAITS_FOR_DEATH && run.actors[i].state != ENDED) {
+            run.actors[i].state = DEAD;
+            abandoned_free((int)i);
+        }
     for (unsigned i = 0; i < run.actors_count; i++) {
         struct actor *other = &run.actors[i];
         if (other->state == WAITS_FOR_DEATH && strcmp(other->is->after, actor->is->name) == 0)

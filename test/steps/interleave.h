@@ -34,6 +34,7 @@ struct interleave_test {
     struct interleave_actor actors[INTERLEAVE_ACTORS_MAX + 1];
     unsigned preemptions; /* at most; interleave_schedules only */
     unsigned deaths;      /* at most, in one schedule */
+    bool all_die;         /* with one die all others that live or have not begun */
     void *world;
     void (*begin)(void *world); /* makes it anew, before each schedule */
     /* When each actor has ended, is dead, waits or never began: is all well? Else says why not. */
