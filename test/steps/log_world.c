@@ -2,6 +2,7 @@
 
 #include "shared/base/log.h"
 #include "shared/base/step.h"
+#include "shared/record/frame.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -11,6 +12,77 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
+
+/* ---- what a power cut leaves: files by inode, as far as they were synced */
+
+static struct synced {
+    ino_t inode;
+    off_t size;
+    bool named;
+} synced[32];
+static size_t synced_count;
+
+static struct synced *find_synced(ino_t inode)
+{
+    size_t at = 0;
+    while (at < synced_count && synced[at].inode != inode)
+        at++;
+    if (at == sizeof synced / sizeof *synced)
+        abort();
+    if (at == synced_count)
+        synced[synced_count++] = (struct synced){.inode = inode};
+    return &synced[at];
+}
+
+int fdatasync(int fd)
+{
+    struct stat status;
+    if (fstat(fd, &status) != 0)
+        return -1;
+    find_synced(status.st_ino)->size = status.st_size;
+    return 0;
+}
+
+static DIR *open_copy(int directory)
+{
+    int copy = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *stream = copy < 0 ? NULL : fdopendir(copy);
+    if (!stream)
+        abort();
+    return stream;
+}
+
+int fsync(int fd)
+{
+    struct stat status;
+    const struct dirent *entry;
+    if (fstat(fd, &status) != 0 || !S_ISDIR(status.st_mode))
+        return fdatasync(fd);
+    DIR *stream = open_copy(fd);
+    while ((entry = readdir(stream)))
+        if (entry->d_name[0] != '.')
+            find_synced(entry->d_ino)->named = true;
+    closedir(stream);
+    return 0;
+}
+
+static void cut_power(const char *directory)
+{
+    const struct dirent *entry;
+    DIR *stream = opendir(directory);
+    while (stream && (entry = readdir(stream))) {
+        if (entry->d_name[0] == '.')
+            continue;
+        const struct synced *file = find_synced(entry->d_ino);
+        int fd = openat(dirfd(stream), entry->d_name, O_RDWR | O_CLOEXEC);
+        if (fd < 0 || (file->named ? ftruncate(fd, file->size)
+                                   : unlinkat(dirfd(stream), entry->d_name, 0)) != 0)
+            abort();
+        close(fd);
+    }
+    if (stream)
+        closedir(stream);
+}
 
 /* ---- the store: whole batches, and never away */
 
@@ -31,7 +103,7 @@ static void take_row(struct log_world *world, const struct record *row)
         }
         before = world->store.rows[i].number;
     }
-    world->store.orderless += number != before + 1;
+    world->store.orderless += number <= before;
     size_t next = world->store.rows_count++;
     world->store.rows[next].slot = slot;
     world->store.rows[next].number = number;
@@ -67,7 +139,11 @@ static void forget_offset(struct log_world *world, const char *segment)
 
 static enum store_result commit(struct store *store, struct store_batch *batch, struct error *error)
 {
-    (void)error;
+    for (size_t i = 0; i < batch->rows_count; i++)
+        if (batch->rows[i].request_id.bytes[1] == store->world->poison) {
+            error_set(error, "not to my taste");
+            return STORE_REFUSED;
+        }
     STEP(world_to_commit);
     for (size_t i = 0; i < batch->rows_count; i++)
         take_row(store->world, &batch->rows[i]);
@@ -114,9 +190,11 @@ static void begin_logging(struct logging *logging, struct log_world *world)
 /* True when every pipe has ended and all is committed. */
 static bool log_round(struct logging *logging)
 {
-    struct slots *slots = &logging->world->masters[logging->world->master];
+    struct log_world *world = logging->world;
+    struct slots *slots = &world->masters[world->master];
     struct error error;
-    unsigned ended = 0;
+    unsigned ended = 0, pushed[WORLD_SLOTS_MAX];
+    memcpy(pushed, world->pushed, sizeof pushed);
     for (unsigned i = 0; i < slots->count; i++) {
         enum spool_splice result = spool_splice(logging->spool, i, slots->log_pipes[i][0], &error);
         if (result == SPOOL_FAILED)
@@ -127,11 +205,16 @@ static bool log_round(struct logging *logging)
     }
     batch_fill(&logging->batch, logging->spool);
     bool pending = batch_pending(&logging->batch, logging->spool);
-    if (pending &&
-        batch_commit(&logging->batch, logging->spool, &logging->store, &error) != STORE_DONE)
-        give_up("batch_commit", error.message);
+    bool going_on = pending;
+    while (going_on) {
+        if (batch_commit(&logging->batch, logging->spool, &logging->store, &error) != STORE_DONE)
+            give_up("batch_commit", error.message);
+        going_on = logging->batch.submitted; /* it is in parts */
+    }
     if (!spool_sync(logging->spool, &error))
         give_up("spool_sync", error.message);
+    if (!world->afterwards)
+        memcpy(world->safe, pushed, sizeof pushed);
     return ended == slots->count && !pending;
 }
 
@@ -190,6 +273,7 @@ static void serve(struct log_world *world, unsigned slot, struct requests *reque
         record.response_body = (struct str){body, world->body_bytes};
     memset(body, 'b', sizeof body);
     log_writer_push(writer, &record, request);
+    world->pushed[slot]++;
 }
 
 static void run_worker(struct log_world *world, unsigned slot)
@@ -221,6 +305,16 @@ void log_world_worker_1(void *context)
 
 /* ---- masters */
 
+static void reset_counters(struct log_world *world)
+{
+    memset(world->counters.header, 0, sizeof *world->counters.header);
+    world->counters.header->workers = world->slots_count;
+    memset(world->counters.workers, 0, WORLD_SLOTS_MAX * sizeof *world->counters.workers);
+    for (unsigned i = 0; i < WORLD_SLOTS_MAX; i++) /* the lowest entries are used first */
+        memset(counters_requests(&world->counters, i), 0,
+               WORLD_REQUESTS_MAX * sizeof(struct shm_request));
+}
+
 static bool is_cleaned(const struct slots *slots)
 {
     for (unsigned i = 0; i < slots->count; i++)
@@ -251,6 +345,33 @@ void log_world_cold_master(void *context)
     for (unsigned i = 0; i < slots->count; i++)
         world->left[i] = true;
     slots_clean(slots);
+}
+
+/* The counters file is in memory, so it is gone, too; a request of afterwards follows what is left
+ * of the earlier ones. */
+void log_world_master_after_power_cut(void *context)
+{
+    enum { AFTERWARDS = 100 };
+    struct log_world *world = context;
+    struct slots *slots = &world->masters[++world->master];
+    struct error error;
+    struct record record;
+    struct buf encoded = {0}, frames = {0};
+    cut_power(world->spool);
+    reset_counters(world);
+    if (!slots_open(slots, &world->counters, &error))
+        give_up("slots_open", error.message);
+    for (unsigned i = 0; i < slots->count; i++)
+        world->left[i] = true;
+    record_init(&record);
+    record.request_id = (struct uuid){{0, AFTERWARDS, [6] = 0x70, [8] = 0x80}};
+    record_encode(&record, &encoded);
+    if (!frames_encode(&record.request_id, buf_view(&encoded), &frames) ||
+        write(slots->log_pipes[0][1], frames.data, frames.len) != (ssize_t)frames.len)
+        abort();
+    buf_free(&encoded);
+    buf_free(&frames);
+    world->afterwards = AFTERWARDS;
 }
 
 /* ---- the world */
@@ -293,6 +414,7 @@ void log_world_open(struct log_world *world)
     if (!scratch_make(world->scratch))
         abort();
     scratch_path(world->scratch, "spool", world->spool);
+    scratch_path(world->scratch, "rejected", world->rejected);
     if (mkdir(world->spool, 0750) != 0)
         abort();
     world->counters = (struct counters){.fd = -1};
@@ -317,12 +439,12 @@ void log_world_begin(void *context)
     struct log_world *world = context;
     struct error error;
     remove_files(world->spool);
-    memset(world->counters.header, 0, sizeof *world->counters.header);
-    world->counters.header->workers = world->slots_count;
-    memset(world->counters.workers, 0, WORLD_SLOTS_MAX * sizeof *world->counters.workers);
-    for (unsigned i = 0; i < WORLD_SLOTS_MAX; i++) /* the lowest entries are used first */
-        memset(counters_requests(&world->counters, i), 0,
-               WORLD_REQUESTS_MAX * sizeof(struct shm_request));
+    remove_files(world->rejected);
+    synced_count = 0;
+    reset_counters(world);
+    world->afterwards = 0;
+    memset(world->pushed, 0, sizeof world->pushed);
+    memset(world->safe, 0, sizeof world->safe);
     memset(world->left, 0, sizeof world->left);
     memset(world->opened, 0, sizeof world->opened);
     memset(world->sent, 0, sizeof world->sent);
@@ -382,11 +504,31 @@ static bool slot_is_right(const struct log_world *world, unsigned slot,
             return !snprintf(why, INTERLEAVE_WHY_BYTES, "request %u was sent, its row says no",
                              number);
     }
+    if (world->poison > 0 && world->poison <= world->opened[slot])
+        found++; /* it was set aside */
     snprintf(why, INTERLEAVE_WHY_BYTES,
              "slot %u: %u requests accepted, %u rows, %llu and %llu counted", slot,
              world->opened[slot], found, (unsigned long long)requests, (unsigned long long)rows);
     return found >= world->opened[slot] && found <= world->opened[slot] + 1 && found == requests &&
            found == rows;
+}
+
+/* Each record that was synced, or in the store, and the one of afterwards. */
+static bool is_left_by_power_cut(const struct log_world *world, char why[INTERLEAVE_WHY_BYTES])
+{
+    for (unsigned slot = 0; slot < world->slots_count; slot++) {
+        unsigned found = 0, afterwards = 0;
+        for (size_t i = 0; i < world->store.rows_count; i++) {
+            unsigned number = world->store.rows[i].number;
+            found += world->store.rows[i].slot == slot && number <= world->safe[slot];
+            afterwards += world->store.rows[i].slot == slot && number == world->afterwards;
+        }
+        snprintf(why, INTERLEAVE_WHY_BYTES, "slot %u: %u of %u synced rows, %u of afterwards", slot,
+                 found, world->safe[slot], afterwards);
+        if (found != world->safe[slot] || (slot == 0 && afterwards != 1))
+            return false;
+    }
+    return true;
 }
 
 bool log_world_check(void *context, char why[INTERLEAVE_WHY_BYTES])
@@ -395,14 +537,21 @@ bool log_world_check(void *context, char why[INTERLEAVE_WHY_BYTES])
     snprintf(why, INTERLEAVE_WHY_BYTES, "rows of the dead are never done with");
     if (!finish(world))
         return false;
+    /* The offset of a closed segment that a power cut took is forgotten at the next start. */
+    if (world->afterwards && !finish(world))
+        return false;
     for (unsigned i = 0; i < world->slots_count; i++) {
-        if (!slot_is_right(world, i, why))
+        if (world->afterwards ? !is_left_by_power_cut(world, why) : !slot_is_right(world, i, why))
             return false;
         const struct shm_request *table = counters_requests(&world->counters, i);
         for (unsigned j = 0; j < WORLD_REQUESTS_MAX; j++)
             if (atomic_load(&table[j].state) != REQUEST_FREE)
                 return !snprintf(why, INTERLEAVE_WHY_BYTES, "an entry is left in slot %u", i);
     }
+    unsigned set_aside = world->poison > 0 ? world->slots_count : 0;
+    if (count_files(world->rejected) != set_aside)
+        return !snprintf(why, INTERLEAVE_WHY_BYTES, "%u files are set aside",
+                         count_files(world->rejected));
     snprintf(why, INTERLEAVE_WHY_BYTES,
              "%u rows came twice, %u not in order, %zu offsets and %u segments are left",
              world->store.duplicates, world->store.orderless, world->store.offsets_count,

@@ -20,15 +20,20 @@ struct log_world {
     unsigned rounds;          /* of a logger that isn't the last one */
     uint64_t segment_bytes;   /* a segment this large is closed */
     bool duplicates_are_fine; /* rows of dead workers may come twice; the store drops one */
+    unsigned poison;          /* the store refuses the row of each worker's request so many */
 
-    char scratch[SCRATCH_PATH], spool[SCRATCH_PATH];
+    char scratch[SCRATCH_PATH], spool[SCRATCH_PATH], rejected[SCRATCH_PATH];
     struct counters counters;
     struct slots masters[WORLD_MASTERS_MAX]; /* the first one is there from the beginning */
     unsigned master;                         /* whose pipes are used now */
-    bool left[WORLD_SLOTS_MAX];              /* the master knows that the worker has ended */
+    unsigned
+        afterwards; /* the number of a request that came after a power cut; 0 = there was none */
+    bool left[WORLD_SLOTS_MAX]; /* the master knows that the worker has ended */
 
     /* What the clients may know. */
     unsigned opened[WORLD_SLOTS_MAX], sent[WORLD_SLOTS_MAX], recorded[WORLD_SLOTS_MAX];
+    /* Records in the pipe or behind it, and those that a power cut must not take. */
+    unsigned pushed[WORLD_SLOTS_MAX], safe[WORLD_SLOTS_MAX];
 
     struct {
         struct {
@@ -63,3 +68,5 @@ void log_world_logger(void *context);
 void log_world_master(void *context);
 /* A master that starts after everything was killed: the pipes are new. */
 void log_world_cold_master(void *context);
+/* The same after a power cut: of the spool there is what was synced, and nothing of the rest. */
+void log_world_master_after_power_cut(void *context);

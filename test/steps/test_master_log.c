@@ -36,6 +36,7 @@ static void reset(struct log_world settings)
     world.rounds = settings.rounds ? settings.rounds : 2;
     world.segment_bytes = settings.segment_bytes ? settings.segment_bytes : 1;
     world.duplicates_are_fine = settings.duplicates_are_fine;
+    world.poison = settings.poison;
 }
 
 /* Each record is in the store exactly once, in order. */
@@ -48,7 +49,7 @@ static void a_logger_dies(void **state)
         .actors = {{"worker", log_world_worker_0},
                    {"logger", log_world_logger, .mortal = true},
                    {"next", log_world_logger, .mortal = true, .after = "logger"}},
-        .preemptions = 2,
+        .preemptions = 1,
         .deaths = 2,
     });
 }
@@ -63,7 +64,7 @@ static void a_logger_dies_beside_two_workers(void **state)
                    {"worker 1", log_world_worker_1},
                    {"logger", log_world_logger, .mortal = true},
                    {"next", log_world_logger, .after = "logger"}},
-        .preemptions = 2,
+        .preemptions = 1,
         .deaths = 1,
     });
 }
@@ -106,18 +107,53 @@ static void all_die(void **state)
                    {"logger", log_world_logger, .mortal = true},
                    {"master", log_world_cold_master, .mortal = true, .after = "worker"},
                    {"next", log_world_cold_master, .after = "master"}},
-        .preemptions = 2,
+        .preemptions = 1,
         .deaths = 2,
         .all_die = true,
     });
 }
 
+static void a_row_is_refused(void **state)
+{
+    (void)state;
+    reset((struct log_world){.requests = 3, .poison = 2, .duplicates_are_fine = true});
+    explore((struct interleave_test){
+        .name = "a row is refused",
+        .actors = {{"worker", log_world_worker_0},
+                   {"logger", log_world_logger, .mortal = true},
+                   {"next", log_world_logger, .mortal = true, .after = "logger"}},
+        .preemptions = 1,
+        .deaths = 2,
+    });
+}
+
+/* "a power cut loses at most the last second and tears nothing older" */
+static void the_power_fails(void **state)
+{
+    (void)state;
+    reset((struct log_world){.requests = 3, .segment_bytes = 1 << 20});
+    struct interleave_test test = {
+        .name = "the power fails, segments stay open",
+        .actors = {{"worker", log_world_worker_0},
+                   {"logger", log_world_logger, .mortal = true},
+                   {"power cut", log_world_master_after_power_cut, .after = "logger"}},
+        .preemptions = 2,
+        .deaths = 1,
+        .all_die = true,
+    };
+    explore(test);
+    world.segment_bytes = 1;
+    test.name = "the power fails, segments are closed";
+    explore(test);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_logger_dies), cmocka_unit_test(a_logger_dies_beside_two_workers),
-        cmocka_unit_test(a_worker_dies), cmocka_unit_test(worker_and_logger_die),
-        cmocka_unit_test(all_die),
+        cmocka_unit_test(a_logger_dies),   cmocka_unit_test(a_logger_dies_beside_two_workers),
+        cmocka_unit_test(a_worker_dies),   cmocka_unit_test(worker_and_logger_die),
+        cmocka_unit_test(all_die),         cmocka_unit_test(a_row_is_refused),
+        cmocka_unit_test(the_power_fails),
     };
     log_world_open(&world);
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
