@@ -13,6 +13,7 @@
 #include <sqlite3.h>
 #include <stdarg.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -20,7 +21,7 @@
 
 #include <cmocka.h>
 
-enum { SLOTS = 2, PATIENCE_MS = 20000 };
+enum { SLOTS = 2, PATIENCE_MS = 60000 };
 
 /* The errno that these calls fail with in the logger, also while it runs; 0 = they work. */
 static struct faults {
@@ -346,6 +347,26 @@ static void leaves_while_the_store_is_away(void **state)
     assert_int_equal(number(place, "SELECT count(*) FROM gateway_logs"), 100);
 }
 
+/* One record of several reads, and nothing behind it: it goes in all the same. */
+static void a_long_row_of_an_earlier_logger(void **state)
+{
+    struct place *place = *state;
+    start(place);
+    assert_true(is_ready(place, PATIENCE_MS));
+    sqlite3 *other = lock_database(place);
+    send_row(place, 0, 1, 900000);
+    for (int left = 1; left > 0; usleep(1000))
+        assert_int_equal(ioctl(place->pipes[0][0], FIONREAD, &left), 0);
+    kill(place->logger, SIGKILL);
+    assert_int_equal(wait_for_end(place), -SIGKILL);
+    sqlite3_close(other);
+    start(place);
+    wait_for_rows(place, 1);
+    close_inputs(place);
+    assert_int_equal(wait_for_end(place), 0);
+    assert_int_equal(segments(place), 0);
+}
+
 /* Locked when the logger starts: not ready until it can be opened. */
 static void waits_for_the_store_to_start(void **state)
 {
@@ -485,6 +506,24 @@ static void a_limit_on_file_sizes(void **state)
     end_well(place, sent);
     assert_int_equal(atomic_load(&published(place)->spool_pending_bytes), 0);
     assert_int_equal(atomic_load(&published(place)->oldest_wall_ms), 0);
+}
+
+static void a_sync_that_fails(void **state)
+{
+    struct place *place = *state;
+    start(place);
+    assert_true(is_ready(place, PATIENCE_MS));
+    sqlite3 *other = lock_database(place);
+    atomic_store(&faults->fdatasync, EIO);
+    send_row(place, 0, 1, 300000);
+    wait_until_said(place, "power cut", 1);
+    atomic_store(&faults->fdatasync, 0);
+    wait_until_said(place, "can be synced again", 1);
+    assert_int_equal(said(place, "power cut"), 1);
+    sqlite3_close(other);
+    wait_for_rows(place, 1);
+    assert_int_equal(number(place, "SELECT sum(length(response_body)) FROM gateway_logs"), 300000);
+    end_well(place, 1);
 }
 
 /* Without a look at the path, SQLite would go on writing to the file that has no name any more. */
@@ -856,11 +895,13 @@ int main(void)
         TEST(killed_and_started_again),
         TEST(a_locked_store_holds_nobody_up),
         TEST(leaves_while_the_store_is_away),
+        TEST(a_long_row_of_an_earlier_logger),
         TEST(waits_for_the_store_to_start),
         TEST(an_unusable_store_ends_it),
         TEST(a_slow_store_is_waited_for),
         TEST(a_spool_that_takes_nothing),
         TEST(a_limit_on_file_sizes),
+        TEST(a_sync_that_fails),
         TEST(the_database_is_deleted),
         TEST(the_database_is_replaced),
         TEST(the_wal_is_deleted),
