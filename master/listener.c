@@ -223,6 +223,12 @@ void listeners_drop_unwanted(struct listeners *listeners, const struct config *c
     listeners->count = kept;
 }
 
+void listeners_refuse(const struct listeners *listeners)
+{
+    for (unsigned i = 0; i < listeners->count; i++)
+        stop_listening(&listeners->at[i]);
+}
+
 void listeners_close(struct listeners *listeners)
 {
     for (unsigned i = 0; i < listeners->count; i++)

@@ -31,6 +31,8 @@ bool listeners_adjust(struct listeners *listeners, const struct config *config, 
 /* Closes the addresses that `config` doesn't have, for when nobody accepts there any more. Clients
  * are refused there at once, though workers that leave may still have the sockets. */
 void listeners_drop_unwanted(struct listeners *listeners, const struct config *config);
+/* The same for all addresses, before the end: what waits in the queues is reset. */
+void listeners_refuse(const struct listeners *listeners);
 bool listener_is_wanted(const struct listener *listener, const struct config *config);
 /* In the master, at its end. */
 void listeners_close(struct listeners *listeners);
