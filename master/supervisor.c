@@ -228,6 +228,7 @@ static void retire_older(struct supervisor *s, const struct generation *newest)
 static void begin_serving(struct supervisor *s, struct generation *generation)
 {
     generation_publish_owners(generation, s->inheritance.listeners.sockets, &s->counters);
+    listeners_begin(&s->inheritance.listeners, generation->config);
     retire_older(s, generation);
     generation->state = GENERATION_SERVING;
     generation->serving_since_ms = clock_now_ms();
