@@ -637,7 +637,7 @@ describe('rows', () => {
         assert.equal(row.project, 'demo');
     });
 
-    test('a token made while the gateway runs is unknown to it until it is started again', async () => {
+    test('a token made while the gateway runs is unknown to it without a reload', async () => {
         const token = await createToken(gateway.config);
         assertError(await postWithoutRow('hello', { message: 'Hi' }, { token }), 401, 'unauthorized');
     });
