@@ -2,6 +2,7 @@
 
 #include "shared/base/clock.h"
 #include "shared/base/log.h"
+#include "shared/base/step.h"
 #include "shared/base/xalloc.h"
 
 #include <signal.h>
@@ -138,6 +139,7 @@ void generation_publish_owners(const struct generation *generation, unsigned soc
         if (since_ms != 0 && now_ms - since_ms >= NEIGHBOUR_AFTER_MS)
             owner = stand_in(generation, owner);
         atomic_store(&counters->header->socket_owners[j], (int32_t)owner);
+        STEP(owner_published);
     }
     atomic_store(&counters->header->serving_generation, generation->number);
 }

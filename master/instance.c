@@ -2,6 +2,7 @@
 
 #include "shared/base/clock.h"
 #include "shared/base/log.h"
+#include "shared/base/step.h"
 #include "shared/base/str.h"
 
 #include <errno.h>
@@ -122,6 +123,7 @@ static enum lock try_lock(const char *path, int *fd, struct error *error)
             error_errno(error, errno, "cannot open %s", path);
             return LOCK_FAILED;
         }
+        STEP(lock_opened);
         if (flock(*fd, LOCK_EX | LOCK_NB) == 0) {
             if (is_still_at(*fd, path))
                 return LOCK_TAKEN;
@@ -207,7 +209,9 @@ static enum lock take(const char *path, int64_t wait_ms, const struct instance_p
     lock = wait_for_lock(path, clock_now_ms() + wait_ms, fd, error);
     if (lock != LOCK_HELD)
         return lock;
+    STEP(orphans_outstayed);
     kill_all(orphans, count);
+    STEP(orphans_killed);
     return wait_for_lock(path, clock_now_ms() + KILLED_WAIT_MS, fd, error);
 }
 
@@ -226,10 +230,12 @@ bool instance_take(struct instance *instance, const char *runtime_dir, int64_t w
     if (lock == LOCK_HELD)
         return error_set(
             error, "a process of an earlier master still holds %s and could not be killed", path);
+    STEP(lock_taken);
     if (!write_holder(fd, path, error)) {
         close(fd);
         return false;
     }
+    STEP(lock_signed);
     instance->fd = fd;
     return true;
 }

@@ -4,9 +4,12 @@
 #include "master/instance.h"
 #include "master/logger/logger.h"
 #include "master/privileges.h"
+#include "master/recovery.h"
 #include "master/title.h"
 #include "shared/base/clock.h"
+#include "shared/base/step.h"
 #include "shared/base/xalloc.h"
+#include "shared/counters/accounts.h"
 #include "worker/worker.h"
 
 #include <errno.h>
@@ -117,6 +120,7 @@ _Noreturn static void become(const struct process *process, struct inheritance *
     privileges_drop_in_child();
     secrets_in_child();
     control_close_inherited(inheritance->control);
+    counters_in_child(inheritance->counters);
     close(inheritance->lifeline[1]);
     close(inheritance->ready[0]);
     log_set_role(name);
@@ -131,9 +135,15 @@ static bool take_slot(struct process *process, struct inheritance *inheritance, 
     process->slot = slots_take(&inheritance->slots);
     if (process->slot < 0)
         return error_set(error, "no worker slot is free");
+    if (!counters_allot_table(inheritance->counters, (unsigned)process->slot, error)) {
+        slots_leave(&inheritance->slots, (unsigned)process->slot);
+        return false;
+    }
     struct shm_worker *shared = &inheritance->counters->workers[process->slot];
     atomic_store(&shared->generation, process->generation);
+    atomic_store(&shared->index, (int32_t)process->index);
     atomic_store(&shared->heartbeat_ms, clock_now_ms());
+    STEP(slot_taken);
     atomic_store(&shared->state, SHM_SLOT_STARTING);
     return true;
 }
@@ -143,9 +153,11 @@ static void publish_pid(const struct process *process, struct counters *counters
 {
     uint64_t start_ticks = process_start_time(process->pid);
     if (process->role == PROCESS_LOGGER) {
+        STEP(logger_forked);
         atomic_store(&counters->header->logger_start_ticks, start_ticks);
         atomic_store(&counters->header->logger_pid, process->pid);
     } else {
+        STEP(worker_forked);
         atomic_store(&counters->workers[process->slot].start_ticks, start_ticks);
         atomic_store(&counters->workers[process->slot].pid, process->pid);
     }
@@ -170,6 +182,7 @@ bool process_start(struct process *process, struct inheritance *inheritance, str
     }
     process->pid = pid;
     publish_pid(process, inheritance->counters);
+    STEP(child_published);
     process->started_ms = clock_now_ms();
     process->aborted_ms = 0;
     return true;
@@ -186,6 +199,23 @@ static void note_death(struct process *process)
         process->start_after_ms = oldest_ms + PROCESS_DEATHS_WINDOW_MS;
 }
 
+/* What it had in hand the longest. */
+static void tell_oldest_request(const struct process *process, const struct counters *counters,
+                                const char *name)
+{
+    if (process->role != PROCESS_WORKER)
+        return;
+    const struct shm_request *request = recovery_oldest(counters, (unsigned)process->slot);
+    if (!request)
+        return;
+    char id[UUID_TEXT_LEN + 1];
+    struct str project = account_label(counters, request->project, 0);
+    struct str endpoint = account_label(counters, request->endpoint, 0);
+    log_error("%s: its oldest request in flight was %s of %.*s/%.*s, begun %lld ms before", name,
+              uuid_format(&request->id, id), STR_ARG(project), STR_ARG(endpoint),
+              (long long)((clock_now_us() - request->began_us) / 1000));
+}
+
 void process_ended(struct process *process, struct inheritance *inheritance, int wait_status)
 {
     char name[48];
@@ -200,6 +230,8 @@ void process_ended(struct process *process, struct inheritance *inheritance, int
         log_debug("%s (pid %d) ended", name, (int)process->pid);
     if (wait_status != 0)
         note_death(process);
+    tell_oldest_request(process, inheritance->counters, name);
+    STEP(child_reaped);
     if (process->role == PROCESS_WORKER)
         slots_leave(&inheritance->slots, (unsigned)process->slot);
     process->pid = 0;

@@ -1,5 +1,7 @@
 #include "master/slots.h"
 
+#include "master/recovery.h"
+#include "shared/base/step.h"
 #include "shared/base/xalloc.h"
 
 #include <errno.h>
@@ -14,12 +16,23 @@ enum { LOG_PIPE_BYTES = 1 << 20 };
 static void mark_free(struct slots *slots, unsigned slot)
 {
     slots->states[slot] = SLOT_FREE;
+    STEP(slot_unused);
     atomic_store(&slots->counters->workers[slot].pid, 0);
+    STEP(slot_without_pid);
     atomic_store(&slots->counters->workers[slot].state, SHM_SLOT_FREE);
+    STEP(slot_freed);
 }
 
-bool slots_open(struct slots *slots, unsigned count, struct counters *counters, struct error *error)
+static void recover_cold(struct slots *slots, unsigned slot)
 {
+    atomic_store(&slots->counters->workers[slot].generation, 0); /* an earlier master's */
+    recovery_begin_cold(slots->counters, slot);
+    slots->states[slot] = SLOT_RECOVERING;
+}
+
+bool slots_open(struct slots *slots, struct counters *counters, struct error *error)
+{
+    unsigned count = counters->header->workers;
     slots->counters = counters;
     slots->states = xcalloc(count, sizeof *slots->states);
     slots->log_pipes = xcalloc(count, sizeof *slots->log_pipes);
@@ -29,7 +42,10 @@ bool slots_open(struct slots *slots, unsigned count, struct counters *counters, 
         /* Best effort: the default of 64 KiB works too, only with more waiting. */
         fcntl(slots->log_pipes[i][1], F_SETPIPE_SZ, LOG_PIPE_BYTES);
         slots->count++;
-        mark_free(slots, i);
+        if (recovery_is_needed(counters, i))
+            recover_cold(slots, i);
+        else
+            mark_free(slots, i);
     }
     return true;
 }
@@ -45,6 +61,12 @@ void slots_end_pipes(struct slots *slots)
 {
     for (unsigned i = 0; i < slots->count; i++)
         close_end(&slots->log_pipes[i][1]);
+}
+
+void slots_emptied(struct slots *slots)
+{
+    for (unsigned i = 0; i < slots->count; i++)
+        recovery_end(slots->counters, i);
 }
 
 void slots_free(struct slots *slots)
@@ -65,6 +87,25 @@ unsigned slots_available(const struct slots *slots)
     return available;
 }
 
+bool slots_recovering(const struct slots *slots)
+{
+    for (unsigned i = 0; i < slots->count; i++)
+        if (slots->states[i] == SLOT_RECOVERING)
+            return true;
+    return false;
+}
+
+int64_t slots_oldest_generation(const struct slots *slots, int64_t newest)
+{
+    int64_t oldest = newest;
+    for (unsigned i = 0; i < slots->count; i++) {
+        int64_t generation = atomic_load(&slots->counters->workers[i].generation);
+        if (slots->states[i] != SLOT_FREE && generation < oldest)
+            oldest = generation;
+    }
+    return oldest;
+}
+
 int slots_take(struct slots *slots)
 {
     for (unsigned i = 0; i < slots->count; i++)
@@ -77,8 +118,10 @@ int slots_take(struct slots *slots)
 
 void slots_leave(struct slots *slots, unsigned slot)
 {
-    slots->states[slot] = SLOT_CLEANING;
+    slots->states[slot] = SLOT_RECOVERING;
     atomic_store(&slots->counters->workers[slot].state, SHM_SLOT_FREE);
+    STEP(slot_left);
+    recovery_begin(slots->counters, slot);
     slots_clean(slots);
 }
 
@@ -88,9 +131,19 @@ static bool pipe_is_empty(const struct slots *slots, unsigned slot)
     return ioctl(slots->log_pipes[slot][0], FIONREAD, &bytes) == 0 && bytes == 0;
 }
 
+static void clean(struct slots *slots, unsigned slot)
+{
+    if (slots->states[slot] == SLOT_RECOVERING &&
+        recovery_write(slots->counters, slot, slots->log_pipes[slot][1]))
+        slots->states[slot] = SLOT_CLEANING;
+    if (slots->states[slot] != SLOT_CLEANING || !pipe_is_empty(slots, slot))
+        return;
+    recovery_end(slots->counters, slot);
+    mark_free(slots, slot);
+}
+
 void slots_clean(struct slots *slots)
 {
     for (unsigned i = 0; i < slots->count; i++)
-        if (slots->states[i] == SLOT_CLEANING && pipe_is_empty(slots, i))
-            mark_free(slots, i);
+        clean(slots, i);
 }

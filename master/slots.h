@@ -1,6 +1,6 @@
-/* The pool of worker slots: a slot (log pipe, shared counters) belongs to one process at a time. It
- * is used again only when its process is reaped and everything that process wrote is out of the
- * pipe. */
+/* The pool of worker slots: a slot (log pipe, shared counters, table of requests in flight) belongs
+ * to one process at a time. It is used again only when its process is reaped, the rows of what that
+ * process had in hand are written, and everything is out of the pipe. */
 #pragma once
 
 #include "shared/base/error.h"
@@ -8,7 +8,12 @@
 
 enum { SLOTS_PER_WORKER = 4 };
 
-enum slot_state { SLOT_FREE, SLOT_TAKEN, SLOT_CLEANING };
+enum slot_state {
+    SLOT_FREE,
+    SLOT_TAKEN,
+    SLOT_RECOVERING, /* rows of its dead process have to go into the pipe */
+    SLOT_CLEANING,   /* they are in; it waits until the pipe is empty */
+};
 
 struct slots {
     enum slot_state *states;
@@ -17,18 +22,26 @@ struct slots {
     struct counters *counters;
 };
 
-/* Makes the pipes. `counters` has `count` slots and outlives the pool. */
-bool slots_open(struct slots *slots, unsigned count, struct counters *counters, struct error *error)
+/* Makes the pipes of all slots that `counters` has; it outlives the pool. What an earlier gateway
+ * had in hand is recovered first: such a slot is free a little later. */
+bool slots_open(struct slots *slots, struct counters *counters, struct error *error)
     __attribute__((warn_unused_result));
 /* No process of a slot is left, and none will come: closes the ends that are written to, so that
  * the logger finds the pipes' end. */
 void slots_end_pipes(struct slots *slots);
+/* The logger has taken everything up to the pipes' end. */
+void slots_emptied(struct slots *slots);
 void slots_free(struct slots *slots);
 /* How many can be taken now. */
 unsigned slots_available(const struct slots *slots);
+/* Rows are still to be written. */
+bool slots_recovering(const struct slots *slots);
+/* The oldest generation that had one of the slots which are not free; `newest` when there is
+ * none. */
+int64_t slots_oldest_generation(const struct slots *slots, int64_t newest);
 /* -1 when there is none. */
 int slots_take(struct slots *slots);
 /* Its process is reaped. */
 void slots_leave(struct slots *slots, unsigned slot);
-/* Call at each turn: frees the slots whose pipes have run empty. */
+/* Call at each turn: writes rows, and frees the slots whose pipes have run empty. */
 void slots_clean(struct slots *slots);

@@ -1,5 +1,7 @@
 #include "master/socket_file.h"
 
+#include "shared/base/step.h"
+
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -41,6 +43,7 @@ static bool clear_the_way(const struct sockaddr_un *address, int type, struct er
         return error_set(error, "another process listens at %s", path);
     if (unlink(path) != 0)
         return error_errno(error, errno, "cannot replace the socket %s", path);
+    STEP(socket_cleared);
     return true;
 }
 
@@ -69,6 +72,7 @@ bool socket_file_open(struct socket_file *file, const char *path, int type, mode
         close(fd);
         return false;
     }
+    STEP(socket_bound);
     *file = (struct socket_file){.fd = fd};
     memcpy(file->path, address.sun_path, sizeof file->path);
     if (lstat(path, &status) == 0) {
@@ -86,6 +90,7 @@ void socket_file_close(struct socket_file *file)
     if (lstat(file->path, &status) == 0 && status.st_dev == file->device &&
         status.st_ino == file->inode)
         unlink(file->path);
+    STEP(socket_removed);
     close(file->fd);
     file->fd = -1;
 }

@@ -16,14 +16,15 @@ static void write_worker(const struct process *worker, const struct counters *co
                          struct buf *out)
 {
     const struct shm_worker *shared = &counters->workers[worker->slot];
+    uint64_t rows = atomic_load(&shared->rows), requests = atomic_load(&shared->requests);
+    uint64_t in_flight = requests > rows ? requests - rows : 0;
     buf_printf(out,
                "{\"index\":%u,\"pid\":%d,\"slot\":%d,\"ready\":%s,\"heartbeat_age_ms\":%lld,"
                "\"in_flight\":%llu,\"requests\":%llu,\"refused\":%llu}",
                worker->index, (int)worker->pid, worker->slot,
                process_is_ready(worker, counters) ? "true" : "false",
                (long long)(clock_now_ms() - atomic_load(&shared->heartbeat_ms)),
-               (unsigned long long)atomic_load(&shared->in_flight),
-               (unsigned long long)atomic_load(&shared->requests),
+               (unsigned long long)in_flight, (unsigned long long)requests,
                (unsigned long long)atomic_load(&shared->refused));
 }
 

@@ -1,5 +1,6 @@
 #include "master/supervisor.h"
 
+#include "master/accounts_adopt.h"
 #include "master/control.h"
 #include "master/generation.h"
 #include "master/instance.h"
@@ -10,6 +11,7 @@
 #include "master/title.h"
 #include "shared/base/clock.h"
 #include "shared/base/log.h"
+#include "shared/base/step.h"
 #include "shared/base/xalloc.h"
 
 #include <errno.h>
@@ -47,9 +49,10 @@ struct supervisor {
     struct reload reload;
     struct config *waiting; /* read and checked; waits for slots */
     bool stopping;
-    bool refusing;    /* and nobody accepts any more */
-    bool pipes_ended; /* all workers are gone: the logger reads to the end */
-    bool logger_done; /* it has, or it took too long */
+    bool refusing;              /* and nobody accepts any more */
+    int64_t rows_wait_until_ms; /* for rows of dead workers, once stopping */
+    bool pipes_ended;           /* all workers are gone: the logger reads to the end */
+    bool logger_done;           /* it has, or it took too long */
     int64_t logger_kill_after_ms;
 };
 
@@ -145,7 +148,10 @@ static bool open_counters(struct supervisor *s, const struct config *config, str
     char path[PATH_MAX];
     if (!counters_create(&s->counters, counters_path(config, path), slots_for(config), error))
         return false;
+    STEP(counters_opened);
     atomic_store(&s->counters.header->master_pid, getpid());
+    STEP(counters_taken_over);
+    accounts_start(&s->counters);
     return true;
 }
 
@@ -173,7 +179,7 @@ static bool open_everything(struct supervisor *s, const struct config *config, s
            open_counters(s, config, error) &&
            control_open(&s->control, config->runtime_dir, on_request, s, error) &&
            listeners_adjust(&inheritance->listeners, config, error) &&
-           slots_open(&inheritance->slots, slots_for(config), &s->counters, error) &&
+           slots_open(&inheritance->slots, &s->counters, error) &&
            open_pipe(inheritance->lifeline, error) && open_pipe(inheritance->ready, error);
 }
 
@@ -201,9 +207,19 @@ static struct generation *in_state(const struct supervisor *s, enum generation_s
     return NULL;
 }
 
-static void add_generation(struct supervisor *s, struct config *config)
+static int64_t oldest_living(const struct supervisor *s)
 {
+    int64_t newest = s->count > 0 ? s->generations[0]->number : s->last_number + 1;
+    return slots_oldest_generation(&s->inheritance.slots, newest);
+}
+
+/* Takes the configuration over when it succeeds. */
+static bool add_generation(struct supervisor *s, struct config *config, struct error *error)
+{
+    if (!accounts_adopt(config, &s->counters, s->last_number + 1, oldest_living(s), error))
+        return false;
     s->generations[s->count++] = generation_new(++s->last_number, config);
+    return true;
 }
 
 /* The logger keeps the configuration it was started with; a new one gets the newest. */
@@ -228,6 +244,7 @@ static void retire_older(struct supervisor *s, const struct generation *newest)
 static void begin_serving(struct supervisor *s, struct generation *generation)
 {
     generation_publish_owners(generation, s->inheritance.listeners.sockets, &s->counters);
+    STEP(generation_published);
     listeners_begin(&s->inheritance.listeners, generation->config);
     retire_older(s, generation);
     generation->state = GENERATION_SERVING;
@@ -342,10 +359,9 @@ static void tend_generations(struct supervisor *s)
 static void start_reload(struct supervisor *s, struct config *config)
 {
     struct error error;
-    if (listeners_adjust(&s->inheritance.listeners, config, &error)) {
-        add_generation(s, config);
+    if (listeners_adjust(&s->inheritance.listeners, config, &error) &&
+        add_generation(s, config, &error))
         return;
-    }
     fail_reload(s, error.message);
     config_free(&config);
 }
@@ -425,8 +441,10 @@ static void reap(struct supervisor *s)
     child_changed = 0;
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
         struct process *process = process_of(s, pid);
-        if (process == &s->logger && s->pipes_ended && status == 0)
+        if (process == &s->logger && s->pipes_ended && status == 0) {
             s->logger_done = true;
+            slots_emptied(&s->inheritance.slots);
+        }
         if (process)
             process_ended(process, &s->inheritance, status);
         else
@@ -458,6 +476,7 @@ static void begin_stop(struct supervisor *s)
     log_info("stopping: requests in flight have %lld ms to end", (long long)timeout_ms);
     notify_stopping(&s->notify, "stopping");
     s->stopping = true;
+    s->rows_wait_until_ms = clock_now_ms() + timeout_ms + GENERATION_GRACE_MS;
     for (unsigned i = 0; i < s->count; i++)
         generation_dismiss(s->generations[i], s->generations[i]->state, SIGTERM, timeout_ms);
 }
@@ -495,7 +514,13 @@ static void go_on_stopping(struct supervisor *s)
     refuse_clients(s);
     if (living_workers(s) > 0)
         return;
+    bool rows_missing = slots_recovering(&s->inheritance.slots);
+    if (rows_missing && clock_now_ms() < s->rows_wait_until_ms)
+        return;
     if (!s->pipes_ended) {
+        if (rows_missing)
+            log_error("rows of dead workers could not be written; they follow at the next start");
+        STEP(workers_gone);
         slots_end_pipes(&s->inheritance.slots);
         s->pipes_ended = true;
         s->logger_kill_after_ms =
@@ -654,8 +679,7 @@ int supervisor_run(const char *directory, struct config *config)
     notify_open(&s.notify);
     s.logger = (struct process){.role = PROCESS_LOGGER, .config = config, .slot = -1};
     int status = 1;
-    if (open_everything(&s, config, &error)) {
-        add_generation(&s, config);
+    if (open_everything(&s, config, &error) && add_generation(&s, config, &error)) {
         status = supervise(&s, &during_wait);
     } else {
         log_error("%s", error.message);

@@ -72,6 +72,7 @@ struct config_target {
     enum provider_id provider;
     const char *model;
     const struct config_credential *credential;
+    uint32_t account; /* in the counters file, as below: set when a generation takes it on */
     double temperature, top_p; /* NaN = not sent */
     int64_t max_output_tokens; /* 0 = not set */
     int64_t timeout_ms;        /* whole answer */
@@ -83,6 +84,7 @@ struct config_endpoint {
     const char *slug;
     const char *description;
     const struct config_project *project;
+    uint32_t account;
     bool active;
     struct config_target target;
     const struct template *system_prompt, *user_prompt; /* NULL = none */
@@ -92,6 +94,7 @@ struct config_project {
     const char *name;  /* the file's name, and what rows carry */
     const char *title; /* `name:` for people; the file's name when absent */
     struct uuid id;
+    uint32_t account;
     bool active;
     struct config_endpoint *endpoints; /* sorted by slug */
     size_t endpoints_count;
@@ -108,6 +111,7 @@ struct config_token {
     const char *name; /* file name; in a list "FILE:PREFIX" */
     const char *prefix;
     uint8_t hash[SHA256_BYTES];
+    uint32_t account;
     const struct config_project *project; /* NULL for a token with scope admin alone */
     unsigned scopes;                      /* enum token_scope bits */
     const struct config_endpoint **endpoints;

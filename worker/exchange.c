@@ -51,6 +51,12 @@ static void keep_buffer(struct buf *buffer)
     buf_clear(buffer);
 }
 
+void exchange_begin_attempt(struct exchange *ex, const struct config_target *target)
+{
+    ex->attempts++;
+    ex->attempt = (struct attempt){.target = target, .began_us = clock_now_us()};
+}
+
 void exchange_end_attempt(struct exchange *ex)
 {
     ex->attempt.http_status = ex->reply.status;
@@ -58,12 +64,29 @@ void exchange_end_attempt(struct exchange *ex)
     ex->upstream_us += ex->attempt.ended_us - ex->attempt.began_us;
 }
 
+void exchange_settle_attempt(struct exchange *ex)
+{
+    const struct usage *used = &ex->completion.usage;
+    const struct shm_usage usage = {
+        .prompt_tokens = used->prompt_tokens,
+        .completion_tokens = used->completion_tokens,
+        .total_tokens = used->total_tokens,
+        .cached_tokens = used->cached_tokens,
+        .cache_write_tokens = used->cache_write_tokens,
+        .reasoning_tokens = used->reasoning_tokens,
+    };
+    request_settled(ex->entry, &usage, ex->attempt.ended_us);
+}
+
 void exchange_cancel_upstream(struct exchange *ex)
 {
-    if (ex->transfer || ex->delay)
-        exchange_end_attempt(ex);
+    bool under_way = ex->transfer || ex->delay;
     transfer_cancel(&ex->transfer);
     delay_cancel(&ex->delay);
+    if (!under_way)
+        return;
+    exchange_end_attempt(ex);
+    exchange_settle_attempt(ex);
 }
 
 static void leave_open(struct exchange *ex)
@@ -103,6 +126,13 @@ void exchange_end(struct exchange *ex)
     }
     if (services->ended)
         services->ended(services->context);
+}
+
+struct str exchange_status(const struct exchange *ex)
+{
+    if (ex->client_gone)
+        return STR("client_closed");
+    return str_of(api_error_info(ex->failure.code)->code);
 }
 
 int64_t exchange_gateway_us(const struct exchange *ex, int64_t now_us)

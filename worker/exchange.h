@@ -5,7 +5,7 @@
 
 #include "shared/base/json.h"
 #include "shared/config.h"
-#include "shared/counters/shm.h"
+#include "shared/counters/requests.h"
 #include "shared/http/connection.h"
 #include "worker/provider/provider.h"
 #include "worker/route.h"
@@ -22,6 +22,7 @@ struct services {
     struct transfer_pool *transfers;
     struct log_writer *log;
     struct shm_worker *counts;
+    struct requests *requests; /* in flight */
     unsigned worker;
     char host[256];
     struct exchange *open;   /* all that have begun and not ended */
@@ -82,6 +83,7 @@ struct exchange {
 
     /* authenticate, resolve */
     const struct config_token *token; /* set = accepted: a row will be written */
+    struct shm_request *entry;        /* in the table of requests in flight; set likewise */
     const struct config_project *project;
     const struct config_endpoint *endpoint;
 
@@ -116,13 +118,19 @@ struct exchange {
 /* Begins one for a complete head; never NULL. */
 struct exchange *exchange_begin(struct services *services, struct http_connection *connection,
                                 struct http_request *request);
+/* Before an attempt's first byte leaves. */
+void exchange_begin_attempt(struct exchange *ex, const struct config_target *target);
 /* Notes when the attempt under way ended and with which status. */
 void exchange_end_attempt(struct exchange *ex);
+/* What the attempt used is known: `completion`, if it succeeded. */
+void exchange_settle_attempt(struct exchange *ex);
 /* Ends whatever is under way at the provider; no callback of it follows. */
 void exchange_cancel_upstream(struct exchange *ex);
 /* Releases everything it holds. */
 void exchange_end(struct exchange *ex);
 
+/* The outcome, as the row says it: "ok", an error's code, "client_closed". */
+struct str exchange_status(const struct exchange *ex);
 /* What this request cost in the gateway itself until `now_us`: without the provider's time and
  * without waiting for the client's body. */
 int64_t exchange_gateway_us(const struct exchange *ex, int64_t now_us);

@@ -1,6 +1,7 @@
 #include "worker/frontend.h"
 
 #include "shared/base/clock.h"
+#include "shared/base/step.h"
 #include "worker/answer.h"
 #include "worker/pipeline.h"
 
@@ -36,6 +37,7 @@ static void refuse(struct frontend *frontend, struct http_connection *connection
                    const char *allow)
 {
     answer_at_once(connection, request, failure, allow);
+    STEP(bytes_refused);
     atomic_fetch_add_explicit(&frontend->services->counts->refused, 1, memory_order_relaxed);
 }
 

@@ -2,6 +2,7 @@
 
 #include "shared/base/clock.h"
 #include "shared/base/log.h"
+#include "shared/base/step.h"
 #include "shared/base/xalloc.h"
 #include "worker/acceptor.h"
 #include "worker/frontend.h"
@@ -23,6 +24,7 @@ struct worker {
     const struct worker_setup *setup;
     uv_loop_t loop;
     struct services services;
+    struct requests requests;
     struct frontend frontend;
     struct http_server server;
     struct acceptor *acceptor;
@@ -39,7 +41,9 @@ struct worker {
  * would hold the process up. */
 _Noreturn static void leave(struct worker *worker, int status)
 {
+    STEP(worker_leaving);
     atomic_store(&worker->services.counts->state, SHM_SLOT_FREE);
+    STEP(worker_left);
 #if defined __SANITIZE_ADDRESS__
     if (status == 0 && __lsan_do_recoverable_leak_check())
         status = 23;
@@ -94,7 +98,9 @@ static void begin_leaving(struct worker *worker)
     int64_t timeout_ms = worker->setup->config->shutdown_timeout_ms;
     worker->leaving = true;
     acceptor_stop(worker->acceptor);
+    STEP(worker_accepts_no_more);
     atomic_store(&worker->services.counts->state, SHM_SLOT_DRAINING);
+    STEP(worker_draining);
     wake_master(worker);
     uv_timer_start(&worker->deadline, on_deadline, (uint64_t)timeout_ms, 0);
 }
@@ -171,6 +177,8 @@ static void on_heartbeat(uv_timer_t *timer)
 {
     struct worker *worker = timer->data;
     give_memory_back(worker);
+    log_writer_reclaim(worker->services.log);
+    STEP(worker_beats);
     atomic_store_explicit(&worker->services.counts->heartbeat_ms, clock_now_ms(),
                           memory_order_relaxed);
     follow_generation(worker);
@@ -180,6 +188,7 @@ static void on_heartbeat(uv_timer_t *timer)
 static void on_connection(void *context, uv_stream_t *listener)
 {
     struct worker *worker = context;
+    STEP(connection_waits);
     atomic_fetch_add_explicit(&worker->services.counts->accepted, 1, memory_order_relaxed);
     http_server_accept(&worker->server, listener);
 }
@@ -202,8 +211,11 @@ static void open_services(struct worker *worker)
     services->transfers = transfer_pool_new(&worker->loop, &transfers);
     for (size_t i = 0; i < config->credentials_count; i++)
         transfer_pool_expect(services->transfers, config->credentials[i].base_url);
+    requests_init(&worker->requests, services->counts,
+                  counters_requests(setup->counters, setup->slot));
+    services->requests = &worker->requests;
     services->log = log_writer_new(&worker->loop, setup->log_pipe, (size_t)config->log_queue,
-                                   on_log_emptied, worker);
+                                   &worker->requests, on_log_emptied, worker);
     services->ended = on_exchange_ended;
     services->context = worker;
     if (gethostname(services->host, sizeof services->host - 1) != 0)
@@ -247,9 +259,10 @@ static void watch_master(struct worker *worker)
 static void tell_ready(struct worker *worker)
 {
     struct shm_worker *slot = worker->services.counts;
+    STEP(worker_starting);
     atomic_store(&slot->started_wall_ms, clock_wall_ms());
-    atomic_store(&slot->in_flight, 0);
     atomic_store(&slot->state, SHM_SLOT_READY);
+    STEP(worker_ready);
     wake_master(worker);
 }
 

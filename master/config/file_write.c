@@ -1,5 +1,7 @@
 #include "master/config/file_write.h"
 
+#include "shared/base/step.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
@@ -59,9 +61,12 @@ static bool write_beside(const char *path, struct str text, const struct stat *l
     /* Without the right to give files away the caller's own group stays: still readable for it. */
     if (fchown(fd, like->st_uid, like->st_gid) != 0)
         (void)!fchown(fd, (uid_t)-1, like->st_gid);
-    bool good = write_all(fd, text) && fchmod(fd, mode) == 0 && fsync(fd) == 0;
+    bool good = write_all(fd, text) && fchmod(fd, mode) == 0;
+    STEP(file_written);
+    good = good && fsync(fd) == 0;
     int reason = errno;
     close(fd);
+    STEP(file_synced);
     if (good)
         return true;
     unlink(temporary);
@@ -81,7 +86,9 @@ bool file_create(const char *path, struct str text, bool *exists, struct error *
         return false;
     bool good = link(temporary, path) == 0;
     int reason = errno;
+    STEP(file_linked);
     unlink(temporary);
+    STEP(file_made);
     *exists = !good && reason == EEXIST;
     if (good && sync_folder(path))
         return true;
@@ -101,6 +108,7 @@ bool file_replace(const char *path, struct str text, struct error *error)
         unlink(temporary);
         return false;
     }
+    STEP(file_replaced);
     if (!sync_folder(real))
         return error_errno(error, errno, "%.200s: the folder cannot be synced", path);
     return true;

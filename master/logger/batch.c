@@ -1,5 +1,6 @@
 #include "master/logger/batch.h"
 
+#include "shared/base/step.h"
 #include "shared/base/xalloc.h"
 
 #include <stdlib.h>
@@ -59,6 +60,7 @@ static bool set_aside(struct batch *batch, struct error *error)
         return true;
     if (!rejected_row(batch->rejected, &batch->rows[batch->at], batch->refusal.message, error))
         return false;
+    STEP(row_set_aside);
     batch->refused = false;
     batch->at++;
     batch->len = 1;
@@ -90,6 +92,7 @@ static void done(struct batch *batch, struct spool *spool)
 {
     bool last = !batch->parted || batch->at == batch->rows_count;
     if (last) {
+        STEP(batch_settled);
         spool_committed(spool, batch->request.gone_count);
         clear(batch);
         return;

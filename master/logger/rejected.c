@@ -4,6 +4,7 @@
 #include "shared/base/hash.h"
 #include "shared/base/json.h"
 #include "shared/base/log.h"
+#include "shared/base/step.h"
 #include "shared/base/xalloc.h"
 
 #include <dirent.h>
@@ -83,8 +84,11 @@ static bool put_in(int directory, const char *name, struct str bytes)
 {
     char fresh[NAME_BYTES + 8];
     snprintf(fresh, sizeof fresh, ".%s.new", name);
-    bool done = write_new(directory, fresh, bytes) &&
-                renameat(directory, fresh, directory, name) == 0 && fsync(directory) == 0;
+    bool done = write_new(directory, fresh, bytes);
+    STEP(rejected_written);
+    done = done && renameat(directory, fresh, directory, name) == 0;
+    STEP(rejected_renamed);
+    done = done && fsync(directory) == 0;
     int failed = errno;
     if (!done)
         unlinkat(directory, fresh, 0);
@@ -111,6 +115,7 @@ static bool put(struct rejected *rejected, const char *name, struct str bytes, s
         directory = open(rejected->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (directory < 0)
         return error_errno(error, errno, "can't open %s", rejected->path);
+    STEP(rejected_folder_made);
     bool known = faccessat(directory, name, F_OK, 0) == 0;
     bool done = (!made || sync_parent(directory)) && put_in(directory, name, bytes);
     int failed = errno;

@@ -3,6 +3,7 @@
 #include "master/logger/batch.h"
 #include "shared/base/clock.h"
 #include "shared/base/log.h"
+#include "shared/base/step.h"
 #include "shared/base/xalloc.h"
 
 #include <errno.h>
@@ -94,6 +95,7 @@ static void publish(struct logger *logger)
 {
     struct logger_state *state = &shared_header(logger)->logger;
     struct spool_stats stats = spool_stats(logger->spool);
+    STEP(spool_publishing);
     atomic_store(&state->spool_segments, stats.segments);
     atomic_store(&state->spool_pending_bytes, stats.pending_bytes);
     atomic_store(&state->oldest_wall_ms, spool_oldest_wall_ms(logger->spool));
@@ -111,6 +113,7 @@ static void publish_store(struct logger *logger, enum logger_store store, int re
     if (atomic_load(&state->store) != (int32_t)store)
         atomic_store(&state->store_since_wall_ms, clock_wall_ms());
     atomic_store(&state->store_reason, reason);
+    STEP(store_reason_published);
     atomic_store(&state->store, (int32_t)store);
     publish(logger);
 }
@@ -255,6 +258,7 @@ static void store_started(struct logger *logger)
     uint64_t pending = spool_stats(logger->spool).pending_bytes;
     if (pending)
         log_info("%" PRIu64 " bytes are in the spool and go into the store now", pending);
+    STEP(store_reached);
     if (logger->setup->ready >= 0) {
         ssize_t ignored = write(logger->setup->ready, "", 1);
         (void)ignored; /* nobody waits for it any more, then */
@@ -271,6 +275,7 @@ static void on_more(uv_timer_t *timer)
 static void batch_done(struct logger *logger)
 {
     store_is_back(logger);
+    STEP(batch_stored);
     atomic_fetch_add_explicit(&shared_header(logger)->logged_rows, logger->batch.request.new_rows,
                               memory_order_relaxed);
     set_phase(logger, PHASE_IDLE);

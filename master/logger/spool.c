@@ -3,6 +3,7 @@
 #include "master/logger/sync_note.h"
 #include "shared/base/clock.h"
 #include "shared/base/log.h"
+#include "shared/base/step.h"
 #include "shared/base/uuid.h"
 #include "shared/base/xalloc.h"
 #include "shared/record/frame.h"
@@ -131,6 +132,7 @@ static struct segment *new_segment(struct spool *spool, unsigned number, struct 
         free_segment(segment);
         return NULL;
     }
+    STEP(segment_created);
     /* The name, too, must outlive a power cut. */
     if (sync_name(spool->directory, segment->name) != 0) {
         error_errno(error, errno, "spool: can't sync the directory");
@@ -138,6 +140,7 @@ static struct segment *new_segment(struct spool *spool, unsigned number, struct 
         free_segment(segment);
         return NULL;
     }
+    STEP(segment_named);
     return append_segment(slot, segment);
 }
 
@@ -297,8 +300,9 @@ static void rename_shortened(struct spool *spool, struct segment *segment, unsig
 {
     struct segment before = *segment;
     name_segment(segment, number, segment);
-    if (renameat(spool->directory, before.name, spool->directory, segment->name) != 0 ||
-        fsync(spool->directory) != 0) {
+    bool renamed = renameat(spool->directory, before.name, spool->directory, segment->name) == 0;
+    STEP(segment_renamed);
+    if (!renamed || fsync(spool->directory) != 0) {
         log_error("spool: can't rename %s: %s", before.name, strerror(errno));
         return;
     }
@@ -355,6 +359,7 @@ enum spool_splice spool_splice(struct spool *spool, unsigned number, int pipe, s
         loff_t at = (loff_t)segment->size;
         ssize_t moved =
             splice(pipe, NULL, segment->fd, &at, SPLICE_BYTES, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+        STEP(pipe_spliced);
         if (moved == 0)
             return SPOOL_ENDED;
         if (moved > 0)
@@ -479,11 +484,13 @@ static void reap_slot(struct spool *spool, struct slot *slot)
             link = &segment->next;
             continue;
         }
+        STEP(segment_done);
         if (unlinkat(spool->directory, segment->name, 0) != 0 && errno != ENOENT)
             log_error("spool: can't delete %s: %s", segment->name, strerror(errno));
         else if (segment->committed > 0)
             add_gone(spool, segment->name);
         sync_note_move(spool->directory, segment->name, NULL);
+        STEP(segment_deleted);
         *link = segment->next;
         if (spool->window_of == segment)
             spool->window_of = NULL;
@@ -590,9 +597,11 @@ static bool write_again(struct spool *spool, struct segment *segment)
 static bool sync_segment(struct spool *spool, struct segment *segment, struct error *error)
 {
     bool ready = !segment->sync_failed || write_again(spool, segment);
+    STEP(segment_to_sync);
     if (ready && sync_bytes(spool->directory, segment->name, segment->fd) == 0) {
         segment->sync_failed = false;
         segment->synced = segment->size;
+        STEP(segment_synced);
         return true;
     }
     segment->sync_failed = true;

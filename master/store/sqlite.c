@@ -4,6 +4,7 @@
 #include "master/store/sqlite_private.h"
 #include "master/store/sqlite_undo.h"
 #include "shared/base/log.h"
+#include "shared/base/step.h"
 #include "shared/base/xalloc.h"
 
 #include <errno.h>
@@ -168,6 +169,7 @@ static bool create_file(struct store *store, struct error *error)
     if (fd < 0 && errno == EEXIST)
         return true;
     int failed = fd < 0 ? errno : 0;
+    STEP(store_created);
     if (!failed)
         failed = give_to_owner(store, fd);
     if (!failed && fchmod(fd, 0640) != 0)
@@ -189,6 +191,7 @@ static int connect_file(struct store *store)
         return code;
     sqlite3_busy_timeout(store->db, 0);
     code = sqlite_run(store, "PRAGMA journal_mode = WAL");
+    STEP(store_with_wal);
     if (code == SQLITE_OK)
         code = sqlite_run(store, "PRAGMA synchronous = FULL");
     /* Grown in a burst, the WAL is cut back to 64 MiB after its checkpoint. */
@@ -211,6 +214,7 @@ static int note_migration(struct store *store, const struct migration *step)
 static int migrate(struct store *store, bool *too_new, struct error *error)
 {
     int code = sqlite_run(store, "BEGIN IMMEDIATE");
+    STEP(schema_begun);
     if (code != SQLITE_OK)
         return code;
     code = sqlite_run(store,
@@ -226,11 +230,15 @@ static int migrate(struct store *store, bool *too_new, struct error *error)
     const struct migration *step;
     while (code == SQLITE_OK && (step = migrations_after(store_sqlite.name, (int)number))) {
         code = sqlite_run(store, step->sql);
+        STEP(schema_step_run);
         if (code == SQLITE_OK)
             code = note_migration(store, step);
         number = step->number;
     }
-    return code == SQLITE_OK ? sqlite_run(store, "COMMIT") : code;
+    STEP(schema_to_commit);
+    code = code == SQLITE_OK ? sqlite_run(store, "COMMIT") : code;
+    STEP(schema_committed);
+    return code;
 }
 
 static int prepare_insert(struct store *store)
@@ -379,11 +387,13 @@ static int write_offsets(struct store *store, const struct store_batch *batch)
         sqlite3_bind_int64(store->put_offset, 3, (int64_t)batch->offsets[i].committed);
         if (code == SQLITE_OK)
             code = finish(store->put_offset);
+        STEP(offset_put);
     }
     for (size_t i = 0; code == SQLITE_OK && i < batch->gone_count; i++) {
         code = bind_segment(store, store->forget_offset, batch->gone[i]);
         if (code == SQLITE_OK)
             code = finish(store->forget_offset);
+        STEP(offset_forgotten);
     }
     return code;
 }
@@ -393,6 +403,7 @@ static int insert_rows(struct store *store, struct store_batch *batch)
     int code = SQLITE_OK;
     for (size_t i = 0; code == SQLITE_OK && i < batch->rows_count; i++) {
         code = insert_row(store, &batch->rows[i]);
+        STEP(row_inserted);
         if (code == SQLITE_OK)
             batch->new_rows += (size_t)sqlite3_changes(store->db);
     }
@@ -404,14 +415,17 @@ static int write_batch(struct store *store, struct store_batch *batch, bool *row
 {
     *rows_to_blame = batch->rows_count > 0;
     int code = sqlite_run(store, "BEGIN IMMEDIATE");
+    STEP(batch_begun);
     if (code == SQLITE_OK)
         code = insert_rows(store, batch);
     if (code != SQLITE_OK)
         return code;
     code = write_offsets(store, batch);
+    *rows_to_blame = *rows_to_blame && code == SQLITE_OK;
+    STEP(batch_to_commit);
     if (code == SQLITE_OK)
-        return sqlite_run(store, "COMMIT");
-    *rows_to_blame = false;
+        code = sqlite_run(store, "COMMIT");
+    STEP(batch_committed);
     return code;
 }
 
@@ -453,8 +467,10 @@ static void leave_database(struct store *store)
     bool ours = wal_is_ours(store, &wal);
     log_warning("%s was deleted or replaced: it is opened anew", store->path);
     disconnect(store);
+    STEP(store_left);
     if (ours) {
         unlink(wal);
+        STEP(wal_left);
         unlink(shm);
     }
     sqlite3_free(wal);
@@ -470,6 +486,7 @@ static bool rescue_wal(struct store *store, struct error *error)
         store->reason = reason_of(store, code);
         return sqlite_failed(store, error, "the -wal file is gone, and can't be made up for");
     }
+    STEP(wal_rescued);
     log_warning("%s-wal was deleted or replaced: what it held is in the database now", store->path);
     return true;
 }

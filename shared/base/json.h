@@ -5,6 +5,7 @@
 
 #include "shared/base/buf.h"
 #include "shared/base/error.h"
+#include "shared/base/json_text.h"
 
 #include <json-c/json.h>
 #include <stdint.h>
@@ -16,13 +17,6 @@ bool json_read(struct str text, struct json_object **value, struct error *error)
 
 /* Compact text of a value, no white space. */
 void json_write(struct buf *out, struct json_object *value);
-/* A JSON string with its quotes. Bytes that are not UTF-8 become U+FFFD, so the result is always
- * valid JSON. */
-void json_write_string(struct buf *out, struct str text);
-/* `text`, or null when absent. */
-void json_write_string_or_null(struct buf *out, struct str text);
-/* The shortest decimal that reads back as the same double; null for what JSON can't say. */
-void json_write_double(struct buf *out, double value);
 
 /* The member `name`, or NULL when there is none; `*present` (may be NULL) tells a null member from
  * none. */

@@ -1,5 +1,7 @@
 #include "shared/counters/shm.h"
 
+#include "shared/base/step.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -25,9 +27,31 @@ static void read_boot_id(char id[40])
     close(fd);
 }
 
-static size_t size_for(unsigned workers)
+enum { TABLE_BYTES = SHM_REQUESTS_PER_SLOT * sizeof(struct shm_request) };
+
+static size_t tables_offset(unsigned workers)
 {
     return sizeof(struct shm_header) + workers * sizeof(struct shm_worker);
+}
+
+static size_t accounts_offset(unsigned workers)
+{
+    return tables_offset(workers) + (size_t)workers * TABLE_BYTES;
+}
+
+static size_t size_for(unsigned workers, uint32_t accounts)
+{
+    return accounts_offset(workers) + accounts * sizeof(struct shm_account);
+}
+
+static void place(struct counters *counters, void *memory, size_t size)
+{
+    counters->header = memory;
+    unsigned workers = counters->header->workers;
+    counters->workers = (struct shm_worker *)((char *)memory + sizeof(struct shm_header));
+    counters->requests = (struct shm_request *)(counters->workers + workers);
+    counters->accounts = (struct shm_account *)((char *)memory + accounts_offset(workers));
+    counters->size_bytes = size;
 }
 
 static bool map_file(struct counters *counters, int fd, size_t size, int protection,
@@ -36,101 +60,189 @@ static bool map_file(struct counters *counters, int fd, size_t size, int protect
     void *memory = mmap(NULL, size, protection, MAP_SHARED, fd, 0);
     if (memory == MAP_FAILED)
         return error_errno(error, errno, "cannot map %s", path);
-    counters->header = memory;
-    counters->workers = (struct shm_worker *)((char *)memory + sizeof(struct shm_header));
-    counters->size_bytes = size;
+    place(counters, memory, size);
     return true;
 }
 
-static bool header_fits(const struct shm_header *header, size_t size)
+/* How much of the file is in use, 0 when it isn't one of ours. It may be longer: a master that was
+ * killed while it made room. */
+static size_t used_bytes(const struct shm_header *header, size_t file_size)
 {
     char boot_id[40];
     read_boot_id(boot_id);
-    return memcmp(header->magic, shm_magic, sizeof shm_magic) == 0 &&
-           header->layout == SHM_LAYOUT && header->size_bytes == size &&
-           size == size_for(header->workers) &&
-           memcmp(header->boot_id, boot_id, sizeof boot_id) == 0;
+    size_t size = size_for(header->workers, atomic_load(&header->accounts));
+    bool fits = memcmp(header->magic, shm_magic, sizeof shm_magic) == 0 &&
+                header->layout == SHM_LAYOUT && file_size >= size &&
+                memcmp(header->boot_id, boot_id, sizeof boot_id) == 0;
+    return fits ? size : 0;
 }
 
-static bool holds_our_header(int fd, size_t size)
+static size_t size_in_use(int fd)
 {
     struct shm_header header;
     struct stat status;
-    return fstat(fd, &status) == 0 && (size_t)status.st_size == size &&
-           pread(fd, &header, sizeof header, 0) == (ssize_t)sizeof header &&
-           header_fits(&header, size);
+    if (fstat(fd, &status) != 0 || pread(fd, &header, sizeof header, 0) != (ssize_t)sizeof header)
+        return 0;
+    return used_bytes(&header, (size_t)status.st_size);
 }
 
-/* Every page is allocated before it is mapped: a write to a hole on a full disk is SIGBUS. */
-static bool fill(int fd, size_t size, unsigned workers, const char *path, struct error *error)
+static bool allocate(int fd, size_t from, size_t to, struct error *error)
 {
-    struct shm_header header = {.layout = SHM_LAYOUT, .workers = workers, .size_bytes = size};
+    int failure = to > from ? posix_fallocate(fd, (off_t)from, (off_t)(to - from)) : 0;
+    return failure == 0 ||
+           error_errno(error, failure, "cannot allocate %zu bytes for the counters file",
+                       to - from);
+}
+
+/* What an earlier file with fewer slots holds; nobody else uses either of them. */
+static bool carry_over(struct counters *to, const struct counters *from, struct error *error)
+{
+    unsigned workers = to->header->workers, before = from->header->workers;
+    size_t accounts = atomic_load(&from->header->accounts);
+    memcpy((void *)to->header, (const void *)from->header, sizeof *to->header);
+    to->header->workers = workers;
+    memcpy((void *)to->accounts, (const void *)from->accounts, accounts * sizeof *to->accounts);
+    memcpy((void *)to->workers, (const void *)from->workers, before * sizeof *to->workers);
+    for (unsigned i = 0; i < before; i++) {
+        if (!atomic_exchange(&to->workers[i].has_table, 0))
+            continue;
+        if (!counters_allot_table(to, i, error))
+            return false;
+        memcpy((void *)counters_requests(to, i), (const void *)counters_requests(from, i),
+               atomic_load(&from->workers[i].entries) * sizeof *to->requests);
+    }
+    return true;
+}
+
+static bool fill(struct counters *counters, int fd, unsigned workers, const struct counters *old,
+                 const char *path, struct error *error)
+{
+    struct shm_header header = {.layout = SHM_LAYOUT, .workers = workers};
+    uint32_t accounts = old->header ? atomic_load(&old->header->accounts) : 0;
+    size_t size = size_for(workers, accounts);
     memcpy(header.magic, shm_magic, sizeof shm_magic);
     read_boot_id(header.boot_id);
-    int failure = posix_fallocate(fd, 0, (off_t)size);
-    if (failure != 0)
-        return error_errno(error, failure, "cannot allocate %zu bytes for %s", size, path);
+    if (ftruncate(fd, (off_t)size) != 0)
+        return error_errno(error, errno, "cannot set the size of %s", path);
+    if (!allocate(fd, 0, tables_offset(workers), error) ||
+        !allocate(fd, accounts_offset(workers), size, error))
+        return false;
+    STEP(counters_allocated);
     if (pwrite(fd, &header, sizeof header, 0) != (ssize_t)sizeof header)
         return error_errno(error, errno, "cannot write %s", path);
+    STEP(counters_header_written);
+    if (!map_file(counters, fd, size, PROT_READ | PROT_WRITE, path, error))
+        return false;
+    atomic_store(&counters->header->accounts, accounts);
+    if (old->header && !carry_over(counters, old, error))
+        return false;
+    STEP(counters_carried_over);
     return true;
+}
+
+static void let_go(struct counters *counters)
+{
+    if (counters->header)
+        munmap(counters->header, counters->size_bytes);
+    if (counters->fd >= 0)
+        close(counters->fd);
+    *counters = (struct counters){.fd = -1};
 }
 
 /* A new file in the old one's place: who still has that one mapped (a worker that outlived its
  * master) goes on with it, where cutting it would be SIGBUS. */
 static bool make_anew(struct counters *counters, const char *path, unsigned workers,
-                      struct error *error)
+                      const struct counters *old, struct error *error)
 {
     char fresh[PATH_MAX];
     if (snprintf(fresh, sizeof fresh, "%s.new", path) >= (int)sizeof fresh)
         return error_set(error, "the path %s is too long", path);
-    int fd = open(fresh, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
-    if (fd < 0)
+    counters->fd = open(fresh, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
+    if (counters->fd < 0)
         return error_errno(error, errno, "cannot open %s", fresh);
-    size_t size = size_for(workers);
-    bool done = fill(fd, size, workers, fresh, error);
+    bool done = fill(counters, counters->fd, workers, old, fresh, error);
     if (done && rename(fresh, path) != 0)
         done = error_errno(error, errno, "cannot rename %s", fresh);
-    if (!done)
+    STEP(counters_renamed);
+    if (!done) {
         unlink(fresh);
-    done = done && map_file(counters, fd, size, PROT_READ | PROT_WRITE, path, error);
-    close(fd);
+        let_go(counters);
+    }
     return done;
 }
 
 bool counters_create(struct counters *counters, const char *path, unsigned workers,
                      struct error *error)
 {
-    size_t size = size_for(workers);
-    int fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0 && errno != ENOENT)
+    struct counters old = {.fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK)};
+    *counters = (struct counters){.fd = -1};
+    if (old.fd < 0 && errno != ENOENT)
         return error_errno(error, errno, "cannot open %s", path);
-    bool done = fd >= 0 && holds_our_header(fd, size)
-                    ? map_file(counters, fd, size, PROT_READ | PROT_WRITE, path, error)
-                    : make_anew(counters, path, workers, error);
-    if (fd >= 0)
-        close(fd);
+    size_t size = old.fd >= 0 ? size_in_use(old.fd) : 0;
+    bool done = size == 0 || map_file(&old, old.fd, size, PROT_READ | PROT_WRITE, path, error);
+    if (done && size > 0 && old.header->workers >= workers) {
+        *counters = old;
+        return true;
+    }
+    done = done && make_anew(counters, path, workers, &old, error);
+    let_go(&old);
     return done;
 }
 
 bool counters_open(struct counters *counters, const char *path, struct error *error)
 {
+    *counters = (struct counters){.fd = -1};
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return error_errno(error, errno, "cannot open %s", path);
-    struct stat status;
-    bool done = fstat(fd, &status) == 0 && status.st_size > 0;
-    size_t size = done ? (size_t)status.st_size : 0;
-    if (!done || !holds_our_header(fd, size))
-        done = error_set(error, "%s is not a counters file of this version and boot", path);
-    else
-        done = map_file(counters, fd, size, PROT_READ, path, error);
+    size_t size = size_in_use(fd);
+    bool done = size > 0
+                    ? map_file(counters, fd, size, PROT_READ, path, error)
+                    : error_set(error, "%s is not a counters file of this version and boot", path);
     close(fd);
     return done;
 }
 
+bool counters_allot_table(struct counters *counters, unsigned slot, struct error *error)
+{
+    size_t at = tables_offset(counters->header->workers) + (size_t)slot * TABLE_BYTES;
+    if (atomic_load(&counters->workers[slot].has_table))
+        return true;
+    if (!allocate(counters->fd, at, at + TABLE_BYTES, error))
+        return false;
+    STEP(counters_table_allocated);
+    atomic_store(&counters->workers[slot].has_table, 1);
+    STEP(counters_table_allotted);
+    return true;
+}
+
+bool counters_grow(struct counters *counters, uint32_t accounts, struct error *error)
+{
+    size_t size = size_for(counters->header->workers, accounts);
+    if (size <= counters->size_bytes)
+        return true;
+    if (!allocate(counters->fd, counters->size_bytes, size, error))
+        return false;
+    STEP(counters_room_allocated);
+    void *memory = mremap(counters->header, counters->size_bytes, size, MREMAP_MAYMOVE);
+    if (memory == MAP_FAILED)
+        return error_errno(error, errno, "cannot map %zu bytes of the counters file", size);
+    place(counters, memory, size);
+    atomic_store(&counters->header->accounts, accounts);
+    STEP(counters_grown);
+    return true;
+}
+
+void counters_in_child(struct counters *counters)
+{
+    if (counters->fd >= 0)
+        close(counters->fd);
+    counters->fd = -1;
+}
+
+/* All zero is a closed one, too, and descriptor 0 not its own. */
 void counters_close(struct counters *counters)
 {
     if (counters->header)
-        munmap(counters->header, counters->size_bytes);
-    *counters = (struct counters){0};
+        let_go(counters);
 }

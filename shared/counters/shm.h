@@ -1,40 +1,102 @@
 /* The counters file: shared memory in RUNTIME_DIR, made by the master, mapped by every role.
- * Every mutable word is a C11 atomic; nothing in it is ever locked. */
+ * Every mutable word that several processes use is a C11 atomic; nothing in it is ever locked.
+ *
+ *   header | worker slots | requests in flight, a table for each slot | accounts
+ *
+ * A slot's table is allocated when the slot is used first; the accounts come last, for the file
+ * grows there (accounts.h). */
 #pragma once
 
 #include "shared/base/error.h"
+#include "shared/base/uuid.h"
 #include "shared/counters/logger_state.h"
 
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SHM_LAYOUT = 3, SHM_SOCKETS_MAX = 256 };
+enum { SHM_LAYOUT = 4, SHM_SOCKETS_MAX = 256 };
+/* As many records as a log pipe and a full gateway_logs.queue hold, or nearly: their requests keep
+ * their entries until the spool has them. */
+enum { SHM_REQUESTS_PER_SLOT = 16384 };
 
 enum shm_worker_state { SHM_SLOT_FREE, SHM_SLOT_STARTING, SHM_SLOT_READY, SHM_SLOT_DRAINING };
 
-/* One worker process. Its counts outlive the process: the slot's next user goes on with them. */
+/* One worker process. Its counts outlive the process: the slot's next user goes on with them. Only
+ * the process that has the slot writes them, after its death the master. */
 struct shm_worker {
     _Atomic int32_t pid;
     _Atomic int32_t state;        /* enum shm_worker_state */
+    _Atomic int32_t index;        /* of its generation's workers */
+    _Atomic int32_t has_table;    /* of requests: its place in the file is allocated */
+    _Atomic uint32_t entries;     /* of the table that were ever used: the first ones */
     _Atomic uint64_t start_ticks; /* when the process began, since boot: tells it from a later one
                                      with its pid */
     _Atomic int64_t generation;
     _Atomic int64_t heartbeat_ms; /* monotonic */
     _Atomic int64_t started_wall_ms;
-    _Atomic uint64_t accepted;  /* connections */
-    _Atomic uint64_t requests;  /* whose token was accepted: each leaves a row */
-    _Atomic uint64_t refused;   /* before that: no row */
-    _Atomic uint64_t rows;      /* given to the log pipe */
-    _Atomic uint64_t in_flight; /* requests begun and not yet recorded */
+    _Atomic uint64_t accepted; /* connections */
+    _Atomic uint64_t requests; /* whose token was accepted: each leaves a row */
+    _Atomic uint64_t rows;     /* requests whose outcome is known; the others are in flight */
+    _Atomic uint64_t refused;  /* before that: no row */
+} __attribute__((aligned(128)));
+
+/* requests.h */
+enum shm_request_state {
+    REQUEST_FREE,
+    REQUEST_OPEN,     /* its token is accepted: it will have a row */
+    REQUEST_SENT,     /* the provider has the call, or may have it */
+    REQUEST_RECORDED, /* its outcome is known; the row is not in the log pipe, or not all of it */
+    REQUEST_WRITTEN,  /* the row is in the log pipe, or behind it in the spool */
+};
+
+enum { REQUEST_STATUS_BYTES = 32, REQUEST_IP_BYTES = 46 };
+
+struct shm_usage {
+    int64_t prompt_tokens, completion_tokens, total_tokens;
+    int64_t cached_tokens, cache_write_tokens, reasoning_tokens;
+};
+
+/* A request in flight: as much of it as its row needs when its worker dies. All but `state` is
+ * written by the slot's process alone, before the state that makes it valid. */
+struct shm_request {
+    _Atomic uint32_t state;                    /* enum shm_request_state */
+    uint32_t project, token, endpoint, target; /* accounts, or ACCOUNT_NONE */
+    uint32_t attempts;
+    int32_t http_status; /* from RECORDED on; 0 = no answer was sent */
+    int32_t index;       /* of the worker that had it */
+    uint64_t number;     /* its slot's `requests` with this one */
+    uint64_t row_number; /* and `rows`, from RECORDED on */
+    struct uuid id;
+    int64_t created_wall_ms;
+    int64_t began_us, sent_us; /* monotonic; sent_us: of the attempt under way or the last one */
+    int64_t upstream_us;       /* of the attempts that have ended */
+    int64_t latency_us;        /* from RECORDED on; -1 = not known */
+    struct shm_usage usage;    /* of the attempts that have ended */
+    char client_ip[REQUEST_IP_BYTES];
+    char status[REQUEST_STATUS_BYTES]; /* as the row says it, from RECORDED on */
+} __attribute__((aligned(256)));
+
+enum { ACCOUNT_LABEL_BYTES = 176 };
+#define ACCOUNT_NONE UINT32_MAX
+
+enum account_cap { CAP_PER_MINUTE, CAP_PER_HOUR, CAP_MONTHLY_NANO_USD, CAP_COUNT };
+#define CAP_UNLIMITED INT64_MAX
+
+/* What is counted under a name: a project, an endpoint, a token, a target. */
+struct shm_account {
+    _Atomic uint64_t key;            /* hash of kind and name; 0 = the place is free */
+    _Atomic int64_t last_generation; /* the newest whose configuration has it */
+    _Atomic int64_t caps[CAP_COUNT]; /* the newest generation's; CAP_UNLIMITED = none */
+    char label[ACCOUNT_LABEL_BYTES]; /* as rows name it; a target's is three texts */
 } __attribute__((aligned(128)));
 
 struct shm_header {
     char magic[8]; /* "pgcount" */
     uint32_t layout;
     uint32_t workers; /* slots */
-    uint64_t size_bytes;
     char boot_id[40]; /* /proc/sys/kernel/random/boot_id: another boot's file is not trusted */
+    _Atomic uint32_t accounts; /* places; grows */
     _Atomic int64_t master_pid;
     _Atomic int64_t logger_pid;
     _Atomic uint64_t logger_start_ticks;
@@ -44,19 +106,38 @@ struct shm_header {
     _Atomic int32_t socket_owners[SHM_SOCKETS_MAX];
     _Atomic uint64_t logged_rows; /* committed to the store since the file was made */
     struct logger_state logger;
-} __attribute__((aligned(128)));
+} __attribute__((aligned(256)));
 
 struct counters {
     struct shm_header *header;
     struct shm_worker *workers;
-    size_t size_bytes;
+    struct shm_request *requests; /* SHM_REQUESTS_PER_SLOT for each slot, one behind the other */
+    struct shm_account *accounts;
+    size_t size_bytes; /* as mapped */
+    int fd;            /* the master's, to grow the file; else -1 */
 };
 
-/* The master's: makes `path` anew or takes over one of the same layout, size and boot; the space
- * is allocated before it is mapped. */
+/* The master's, when no other process uses the file: makes `path` anew or takes over one of the
+ * same layout and boot, with at least `workers` slots (header->workers says how many) and what it
+ * holds. Space is allocated before it is touched: a write to a hole on a full disk is SIGBUS. */
 bool counters_create(struct counters *counters, const char *path, unsigned workers,
                      struct error *error) __attribute__((warn_unused_result));
 /* For readers (command line): maps an existing file read-only. */
 bool counters_open(struct counters *counters, const char *path, struct error *error)
     __attribute__((warn_unused_result));
+/* The master's, before a process gets the slot. */
+bool counters_allot_table(struct counters *counters, unsigned slot, struct error *error)
+    __attribute__((warn_unused_result));
+/* The master's: makes room for so many accounts. The mapping may move: children that were forked
+ * before keep theirs, without the new places. */
+bool counters_grow(struct counters *counters, uint32_t accounts, struct error *error)
+    __attribute__((warn_unused_result));
+/* A child has no use for the file itself. */
+void counters_in_child(struct counters *counters);
 void counters_close(struct counters *counters);
+
+/* The slot's table; not to be touched before it is allotted. */
+static inline struct shm_request *counters_requests(const struct counters *counters, unsigned slot)
+{
+    return counters->requests + (size_t)slot * SHM_REQUESTS_PER_SLOT;
+}

@@ -66,3 +66,10 @@ export function resident(pid) {
     const status = fs.readFileSync(`/proc/${pid}/status`, 'utf8');
     return Number(/^VmRSS:\s+(\d+) kB/m.exec(status)[1]) * 1024;
 }
+
+/** Processor time that the process has taken, in milliseconds. */
+export function cpuMs(pid) {
+    const text = fs.readFileSync(`/proc/${pid}/stat`, 'utf8');
+    const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+    return (Number(fields[11]) + Number(fields[12])) * 10; // USER_HZ is 100 on Linux
+}

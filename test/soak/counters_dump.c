@@ -11,7 +11,7 @@ static void print_slot(const struct shm_worker *slot)
            ",\"in_flight\":%" PRIu64 "}",
            atomic_load(&slot->pid), atomic_load(&slot->state), atomic_load(&slot->generation),
            atomic_load(&slot->accepted), atomic_load(&slot->requests), atomic_load(&slot->refused),
-           atomic_load(&slot->rows), atomic_load(&slot->in_flight));
+           atomic_load(&slot->rows), atomic_load(&slot->requests) - atomic_load(&slot->rows));
 }
 
 int main(int argc, char **argv)

@@ -71,9 +71,11 @@ static void makes_a_new_file(void **state)
     struct counters counters = create(place, 3);
     expect_zero(&counters, 3);
     assert_int_equal(counters.header->layout, SHM_LAYOUT);
-    assert_int_equal(counters.size_bytes,
-                     sizeof(struct shm_header) + 3 * sizeof(struct shm_worker));
-    assert_int_equal(counters.header->size_bytes, counters.size_bytes);
+    assert_int_equal(
+        counters.size_bytes,
+        sizeof(struct shm_header) +
+            3 * (sizeof(struct shm_worker) + SHM_REQUESTS_PER_SLOT * sizeof(struct shm_request)));
+    assert_int_equal(atomic_load(&counters.header->accounts), 0);
     struct stat status = status_of(place->path);
     assert_int_equal((size_t)status.st_size, counters.size_bytes);
     assert_int_equal(status.st_mode & 0137, 0); /* nothing for others */
@@ -82,11 +84,20 @@ static void makes_a_new_file(void **state)
     counters_close(&counters); /* once more does no harm */
 }
 
-/* Allocated: a page that is written first when the disk is full would be SIGBUS. */
+/* Allocated: a page that is written first when the disk is full would be SIGBUS. Tables are when a
+ * slot is used first. */
 static void leaves_no_holes(void **state)
 {
+    enum { TABLE_BYTES = SHM_REQUESTS_PER_SLOT * sizeof(struct shm_request) };
     struct place *place = *state;
-    struct counters counters = create(place, 1000);
+    struct counters counters = create(place, 3);
+    assert_true(status_of(place->path).st_blocks * 512 < TABLE_BYTES);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(atomic_load(&counters.workers[i].has_table), 0);
+        assert_true(counters_allot_table(&counters, i, &place->error));
+        assert_int_equal(atomic_load(&counters.workers[i].has_table), 1);
+        assert_true(counters_allot_table(&counters, i, &place->error));
+    }
     struct stat status = status_of(place->path);
     assert_true(status.st_blocks * 512 >= status.st_size);
     counters_close(&counters);
@@ -125,21 +136,77 @@ static void is_shared(void **state)
     counters_close(&other);
 }
 
-/* The old file's users (a worker that outlived its master) keep it, whatever comes in its place. */
-static void another_size_is_made_anew(void **state)
+/* What was counted stays; the old file's users (a worker that outlived its master) keep theirs. */
+static void more_slots_carry_over(void **state)
 {
     struct place *place = *state;
-    struct counters old = create(place, 64), counters;
-    atomic_store(&old.workers[63].requests, 9);
-    counters = create(place, 2);
-    expect_zero(&counters, 2);
-    assert_int_equal(atomic_load(&old.workers[63].requests), 9);
-    atomic_fetch_add(&old.workers[63].requests, 1);
-    counters_close(&counters);
-    counters = create(place, 64);
-    expect_zero(&counters, 64);
+    struct counters old = create(place, 2), counters;
+    assert_true(counters_grow(&old, 3, &place->error));
+    assert_true(counters_allot_table(&old, 1, &place->error));
+    atomic_store(&old.workers[1].requests, 9);
+    atomic_store(&old.workers[1].entries, SHM_REQUESTS_PER_SLOT);
+    atomic_store(&counters_requests(&old, 1)[SHM_REQUESTS_PER_SLOT - 1].state, REQUEST_SENT);
+    atomic_store(&old.accounts[2].key, 77);
+    atomic_store(&old.header->logged_rows, 5);
+    counters = create(place, 5);
+    assert_int_equal(counters.header->workers, 5);
+    assert_int_equal(atomic_load(&counters.header->accounts), 3);
+    assert_int_equal(atomic_load(&counters.header->logged_rows), 5);
+    assert_int_equal(atomic_load(&counters.workers[1].requests), 9);
+    assert_int_equal(atomic_load(&counters.workers[2].requests), 0);
+    assert_int_equal(atomic_load(&counters_requests(&counters, 1)[SHM_REQUESTS_PER_SLOT - 1].state),
+                     REQUEST_SENT);
+    assert_int_equal(atomic_load(&counters.workers[0].has_table), 0);
+    assert_int_equal(atomic_load(&counters.workers[1].has_table), 1);
+    assert_int_equal(atomic_load(&counters.accounts[2].key), 77);
+    atomic_fetch_add(&old.workers[1].requests, 1);
+    assert_int_equal(atomic_load(&counters.workers[1].requests), 9);
     counters_close(&counters);
     counters_close(&old);
+    counters = create(place, 1); /* there are never fewer */
+    assert_int_equal(counters.header->workers, 5);
+    assert_int_equal(atomic_load(&counters.workers[1].requests), 9);
+    counters_close(&counters);
+}
+
+/* Growing keeps what is there, and who has mapped the file before goes on with what there was. */
+static void accounts_grow(void **state)
+{
+    struct place *place = *state;
+    struct counters counters = create(place, 1), before = {0};
+    assert_true(counters_grow(&counters, 2, &place->error));
+    atomic_store(&counters.accounts[1].key, 11);
+    atomic_store(&counters.workers[0].rows, 4);
+    assert_true(counters_open(&before, place->path, &place->error));
+    assert_true(counters_grow(&counters, 5000, &place->error));
+    assert_int_equal(atomic_load(&counters.header->accounts), 5000);
+    assert_int_equal(atomic_load(&counters.accounts[1].key), 11);
+    assert_int_equal(atomic_load(&counters.accounts[4999].key), 0);
+    atomic_store(&counters.accounts[4999].key, 12);
+    atomic_store(&counters.accounts[1].key, 13);
+    atomic_store(&counters.workers[0].rows, 5);
+    assert_int_equal(atomic_load(&before.accounts[1].key), 13);
+    assert_int_equal(atomic_load(&before.workers[0].rows), 5);
+    assert_true(counters_grow(&counters, 10, &place->error)); /* less is no change */
+    assert_int_equal(atomic_load(&counters.header->accounts), 5000);
+    counters_close(&before);
+    counters_close(&counters);
+    counters = create(place, 1);
+    assert_int_equal(atomic_load(&counters.accounts[4999].key), 12);
+    counters_close(&counters);
+}
+
+/* A master that was killed while it made room leaves a file that is longer than it says. */
+static void a_longer_file_is_taken_over(void **state)
+{
+    struct place *place = *state;
+    struct counters counters = create(place, 1);
+    atomic_store(&counters.workers[0].requests, 41);
+    counters_close(&counters);
+    assert_int_equal(truncate(place->path, status_of(place->path).st_size + 4096), 0);
+    counters = create(place, 1);
+    assert_int_equal(atomic_load(&counters.workers[0].requests), 41);
+    counters_close(&counters);
 }
 
 static void overwrite(const char *path, off_t offset, const void *bytes, size_t len)
@@ -167,12 +234,11 @@ static void expect_distrust(struct place *place, size_t offset, const void *byte
 static void other_headers_are_made_anew(void **state)
 {
     struct place *place = *state;
-    uint32_t layout = SHM_LAYOUT + 1, workers = 3;
-    uint64_t size = 4096;
+    uint32_t layout = SHM_LAYOUT + 1, workers = 3, accounts = 1;
     expect_distrust(place, offsetof(struct shm_header, magic), "pgcounT", 8);
     expect_distrust(place, offsetof(struct shm_header, layout), &layout, sizeof layout);
     expect_distrust(place, offsetof(struct shm_header, workers), &workers, sizeof workers);
-    expect_distrust(place, offsetof(struct shm_header, size_bytes), &size, sizeof size);
+    expect_distrust(place, offsetof(struct shm_header, accounts), &accounts, sizeof accounts);
     expect_distrust(place, offsetof(struct shm_header, boot_id), "00000000-0000-0000", 18);
 }
 
@@ -230,8 +296,8 @@ static void readers_see_it_live(void **state)
     if (!counters_open(&reader, place->path, &place->error))
         fail_msg("%s", place->error.message);
     assert_int_equal(reader.header->workers, 2);
-    atomic_store(&counters.workers[1].in_flight, 12);
-    assert_int_equal(atomic_load(&reader.workers[1].in_flight), 12);
+    atomic_store(&counters.workers[1].rows, 12);
+    assert_int_equal(atomic_load(&reader.workers[1].rows), 12);
     counters_close(&reader);
     counters_close(&counters);
 }
@@ -291,7 +357,9 @@ int main(void)
         TEST(leaves_no_holes),
         TEST(takes_over_its_own),
         TEST(is_shared),
-        TEST(another_size_is_made_anew),
+        TEST(more_slots_carry_over),
+        TEST(accounts_grow),
+        TEST(a_longer_file_is_taken_over),
         TEST(other_headers_are_made_anew),
         TEST(other_files_are_made_anew),
         TEST(a_left_over_is_no_obstacle),

@@ -231,7 +231,7 @@ static void deaths_do_not_begin_it_anew(void **state)
     struct inheritance inheritance = {.counters = &test.counters};
     struct error error;
     (void)state;
-    assert_true(slots_open(&inheritance.slots, SLOTS, &test.counters, &error));
+    assert_true(slots_open(&inheritance.slots, &test.counters, &error));
     all_ready();
     publish();
     for (unsigned i = 0; i < 10; i++) {

@@ -174,7 +174,7 @@ static int set_up(void **state)
     if (pipe2(inheritance->lifeline, O_CLOEXEC) != 0 || pipe2(inheritance->ready, O_CLOEXEC) != 0)
         return -1;
     if (!counters_create(&master.counters, master.path, SLOTS, &master.error) ||
-        !slots_open(&inheritance->slots, SLOTS, &master.counters, &master.error) ||
+        !slots_open(&inheritance->slots, &master.counters, &master.error) ||
         !listeners_adjust(&inheritance->listeners, &master.config, &master.error))
         return -1;
     return 0;

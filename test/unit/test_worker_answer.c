@@ -175,7 +175,7 @@ static void slow_provider(void **state)
 {
     struct gateway *g = *state;
     gateway_post(g, "/api/" DEMO "/slow", GOOD, "{\"message\":\"x\"}");
-    turn_until(g, atomic_load(&g->counts.in_flight) == 1);
+    turn_until(g, gateway_in_flight(g) == 1);
     gateway_turn(g);
     gateway_turn(g);
     gateway_now_us += 1234567;
@@ -330,7 +330,7 @@ static struct record expect_gone(struct gateway *g)
     assert_int_equal(row.http_status, RECORD_NULL);
     assert_int_equal(row.bytes_out, 0);
     assert_null(row.finish_reason.at);
-    assert_int_equal(atomic_load(&g->counts.in_flight), 0);
+    assert_int_equal(gateway_in_flight(g), 0);
     expect_no_row(g);
     return row;
 }
@@ -341,7 +341,7 @@ static void gone_in_the_body(void **state)
     struct str part = STR("POST /api/" DEMO "/echo HTTP/1.1\r\nHost: x\r\n" GOOD
                           "Content-Length: 15\r\n\r\n{\"mess");
     gateway_send(g, part);
-    turn_until(g, atomic_load(&g->counts.in_flight) == 1);
+    turn_until(g, gateway_in_flight(g) == 1);
     gateway_turn(g);
     gateway_now_us += 5000000;
     struct record row = expect_gone(g);
@@ -358,7 +358,7 @@ static void gone_in_the_dispatchers_body(void **state)
     struct gateway *g = *state;
     gateway_send(g, STR("POST /api/" DEMO "/chat/completions HTTP/1.1\r\nHost: x\r\n" GOOD
                         "Content-Length: 15\r\n\r\n"));
-    turn_until(g, atomic_load(&g->counts.in_flight) == 1);
+    turn_until(g, gateway_in_flight(g) == 1);
     struct record row = expect_gone(g);
     assert_null(row.endpoint.at);
 }
@@ -367,7 +367,7 @@ static void gone_while_the_provider_thinks(void **state)
 {
     struct gateway *g = *state;
     gateway_post(g, "/api/" DEMO "/stuck", GOOD, "{\"message\":\"x\"}");
-    turn_until(g, atomic_load(&g->counts.in_flight) == 1);
+    turn_until(g, gateway_in_flight(g) == 1);
     gateway_turn(g);
     gateway_turn(g);
     gateway_now_us += 7000000;
@@ -413,7 +413,7 @@ static void half_closed(void **state)
 {
     struct gateway *g = *state;
     gateway_post(g, "/api/" DEMO "/stuck", GOOD, "{\"message\":\"x\"}");
-    turn_until(g, atomic_load(&g->counts.in_flight) == 1);
+    turn_until(g, gateway_in_flight(g) == 1);
     shutdown(g->client, SHUT_WR);
     turn_until(g, g->ended == 1);
     expect_text(only_row(g).status, "client_closed");
@@ -437,7 +437,7 @@ static void another_client_is_not_disturbed(void **state)
     int slow = g->client;
     g->client = -1;
     gateway_post(g, "/api/" DEMO "/stuck", GOOD, "{\"message\":\"x\"}");
-    turn_until(g, atomic_load(&g->counts.in_flight) == 2);
+    turn_until(g, gateway_in_flight(g) == 2);
     gateway_hang_up(g);
     turn_until(g, g->ended >= 1);
     g->client = slow;

@@ -23,6 +23,9 @@ static struct log_test {
     uv_loop_t loop;
     struct log_writer *writer;
     int pipe[2];
+    struct shm_worker counts;
+    struct shm_request *table;
+    struct requests requests;
     struct buf read;
     struct frame_reader frames;
     unsigned emptied;
@@ -47,7 +50,10 @@ static int set_up_with(void **state, size_t queue_max)
     if (pipe2(test->pipe, O_NONBLOCK | O_CLOEXEC) != 0)
         return -1;
     fcntl(test->pipe[1], F_SETPIPE_SZ, 16 * 1024);
-    test->writer = log_writer_new(&test->loop, test->pipe[1], queue_max, on_emptied, test);
+    test->table = calloc(SHM_REQUESTS_PER_SLOT, sizeof *test->table);
+    requests_init(&test->requests, &test->counts, test->table);
+    test->writer =
+        log_writer_new(&test->loop, test->pipe[1], queue_max, &test->requests, on_emptied, test);
     memset(test->text, 'x', sizeof test->text);
     *state = test;
     return 0;
@@ -65,7 +71,19 @@ static int tear_down(void **state)
         close(test->pipe[0]);
     buf_free(&test->read);
     frame_reader_free(&test->frames);
+    requests_deinit(&test->requests);
+    free(test->table);
     return 0;
+}
+
+/* A request that has come to its record. */
+static struct shm_request *recorded(struct log_test *test, const struct uuid *id)
+{
+    struct request_opening opening = {.id = *id, .project = 1, .token = 2};
+    struct shm_request *request = requests_open(&test->requests, &opening);
+    assert_non_null(request);
+    requests_record(&test->requests, request, STR("ok"), 200, 0);
+    return request;
 }
 
 static void push(struct log_test *test, unsigned number, size_t text_len)
@@ -75,7 +93,7 @@ static void push(struct log_test *test, unsigned number, size_t text_len)
     record.request_id = uuid_v7(1795000000000 + number);
     record.worker = number;
     record.error_message = (struct str){test->text, text_len};
-    log_writer_push(test->writer, &record);
+    log_writer_push(test->writer, &record, recorded(test, &record.request_id));
 }
 
 static void turn(struct log_test *test)
@@ -276,6 +294,78 @@ static void breaks_at_once(void **state)
     assert_true(log_writer_is_empty(test->writer));
 }
 
+static unsigned count_in(const struct log_test *test, enum shm_request_state state)
+{
+    unsigned count = 0;
+    for (size_t i = 0; i < SHM_REQUESTS_PER_SLOT; i++)
+        count += atomic_load(&test->table[i].state) == (uint32_t)state;
+    return count;
+}
+
+/* "free only when ... they are in the spool": an entry outlives its record's stay in memory and in
+ * the pipe, and not a byte longer. */
+static void entries_wait_for_the_spool(void **state)
+{
+    struct log_test *test = *state;
+    enum { ROWS = 40, TEXT = 900 };
+    for (unsigned i = 0; i < ROWS; i++)
+        push(test, i, TEXT);
+    log_writer_reclaim(test->writer);
+    unsigned in_pipe = count_in(test, REQUEST_WRITTEN);
+    assert_true(in_pipe > 5 && in_pipe < ROWS);
+    assert_int_equal(count_in(test, REQUEST_RECORDED), ROWS - in_pipe);
+    assert_int_equal(read_some(test, 500), 500); /* a part of the first */
+    log_writer_reclaim(test->writer);
+    assert_int_equal(count_in(test, REQUEST_WRITTEN), in_pipe);
+    read_some(test, 1000);
+    log_writer_reclaim(test->writer);
+    assert_int_equal(count_in(test, REQUEST_WRITTEN), in_pipe - 1);
+    drain(test, 1 << 16, TEXT);
+    assert_int_equal(count_in(test, REQUEST_WRITTEN) + count_in(test, REQUEST_FREE),
+                     SHM_REQUESTS_PER_SLOT);
+    log_writer_reclaim(test->writer);
+    assert_int_equal(count_in(test, REQUEST_FREE), SHM_REQUESTS_PER_SLOT);
+}
+
+/* A record of several frames is written when the last one is. */
+static void a_record_in_parts_is_not_written(void **state)
+{
+    struct log_test *test = *state;
+    push(test, 0, 15000);
+    push(test, 1, 15000); /* its end doesn't fit into the pipe any more */
+    assert_int_equal(count_in(test, REQUEST_WRITTEN), 1);
+    assert_int_equal(count_in(test, REQUEST_RECORDED), 1);
+    drain(test, 1 << 16, 15000);
+    assert_int_equal(count_in(test, REQUEST_RECORDED), 0);
+}
+
+/* The table is never used up by records that are in the spool already. */
+static void entries_come_back_by_themselves(void **state)
+{
+    struct log_test *test = *state;
+    for (unsigned i = 0; i < 3 * SHM_REQUESTS_PER_SLOT; i++) {
+        push(test, i, 10);
+        read_some(test, 1 << 16);
+        expect_next_rows(test, 10);
+    }
+    assert_int_equal(test->next_read, 3 * SHM_REQUESTS_PER_SLOT);
+    assert_true(count_in(test, REQUEST_WRITTEN) <= 64);
+}
+
+/* From what stays in the table the next master makes the rows. */
+static void a_broken_pipe_keeps_entries(void **state)
+{
+    struct log_test *test = *state;
+    push(test, 0, 10);
+    close(test->pipe[0]);
+    test->pipe[0] = -1;
+    push(test, 1, 10);
+    push(test, 2, 10);
+    log_writer_reclaim(test->writer);
+    assert_int_equal(count_in(test, REQUEST_RECORDED), 2);
+    assert_int_equal(count_in(test, REQUEST_FREE), SHM_REQUESTS_PER_SLOT - 3);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -291,6 +381,10 @@ int main(void)
         TEST(gives_memory_back),
         TEST(broken_pipe),
         TEST(breaks_at_once),
+        TEST(entries_wait_for_the_spool),
+        TEST(a_record_in_parts_is_not_written),
+        TEST(entries_come_back_by_themselves),
+        TEST(a_broken_pipe_keeps_entries),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -45,6 +45,25 @@ static const struct config_token *living_token(const struct exchange *ex)
     return token;
 }
 
+/* From here on it will have its row, whatever dies. */
+static struct shm_request *take_entry(const struct exchange *ex, const struct config_token *token,
+                                      const struct config_project *project)
+{
+    struct request_opening opening = {
+        .id = ex->id,
+        .created_wall_ms = ex->created_wall_ms,
+        .began_us = ex->began_us,
+        .project = project->account,
+        .token = token->account,
+        .client_ip = ex->client_ip,
+    };
+    struct shm_request *entry = requests_open(ex->services->requests, &opening);
+    if (entry)
+        return entry;
+    log_writer_reclaim(ex->services->log);
+    return requests_open(ex->services->requests, &opening);
+}
+
 enum stage_result stage_authenticate(struct exchange *ex)
 {
     const struct config_token *token = living_token(ex);
@@ -57,10 +76,12 @@ enum stage_result stage_authenticate(struct exchange *ex)
     if (log_writer_is_full(ex->services->log))
         return exchange_fail(ex, API_overloaded,
                              "The gateway's log is not keeping up; try again in a moment.");
+    ex->entry = take_entry(ex, token, project);
+    if (!ex->entry)
+        return exchange_fail(ex, API_overloaded,
+                             "Too many requests are in flight; try again in a moment.");
     ex->token = token;
     ex->project = project;
-    atomic_fetch_add_explicit(&ex->services->counts->requests, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&ex->services->counts->in_flight, 1, memory_order_relaxed);
     if (!project->active)
         return exchange_fail(ex, API_project_inactive, "The project is not active.");
     if (!(token->scopes & SCOPE_CHAT))

@@ -156,6 +156,7 @@ static void on_done(void *context, enum transfer_result result, const char *deta
     ex->transfer = NULL;
     exchange_end_attempt(ex);
     judge_transfer(ex, result, detail);
+    exchange_settle_attempt(ex);
     exchange_resume(ex);
 }
 
@@ -189,6 +190,7 @@ static void finish_locally(struct exchange *ex, bool in_time)
         judge_answer(ex);
     else
         judge_transfer(ex, TRANSFER_TIMEOUT, "echo");
+    exchange_settle_attempt(ex);
     exchange_resume(ex);
 }
 
@@ -224,12 +226,12 @@ enum stage_result stage_forward(struct exchange *ex)
         .max_tokens =
             ex->parameters.max_tokens ? ex->parameters.max_tokens : target->max_output_tokens,
     };
-    ex->attempts++;
-    ex->attempt = (struct attempt){.target = target, .began_us = clock_now_us()};
+    exchange_begin_attempt(ex, target);
     if (!provider(ex)->build(&request, &ex->arena, &ex->call, &error)) {
         fail_attempt(ex, API_internal_error, error.message);
         return STAGE_DONE;
     }
+    request_sent(ex->entry, target->account, ex->attempt.began_us);
     if (provider(ex)->answer)
         answer_locally(ex, &request);
     else

@@ -2,37 +2,30 @@
 #include "worker/stage/stage.h"
 
 #include "shared/base/clock.h"
+#include "shared/base/step.h"
+#include "shared/record/attempts.h"
 #include "worker/log_writer.h"
-
-static struct str status_of(const struct exchange *ex)
-{
-    if (ex->client_gone)
-        return STR("client_closed");
-    return str_of(api_error_info(ex->failure.code)->code);
-}
 
 static int64_t to_ms(int64_t us)
 {
     return (us + 500) / 1000;
 }
 
-static void write_attempt(const struct exchange *ex, struct buf *out)
+static void write_attempts(const struct exchange *ex, struct buf *out)
 {
     const struct attempt *attempt = &ex->attempt;
-    const struct usage *usage = &ex->completion.usage;
-    buf_puts(out, "[{\"provider\":");
-    json_write_string(out, str_of(provider_name(attempt->target->provider)));
-    buf_puts(out, ",\"model\":");
-    json_write_string(out, str_of(attempt->target->model));
-    buf_puts(out, ",\"credential\":");
-    json_write_string(out, str_of(attempt->target->credential->name));
-    buf_puts(out, ",\"status\":");
-    json_write_string(out, status_of(ex));
-    buf_printf(out, ",\"http_status\":%d,\"ms\":%lld,\"prompt_tokens\":%lld,", attempt->http_status,
-               (long long)to_ms(ex->upstream_us), (long long)usage->prompt_tokens);
-    buf_printf(out, "\"completion_tokens\":%lld,\"error\":", (long long)usage->completion_tokens);
-    json_write_string_or_null(out, attempt->error);
-    buf_puts(out, "}]");
+    const struct attempt_row row = {
+        .provider = str_of(provider_name(attempt->target->provider)),
+        .model = str_of(attempt->target->model),
+        .credential = str_of(attempt->target->credential->name),
+        .status = exchange_status(ex),
+        .http_status = attempt->http_status,
+        .ms = to_ms(ex->upstream_us),
+        .prompt_tokens = ex->completion.usage.prompt_tokens,
+        .completion_tokens = ex->completion.usage.completion_tokens,
+        .error = attempt->error,
+    };
+    attempts_write(out, &row, 1);
 }
 
 static void fill_target(const struct exchange *ex, struct record *record)
@@ -69,7 +62,7 @@ static void fill(const struct exchange *ex, struct record *record)
     record->endpoint = str_of(ex->endpoint ? ex->endpoint->slug : NULL);
     record->token = str_of(ex->token->name);
     record->client_ip = ex->client_ip;
-    record->status = status_of(ex);
+    record->status = exchange_status(ex);
     record->http_status = ex->client_gone ? RECORD_NULL : ex->http_status;
     record->error_message = ex->failure.message;
     record->streamed = 0;
@@ -88,9 +81,9 @@ static void fill(const struct exchange *ex, struct record *record)
 
 enum stage_result stage_record(struct exchange *ex)
 {
-    struct shm_worker *counts = ex->services->counts;
     if (!ex->token) {
-        atomic_fetch_add_explicit(&counts->refused, 1, memory_order_relaxed);
+        STEP(request_refused);
+        atomic_fetch_add_explicit(&ex->services->counts->refused, 1, memory_order_relaxed);
         return STAGE_NEXT;
     }
     struct record record;
@@ -98,12 +91,10 @@ enum stage_result stage_record(struct exchange *ex)
     record_init(&record);
     fill(ex, &record);
     if (ex->attempt.target) {
-        write_attempt(ex, &attempts);
+        write_attempts(ex, &attempts);
         record.attempts = buf_view(&attempts);
     }
-    log_writer_push(ex->services->log, &record);
+    log_writer_push(ex->services->log, &record, ex->entry);
     buf_free(&attempts);
-    atomic_fetch_add_explicit(&counts->rows, 1, memory_order_relaxed);
-    atomic_fetch_sub_explicit(&counts->in_flight, 1, memory_order_relaxed);
     return STAGE_NEXT;
 }

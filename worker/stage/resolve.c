@@ -38,6 +38,7 @@ enum stage_result stage_resolve(struct exchange *ex)
         return exchange_fail_at(ex, API_not_found, member, "The project has no endpoint %.*s.",
                                 (int)(slug.len < 64 ? slug.len : 64), slug.at);
     ex->endpoint = endpoint;
+    request_resolved(ex->entry, endpoint->account);
     if (!token_allows(ex->token, endpoint))
         return exchange_fail(ex, API_endpoint_forbidden, "The token may not call %s.",
                              endpoint->slug);

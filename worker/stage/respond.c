@@ -1,4 +1,5 @@
-/* The answer, whatever it is, goes to the client. */
+/* The answer, whatever it is, goes to the client; before it, the outcome into the table of requests
+ * in flight: a row must not contradict what a client may have got. */
 #include "worker/stage/stage.h"
 
 #include "shared/base/clock.h"
@@ -8,7 +9,10 @@ enum stage_result stage_respond(struct exchange *ex)
 {
     struct buf headers = {0}, body = {0};
     enum api_error code = ex->failure.code;
-    ex->http_status = api_error_info(code)->status;
+    ex->http_status = ex->client_gone ? 0 : api_error_info(code)->status;
+    if (ex->entry)
+        requests_record(ex->services->requests, ex->entry, exchange_status(ex), ex->http_status,
+                        clock_now_us());
     if (ex->client_gone)
         return STAGE_NEXT;
     answer_headers(&headers, ex->id_text, exchange_gateway_us(ex, clock_now_us()), ex->upstream_us);

@@ -1,0 +1,56 @@
+/* The requests in flight of one worker slot, so that each leaves its row whatever dies.
+ *
+ *   FREE -> OPEN -> SENT -> OPEN ... -> RECORDED -> WRITTEN -> FREE
+ *
+ * The slot's process moves them; once it is dead, the master does (master/recovery.h). An entry is
+ * RECORDED before the answer leaves and before the first byte of its record is written, and FREE
+ * only when the log pipe is known to have passed the record on into the spool. */
+#pragma once
+
+#include "shared/base/str.h"
+#include "shared/counters/shm.h"
+
+/* A worker's own view of its slot's table. */
+struct requests {
+    struct shm_worker *slot;
+    struct shm_request *table;
+    uint32_t *unused; /* places, a stack */
+    uint32_t unused_count;
+};
+
+/* What is known when the token is accepted. */
+struct request_opening {
+    struct uuid id;
+    int64_t created_wall_ms, began_us;
+    uint32_t project, token; /* accounts */
+    struct str client_ip;
+};
+
+/* `table` is the slot's, and all its entries are free. */
+void requests_init(struct requests *requests, struct shm_worker *slot, struct shm_request *table);
+void requests_deinit(struct requests *requests);
+/* NULL when the table is full. Counts the request. */
+struct shm_request *requests_open(struct requests *requests, const struct request_opening *opening)
+    __attribute__((warn_unused_result));
+/* The endpoint is known. */
+void request_resolved(struct shm_request *request, uint32_t endpoint);
+/* Before the first byte of a call goes to `target`. */
+void request_sent(struct shm_request *request, uint32_t target, int64_t now_us);
+/* The call has ended; what it used is added to the request's sums. */
+void request_settled(struct shm_request *request, const struct shm_usage *usage, int64_t now_us);
+/* The outcome is known: before the answer leaves. `status` as the row says it. */
+void requests_record(struct requests *requests, struct shm_request *request, struct str status,
+                     int http_status, int64_t now_us);
+/* All of the record is in the log pipe. */
+void request_written(struct shm_request *request);
+/* The record is in the spool. */
+void requests_free(struct requests *requests, struct shm_request *request);
+
+/* ---- of a slot whose process is dead ---- */
+
+/* The oldest request whose outcome isn't known; NULL when there is none. */
+const struct shm_request *requests_oldest(const struct shm_worker *slot,
+                                          const struct shm_request *table);
+/* Gives every request an outcome: those that had none have the status worker_died. Sets the slot's
+ * counts right. Whoever calls it and dies is followed by another one. */
+void requests_settle_dead(struct shm_worker *slot, struct shm_request *table);

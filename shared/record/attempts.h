@@ -1,0 +1,16 @@
+/* The column `attempts`: JSON, one object for each try at a target. */
+#pragma once
+
+#include "shared/base/buf.h"
+
+#include <stdint.h>
+
+struct attempt_row {
+    struct str provider, model, credential;
+    struct str status; /* as the row's */
+    int http_status;   /* the provider's; 0 = none came */
+    int64_t ms, prompt_tokens, completion_tokens;
+    struct str error; /* absent = none */
+};
+
+void attempts_write(struct buf *out, const struct attempt_row *attempts, size_t count);
