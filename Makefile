@@ -189,17 +189,20 @@ $(e2e_modules): test/e2e/package.json test/e2e/package-lock.json
 	done
 	@touch $@
 
+$(BUILD)/notify-listen: $(BUILD)/obj/test/e2e/notify_listen.o
+	$(CC) $(LDFLAGS) -o $@ $^
+
 # One file at a time: some of them measure. TESTS=test/e2e/NAME.test.mjs runs a part.
 TESTS ?= test/e2e/*.test.mjs
 .PHONY: e2e
-e2e: $(BUILD)/promptgate $(BUILD)/load $(BUILD)/counters-dump $(e2e_modules)
+e2e: $(BUILD)/promptgate $(BUILD)/load $(BUILD)/counters-dump $(BUILD)/notify-listen $(e2e_modules)
 	PROMPTGATE=$(abspath $(BUILD)/promptgate) LOAD=$(abspath $(BUILD)/load) SANITIZE=$(SANITIZE) \
 		STEPS=$(STEPS) \
 		$(e2e_node) --disable-warning=ExperimentalWarning --test --test-concurrency=1 \
 		--test-timeout=$(if $(SANITIZE),1200000,600000) $(TESTS)
 
 # Those that need a build with STEPS=1; the others skip them. POWERCUTS=n: more power cuts than 5.
-steps_tests = test/e2e/powercut.test.mjs
+steps_tests = test/e2e/powercut.test.mjs test/e2e/endless.test.mjs
 .PHONY: e2e-steps
 e2e-steps:
 	+@$(MAKE) --no-print-directory STEPS=1 BUILD=$(BUILD)-steps TESTS='$(steps_tests)' e2e
