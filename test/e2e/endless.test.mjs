@@ -28,6 +28,7 @@ test('"A worker in an endless loop is gone and replaced, its obituary names the 
     assert.equal(more.length, 0);
     assert.match(gateway.stderr, /gives no sign of life for 5000 ms: told to abort/);
     assert.match(gateway.stderr, new RegExp(`worker 0 \\(gen 1\\) \\(pid ${first.pid}\\) was killed by ` +
-        `signal 6 \\(Aborted\\).*oldest request in flight was ${died.request_id} of demo`));
+        'signal 6 \\(Aborted\\)\n.*worker 0 \\(gen 1\\): its oldest request in flight was ' +
+        `${died.request_id} of demo`));
     await gateway.stop();
 });
