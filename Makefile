@@ -110,6 +110,34 @@ $(BUILD)/unit/test_%: $(BUILD)/obj/test/unit/test_%.o $$(call unit_archives,$$*)
 unit: $(unit_binaries)
 	@for test in $(unit_binaries); do $$test || exit 1; done
 
+# Tests that need points to switch at: real functions in every order, killed before each step. They
+# stand for themselves in builds with STEPS=1.
+schedule_tests := $(patsubst test/steps/%.c,%,$(sort $(wildcard test/steps/test_*.c)))
+schedule_binaries = $(patsubst %,$(BUILD)/steps/%,$(schedule_tests))
+schedule_objects = $(patsubst %,$(BUILD)/obj/test/steps/%.o,interleave abandoned)
+schedule_wraps = -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=free
+
+$(BUILD)/steps/test_master_log: $(BUILD)/obj/test/steps/log_world.o
+$(BUILD)/steps/test_%: $(BUILD)/obj/test/steps/test_%.o $$(schedule_objects) \
+		$$(call unit_archives,$$*) $(llhttp_archive)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) $(schedule_wraps) -o $@ $(filter %.o,$^) $(filter %.a,$^) -lcmocka \
+		$(call package_libs,$(call unit_libs,$*))
+
+$(BUILD)/steps/list: $(BUILD)/obj/test/steps/list.o $(BUILD)/libmaster.a $(BUILD)/libworker.a \
+		$(BUILD)/libshared.a $(llhttp_archive)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $< -Wl,--whole-archive $(filter %.a,$^) -Wl,--no-whole-archive \
+		$(call package_libs,$(master_libs))
+
+steps_seen = $(abspath $(BUILD))/steps/seen
+.PHONY: schedules schedules-run
+schedules-run: $(schedule_binaries)
+	@mkdir -p $(steps_seen)
+	@for test in $(schedule_binaries); do PROMPTGATE_STEPS_SEEN=$(steps_seen) $$test || exit 1; done
+schedules:
+	+@$(MAKE) --no-print-directory STEPS=1 BUILD=$(BUILD)-steps schedules-run
+
 # Each fuzz target runs its corpus through replay.c; `make fuzz` builds the same with libFuzzer.
 FUZZ_SECONDS ?= 60
 fuzz_names := $(patsubst test/fuzz/fuzz_%.c,%,$(sort $(wildcard test/fuzz/fuzz_*.c)))

@@ -113,7 +113,6 @@ static void write_frames(struct log_writer *writer)
         writer->written_bytes += length;
         rest.at += length;
         rest.len -= length;
-        STEP(log_frame_written);
         note_written(writer);
     }
     buf_clear(&writer->frames);

@@ -178,6 +178,7 @@ static void on_heartbeat(uv_timer_t *timer)
     struct worker *worker = timer->data;
     give_memory_back(worker);
     log_writer_reclaim(worker->services.log);
+    STEP(worker_beats);
     atomic_store_explicit(&worker->services.counts->heartbeat_ms, clock_now_ms(),
                           memory_order_relaxed);
     follow_generation(worker);

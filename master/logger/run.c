@@ -84,7 +84,7 @@ static void finish(struct logger *logger, int status)
     uv_stop(&logger->loop);
 }
 
-/* ---- what others see ---- */
+/* ---- what others see, before the log says so ---- */
 
 static struct shm_header *shared_header(const struct logger *logger)
 {
@@ -140,10 +140,10 @@ static void store_is_back(struct logger *logger)
     if (!logger->away)
         return;
     logger->away = false;
+    publish_store(logger, LOGGER_STORE_OK, STORE_REASON_none);
     if (logger->told_reason)
         log_info("the store is back after %" PRId64 " ms", clock_now_ms() - logger->away_since_ms);
     logger->told_reason = 0;
-    publish_store(logger, LOGGER_STORE_OK, STORE_REASON_none);
 }
 
 static void finish_away(struct logger *logger, const struct error *error)
@@ -177,8 +177,8 @@ static void store_is_away(struct logger *logger, const struct error *error)
         logger->away = true;
         logger->away_since_ms = clock_now_ms();
     }
-    tell_away(logger, reason, error);
     publish_store(logger, LOGGER_STORE_AWAY, reason);
+    tell_away(logger, reason, error);
     if (logger->inputs_open == 0) {
         finish_away(logger, error);
         return;
@@ -382,9 +382,9 @@ static void input_blocked(struct input *input, const struct error *error)
 {
     struct logger *logger = input->logger;
     if (!input->blocked && logger->inputs_blocked++ == 0) {
+        publish_disk(logger);
         log_error("%s; the pipes wait, and requests are refused when they are full",
                   error->message);
-        publish_disk(logger);
     }
     input->blocked = true;
     uv_poll_stop(&input->poll);
@@ -400,8 +400,8 @@ static void input_freed(struct input *input)
     input->blocked = false;
     if (--logger->inputs_blocked > 0)
         return;
-    log_info("spool: it can be written to again");
     publish_disk(logger);
+    log_info("spool: it can be written to again");
 }
 
 static void input_ended(struct input *input)

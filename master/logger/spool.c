@@ -62,6 +62,7 @@ struct spool {
     size_t offsets_cap;
     char **gone;
     size_t gone_count, gone_cap;
+    uint64_t read_bytes; /* of all segments, by this process */
     uint64_t skipped_bytes, torn_records;
 };
 
@@ -442,6 +443,7 @@ static enum next next_in_segment(struct spool *spool, struct segment *segment, s
         enum frame_result result =
             view.len ? frame_reader_next(&segment->reader, view, &consumed, record) : FRAME_MORE;
         segment->read += consumed;
+        spool->read_bytes += consumed;
         if (result == FRAME_RECORD) {
             segment->taken = segment->read;
             tell_damage(spool, segment);
@@ -505,10 +507,14 @@ static void reap(struct spool *spool)
 
 bool spool_next(struct spool *spool, struct str *record)
 {
-    /* Once round, and again the slot that the round began with. */
-    for (unsigned tried = 0; tried <= spool->slots_count && spool->slots_count; tried++) {
+    /* Until a whole round read nothing, and again the slot that it began with: its turn may have
+     * been used. A record may be longer than many turns. */
+    for (unsigned idle = 0; idle <= spool->slots_count && spool->slots_count; idle++) {
+        uint64_t before = spool->read_bytes;
         if (next_in_slot(spool, &spool->slots[spool->cursor], record) == NEXT_RECORD)
             return true;
+        if (spool->read_bytes > before)
+            idle = 0;
         spool->cursor = (spool->cursor + 1) % spool->slots_count;
         spool->turn_used = false;
     }

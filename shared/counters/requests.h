@@ -26,7 +26,7 @@ struct request_opening {
     struct str client_ip;
 };
 
-/* `table` holds SHM_REQUESTS_PER_SLOT entries, all of them free. */
+/* `table` is the slot's, and all its entries are free. */
 void requests_init(struct requests *requests, struct shm_worker *slot, struct shm_request *table);
 void requests_deinit(struct requests *requests);
 /* NULL when the table is full. Counts the request. */
@@ -49,7 +49,8 @@ void requests_free(struct requests *requests, struct shm_request *request);
 /* ---- of a slot whose process is dead ---- */
 
 /* The oldest request whose outcome isn't known; NULL when there is none. */
-const struct shm_request *requests_oldest(const struct shm_request *table);
+const struct shm_request *requests_oldest(const struct shm_worker *slot,
+                                          const struct shm_request *table);
 /* Gives every request an outcome: those that had none have the status worker_died. Sets the slot's
  * counts right. Whoever calls it and dies is followed by another one. */
 void requests_settle_dead(struct shm_worker *slot, struct shm_request *table);

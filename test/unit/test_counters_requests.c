@@ -141,12 +141,12 @@ static void the_dead_are_settled(void **state)
     requests_record(&place->requests, done, STR("provider_error"), 502, 9000);
     requests_record(&place->requests, written, STR("ok"), 200, 9000);
     request_written(written);
-    assert_ptr_equal(requests_oldest(place->table), open);
+    assert_ptr_equal(requests_oldest(&place->slot, place->table), open);
     atomic_store(&place->slot.requests, 3);
     atomic_store(&place->slot.rows, 1);
     requests_settle_dead(&place->slot, place->table);
     expect_counts(place, 4, 4);
-    assert_null(requests_oldest(place->table));
+    assert_null(requests_oldest(&place->slot, place->table));
     assert_int_equal(atomic_load(&open->state), REQUEST_RECORDED);
     assert_int_equal(atomic_load(&sent->state), REQUEST_RECORDED);
     assert_string_equal(open->status, "worker_died");

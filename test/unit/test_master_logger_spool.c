@@ -525,6 +525,28 @@ static void more_than_a_pipe_holds(void **state)
     buf_free(&out);
 }
 
+/* All of them are in the spool when it is first read, as after an outage of the store. */
+static void records_longer_than_a_turn(void **state)
+{
+    struct place *place = *state;
+    for (unsigned slot = 0; slot < SLOTS; slot += 2) {
+        struct buf out = {0};
+        append_record(&out, slot, 1000000);
+        while (out.len) {
+            ssize_t n = write(place->pipes[slot][1], out.data, out.len);
+            assert_true(n > 0);
+            buf_consume(&out, (size_t)n);
+            take_in(place, slot);
+        }
+        buf_free(&out);
+        write_record(place, slot, 10 + slot, 50);
+        take_in(place, slot);
+    }
+    assert_string_equal(drain(place), "0 10 2 12 ");
+    assert_string_equal(drain(place), "");
+    assert_int_equal(spool_stats(place->spool).skipped_bytes, 0);
+}
+
 /* Nobody knows whether the process before has synced what it took. */
 static void what_was_there_is_not_synced(void **state)
 {
@@ -669,6 +691,7 @@ int main(void)
         TEST(sync_only_what_the_store_lacks),
         TEST(a_backlog_shares),
         TEST(more_than_a_pipe_holds),
+        TEST(records_longer_than_a_turn),
         TEST(what_was_there_is_not_synced),
         TEST(a_failed_sync_is_made_up_for),
         TEST(a_name_that_cant_be_synced),

@@ -51,6 +51,8 @@ static int set_up(void **state)
         !counters_create(&test.counters, scratch_path(test.directory, "counters", test.path), SLOTS,
                          &test.error))
         return -1;
+    if (!counters_allot_table(&test.counters, 1, &test.error))
+        return -1;
     claim_accounts();
     atomic_store(&test.counters.workers[1].index, 5);
     requests_init(&test.requests, &test.counters.workers[1], counters_requests(&test.counters, 1));

@@ -2,6 +2,7 @@
 #include "worker/stage/stage.h"
 
 #include "shared/base/clock.h"
+#include "shared/base/step.h"
 #include "shared/record/attempts.h"
 #include "worker/log_writer.h"
 
@@ -81,6 +82,7 @@ static void fill(const struct exchange *ex, struct record *record)
 enum stage_result stage_record(struct exchange *ex)
 {
     if (!ex->token) {
+        STEP(request_refused);
         atomic_fetch_add_explicit(&ex->services->counts->refused, 1, memory_order_relaxed);
         return STAGE_NEXT;
     }
