@@ -181,12 +181,12 @@ soak: $(BUILD)/promptgate $(BUILD)/counters-dump $(e2e_modules)
 		$(e2e_node) --disable-warning=ExperimentalWarning test/soak/soak.mjs
 
 # Beside nginx: where none is installed, Debian's is unpacked into the build folder, for its package
-# would start a server. ROUNDS, SECONDS and CONNECTIONS change the runs.
+# would start a server. ROUNDS, SECONDS and CONNECTIONS='1 8' change the runs.
 unpacked_nginx = $(BUILD)/nginx/usr/sbin/nginx
 nginx = $(firstword $(wildcard /usr/sbin/nginx) $(unpacked_nginx))
 $(unpacked_nginx):
 	@mkdir -p $(BUILD)/nginx
-	cd $(BUILD)/nginx && apt-get -qq download nginx && dpkg -x nginx_*.deb .
+	cd $(BUILD)/nginx && apt-get -qq -o APT::Sandbox::User=root download nginx && dpkg -x nginx_*.deb .
 
 $(BUILD)/bench-mock: $(BUILD)/obj/test/bench/mock.o
 	$(CC) $(LDFLAGS) -o $@ $^
