@@ -200,6 +200,18 @@ bool listener_is_wanted(const struct listener *listener, const struct config *co
     return false;
 }
 
+void listeners_begin(const struct listeners *listeners, const struct config *config)
+{
+    for (unsigned i = 0; i < listeners->count; i++) {
+        const struct listener *listener = &listeners->at[i];
+        if (!listener_is_wanted(listener, config))
+            continue;
+        for (unsigned j = 0; j < listener->count; j++)
+            if (listen(listener->sockets[j], (int)config->http.backlog) != 0)
+                log_error("cannot listen on %s: %s", listener->text, strerror(errno));
+    }
+}
+
 /* Ends the listening itself, whoever else has the socket. */
 static void stop_listening(const struct listener *listener)
 {
@@ -221,6 +233,12 @@ void listeners_drop_unwanted(struct listeners *listeners, const struct config *c
         drop(listener);
     }
     listeners->count = kept;
+}
+
+void listeners_refuse(const struct listeners *listeners)
+{
+    for (unsigned i = 0; i < listeners->count; i++)
+        stop_listening(&listeners->at[i]);
 }
 
 void listeners_close(struct listeners *listeners)

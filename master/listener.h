@@ -23,14 +23,18 @@ struct listeners {
 };
 
 /* Brings the sockets to what `config` needs: binds what is missing, keeps everything else. TCP
- * sockets are bound and do not listen yet: a worker's first accept makes them join, so no
- * connection waits for a worker that never comes. On failure the addresses are as before. New ones
- * are logged ("listening on …"). */
+ * sockets are bound and do not listen yet, so no connection waits for a worker that never comes. On
+ * failure the addresses are as before. New ones are logged ("listening on …"). */
 bool listeners_adjust(struct listeners *listeners, const struct config *config, struct error *error)
     __attribute__((warn_unused_result));
+/* Lets clients connect to the addresses of `config`, whose workers are ready and are about to
+ * accept. */
+void listeners_begin(const struct listeners *listeners, const struct config *config);
 /* Closes the addresses that `config` doesn't have, for when nobody accepts there any more. Clients
  * are refused there at once, though workers that leave may still have the sockets. */
 void listeners_drop_unwanted(struct listeners *listeners, const struct config *config);
+/* The same for all addresses, before the end: what waits in the queues is reset. */
+void listeners_refuse(const struct listeners *listeners);
 bool listener_is_wanted(const struct listener *listener, const struct config *config);
 /* In the master, at its end. */
 void listeners_close(struct listeners *listeners);

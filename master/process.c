@@ -4,12 +4,12 @@
 #include "master/instance.h"
 #include "master/logger/logger.h"
 #include "master/privileges.h"
+#include "master/recovery.h"
 #include "master/title.h"
 #include "shared/base/clock.h"
 #include "shared/base/step.h"
 #include "shared/base/xalloc.h"
 #include "shared/counters/accounts.h"
-#include "shared/counters/requests.h"
 #include "worker/worker.h"
 
 #include <errno.h>
@@ -135,6 +135,10 @@ static bool take_slot(struct process *process, struct inheritance *inheritance, 
     process->slot = slots_take(&inheritance->slots);
     if (process->slot < 0)
         return error_set(error, "no worker slot is free");
+    if (!counters_allot_table(inheritance->counters, (unsigned)process->slot, error)) {
+        slots_leave(&inheritance->slots, (unsigned)process->slot);
+        return false;
+    }
     struct shm_worker *shared = &inheritance->counters->workers[process->slot];
     atomic_store(&shared->generation, process->generation);
     atomic_store(&shared->index, (int32_t)process->index);
@@ -201,8 +205,7 @@ static void tell_oldest_request(const struct process *process, const struct coun
 {
     if (process->role != PROCESS_WORKER)
         return;
-    const struct shm_request *request =
-        requests_oldest(counters_requests(counters, (unsigned)process->slot));
+    const struct shm_request *request = recovery_oldest(counters, (unsigned)process->slot);
     if (!request)
         return;
     char id[UUID_TEXT_LEN + 1];

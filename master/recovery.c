@@ -22,16 +22,26 @@ static int64_t to_ms(int64_t us)
     return (us + 500) / 1000;
 }
 
+static size_t entries_of(const struct counters *counters, unsigned slot)
+{
+    return atomic_load(&counters->workers[slot].entries);
+}
+
 void recovery_begin(struct counters *counters, unsigned slot)
 {
     requests_settle_dead(&counters->workers[slot], counters_requests(counters, slot));
+}
+
+const struct shm_request *recovery_oldest(const struct counters *counters, unsigned slot)
+{
+    return requests_oldest(&counters->workers[slot], counters_requests(counters, slot));
 }
 
 void recovery_begin_cold(struct counters *counters, unsigned slot)
 {
     struct shm_request *table = counters_requests(counters, slot);
     recovery_begin(counters, slot);
-    for (size_t i = 0; i < SHM_REQUESTS_PER_SLOT; i++)
+    for (size_t i = 0; i < entries_of(counters, slot); i++)
         if (state_of(&table[i]) == REQUEST_WRITTEN) {
             atomic_store(&table[i].state, REQUEST_RECORDED);
             STEP(recovery_row_taken_back);
@@ -85,6 +95,7 @@ static void fill(const struct counters *counters, const struct shm_request *requ
     }
     record->cost_basis = STR("none");
     record->latency_ms = request->latency_us >= 0 ? to_ms(request->latency_us) : RECORD_NULL;
+    record->bytes_in = request->latency_us >= 0 ? (int64_t)request->bytes_in : RECORD_NULL;
     record->host = str_of(host);
     record->worker = request->index;
 }
@@ -124,7 +135,7 @@ static bool write_row(const struct counters *counters, const struct shm_request 
 bool recovery_write(struct counters *counters, unsigned slot, int pipe)
 {
     struct shm_request *table = counters_requests(counters, slot);
-    for (size_t i = 0; i < SHM_REQUESTS_PER_SLOT; i++) {
+    for (size_t i = 0; i < entries_of(counters, slot); i++) {
         if (state_of(&table[i]) != REQUEST_RECORDED)
             continue;
         if (!write_row(counters, &table[i], pipe))
@@ -139,7 +150,7 @@ bool recovery_write(struct counters *counters, unsigned slot, int pipe)
 void recovery_end(struct counters *counters, unsigned slot)
 {
     struct shm_request *table = counters_requests(counters, slot);
-    for (size_t i = 0; i < SHM_REQUESTS_PER_SLOT; i++)
+    for (size_t i = 0; i < entries_of(counters, slot); i++)
         if (state_of(&table[i]) == REQUEST_WRITTEN) {
             atomic_store(&table[i].state, REQUEST_FREE);
             STEP(recovery_row_freed);
@@ -149,7 +160,7 @@ void recovery_end(struct counters *counters, unsigned slot)
 bool recovery_is_needed(const struct counters *counters, unsigned slot)
 {
     const struct shm_request *table = counters_requests(counters, slot);
-    for (size_t i = 0; i < SHM_REQUESTS_PER_SLOT; i++)
+    for (size_t i = 0; i < entries_of(counters, slot); i++)
         if (state_of(&table[i]) != REQUEST_FREE)
             return true;
     return false;

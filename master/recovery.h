@@ -7,6 +7,8 @@
 
 #include "shared/counters/shm.h"
 
+/* The oldest request of the slot whose outcome isn't known; NULL when there is none. */
+const struct shm_request *recovery_oldest(const struct counters *counters, unsigned slot);
 /* The slot's process is reaped: its requests get their outcome. */
 void recovery_begin(struct counters *counters, unsigned slot);
 /* No process is left that could read what is in the pipes: every row that may have been in one is

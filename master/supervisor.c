@@ -49,6 +49,7 @@ struct supervisor {
     struct reload reload;
     struct config *waiting; /* read and checked; waits for slots */
     bool stopping;
+    bool refusing;              /* and nobody accepts any more */
     int64_t rows_wait_until_ms; /* for rows of dead workers, once stopping */
     bool pipes_ended;           /* all workers are gone: the logger reads to the end */
     bool logger_done;           /* it has, or it took too long */
@@ -244,6 +245,7 @@ static void begin_serving(struct supervisor *s, struct generation *generation)
 {
     generation_publish_owners(generation, s->inheritance.listeners.sockets, &s->counters);
     STEP(generation_published);
+    listeners_begin(&s->inheritance.listeners, generation->config);
     retire_older(s, generation);
     generation->state = GENERATION_SERVING;
     generation->serving_since_ms = clock_now_ms();
@@ -487,10 +489,29 @@ static unsigned living_workers(const struct supervisor *s)
     return living;
 }
 
+static bool anybody_accepts(const struct supervisor *s)
+{
+    for (unsigned i = 0; i < s->count; i++)
+        for (unsigned j = 0; j < s->generations[i]->count; j++)
+            if (process_is_ready(&s->generations[i]->workers[j], &s->counters))
+                return true;
+    return false;
+}
+
+/* Else whoever comes while the last requests end would wait in a queue for nothing. */
+static void refuse_clients(struct supervisor *s)
+{
+    if (s->refusing || anybody_accepts(s))
+        return;
+    s->refusing = true;
+    listeners_refuse(&s->inheritance.listeners);
+}
+
 /* With the last write ends gone the logger reads to the end, commits and leaves. One that dies
  * before is replaced: the pipes still hold what it did not take. */
 static void go_on_stopping(struct supervisor *s)
 {
+    refuse_clients(s);
     if (living_workers(s) > 0)
         return;
     bool rows_missing = slots_recovering(&s->inheritance.slots);

@@ -6,7 +6,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+/* Descriptors that no client gets: they are for the connections to providers of those clients that
+ * are here already. A quarter of the limit where that is less. */
+enum { RESERVE_MAX = 256, ROOM_TO_BEGIN = 16 };
 
 struct acceptor {
     uv_loop_t *loop;
@@ -14,16 +21,81 @@ struct acceptor {
     uv_stream_t **handles; /* by the place of their socket; NULL = not accepting */
     void (*accepted)(void *context, uv_stream_t *listener);
     void *context;
+    int descriptors; /* how many there may be when a client is accepted */
+    bool resting;    /* there are more: clients wait in the kernel's queues */
     bool stopped;
 };
+
+static void end(struct acceptor *acceptor, size_t place)
+{
+    http_listen_end(acceptor->handles[place]);
+    acceptor->handles[place] = NULL;
+}
+
+static void end_all(struct acceptor *acceptor)
+{
+    for (size_t i = 0; i < acceptor->setup->sockets_count; i++)
+        if (acceptor->handles[i])
+            end(acceptor, i);
+}
+
+/* --- the limit of descriptors --- */
+
+static void look_up_limit(struct acceptor *acceptor)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > INT_MAX)
+        limit.rlim_cur = INT_MAX;
+    rlim_t quarter = limit.rlim_cur / 4;
+    acceptor->descriptors = (int)(limit.rlim_cur - (quarter < RESERVE_MAX ? quarter : RESERVE_MAX));
+}
+
+/* Whether so many are free: the kernel gives the lowest number first. */
+static bool has_room(const struct acceptor *acceptor, int count)
+{
+    int taken[ROOM_TO_BEGIN];
+    int got = 0;
+    bool found = true;
+    for (; got < count && found; got++) {
+        taken[got] = fcntl(acceptor->setup->lifeline, F_DUPFD_CLOEXEC, 0);
+        found = taken[got] >= 0 && taken[got] < acceptor->descriptors;
+    }
+    while (got-- > 0)
+        if (taken[got] >= 0)
+            close(taken[got]);
+    return found;
+}
+
+static void rest(struct acceptor *acceptor, const char *why)
+{
+    log_warning("%s: new connections wait", why);
+    acceptor->resting = true;
+    end_all(acceptor);
+}
+
+/* Where one were enough, it would begin and end with every client. */
+static bool rests_on(struct acceptor *acceptor)
+{
+    look_up_limit(acceptor);
+    if (acceptor->resting && has_room(acceptor, ROOM_TO_BEGIN)) {
+        acceptor->resting = false;
+        log_info("connections are accepted again");
+    }
+    return acceptor->resting;
+}
+
+/* --- accepting --- */
 
 static void on_connection(uv_stream_t *listener, int status)
 {
     struct acceptor *acceptor = listener->data;
-    if (status < 0)
-        log_warning("a connection could not be accepted: %s", uv_strerror(status));
-    else
-        acceptor->accepted(acceptor->context, listener);
+    if (status < 0) {
+        rest(acceptor, uv_strerror(status));
+        return;
+    }
+    acceptor->accepted(acceptor->context, listener);
+    if (!has_room(acceptor, 1))
+        rest(acceptor, "nearly all descriptors are in use");
 }
 
 /* The socket itself stays open in this process: the loop gets a copy of its descriptor, so that it
@@ -44,12 +116,6 @@ static bool begin(struct acceptor *acceptor, size_t place)
     return acceptor->handles[place] != NULL;
 }
 
-static void end(struct acceptor *acceptor, size_t place)
-{
-    http_listen_end(acceptor->handles[place]);
-    acceptor->handles[place] = NULL;
-}
-
 struct acceptor *acceptor_new(uv_loop_t *loop, const struct worker_setup *setup,
                               void (*accepted)(void *context, uv_stream_t *listener), void *context)
 {
@@ -59,6 +125,7 @@ struct acceptor *acceptor_new(uv_loop_t *loop, const struct worker_setup *setup,
     acceptor->accepted = accepted;
     acceptor->context = context;
     acceptor->handles = xcalloc(setup->sockets_count, sizeof(uv_stream_t *));
+    look_up_limit(acceptor);
     bool serving = atomic_load(&setup->counters->header->serving_generation) == setup->generation;
     for (size_t i = 0; i < setup->sockets_count && serving; i++) {
         const struct worker_socket *socket = &setup->sockets[i];
@@ -73,7 +140,8 @@ void acceptor_follow_owners(struct acceptor *acceptor)
 {
     const struct worker_setup *setup = acceptor->setup;
     const struct shm_header *header = setup->counters->header;
-    if (acceptor->stopped || atomic_load(&header->serving_generation) != setup->generation)
+    if (acceptor->stopped || atomic_load(&header->serving_generation) != setup->generation ||
+        rests_on(acceptor))
         return;
     for (size_t i = 0; i < setup->sockets_count; i++) {
         int owner = atomic_load(&header->socket_owners[setup->sockets[i].number]);
@@ -88,7 +156,5 @@ void acceptor_follow_owners(struct acceptor *acceptor)
 void acceptor_stop(struct acceptor *acceptor)
 {
     acceptor->stopped = true;
-    for (size_t i = 0; i < acceptor->setup->sockets_count; i++)
-        if (acceptor->handles[i])
-            end(acceptor, i);
+    end_all(acceptor);
 }

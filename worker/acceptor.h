@@ -1,5 +1,6 @@
 /* Which of the listening sockets a worker accepts from: those that are its own by number, and, as
- * the master's table of owners says, those of a neighbour that is not there. */
+ * the master's table of owners says, those of a neighbour that is not there; none while it has
+ * hardly a descriptor left. */
 #pragma once
 
 #include "worker/worker.h"

@@ -4,6 +4,18 @@
 #include "master/supervisor.h"
 
 #include <stdio.h>
+#include <sys/resource.h>
+
+/* Each client takes a descriptor, and each call to a provider; nothing here uses select(2), for
+ * which alone the soft limit is low. */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+}
 
 int cmd_serve(int argc, char **argv)
 {
@@ -18,6 +30,7 @@ int cmd_serve(int argc, char **argv)
     config_report_free(&report);
     if (!config)
         return 1;
+    raise_descriptor_limit();
     log_setup(config->log_level, config->log_format);
     return supervisor_run(options.config, config);
 }

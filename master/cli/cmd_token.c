@@ -219,7 +219,7 @@ static bool create(struct creation *creation, struct token_view *view)
         puts(token);
         fprintf(stderr,
                 "Token %s (%.*s…) is in %s/tokens.d/%s.yaml, as a hash. The line above is the "
-                "token: it cannot be shown again.\nThe gateway knows it from its next start on.\n",
+                "token: it cannot be shown again.\nA running gateway knows it after a reload.\n",
                 name, TOKEN_PREFIX_LEN, token, view->reading.directory, name);
     } else {
         fail(error.message);
@@ -406,8 +406,7 @@ static bool revoke_one(struct token_draft *token)
         return false;
     }
     fprintf(stderr,
-            "Token %s is revoked in %s. A running gateway goes on accepting it until its next "
-            "start.\n",
+            "Token %s is revoked in %s. A running gateway goes on accepting it until a reload.\n",
             token->name, path);
     return true;
 }

@@ -1,6 +1,7 @@
 #include "master/logger/logger.h"
 
 #include "master/logger/run.h"
+#include "master/store/background.h"
 #include "shared/base/log.h"
 #include "shared/base/xalloc.h"
 
@@ -61,6 +62,7 @@ void logger_main(const struct logger_setup *setup)
         _exit(1);
     }
     set_segment_bytes(spool);
+    store_in_background(&store);
     int status = logger_run(setup, spool, store);
     store_close(&store);
     spool_close(&spool);

@@ -61,6 +61,9 @@ struct logger {
     struct input *inputs;
     uv_loop_t loop;
     uv_timer_t flush, retry, sync, disk, publish;
+    struct spool_sync *syncing; /* in another thread; NULL = none is */
+    int64_t sync_began_ms;
+    uv_work_t sync_work;
     uv_poll_t *store_poll; /* NULL: its descriptor isn't watched */
     uv_timer_t store_timer;
 };
@@ -84,7 +87,7 @@ static void finish(struct logger *logger, int status)
     uv_stop(&logger->loop);
 }
 
-/* ---- what others see ---- */
+/* ---- what others see, before the log says so ---- */
 
 static struct shm_header *shared_header(const struct logger *logger)
 {
@@ -140,10 +143,10 @@ static void store_is_back(struct logger *logger)
     if (!logger->away)
         return;
     logger->away = false;
+    publish_store(logger, LOGGER_STORE_OK, STORE_REASON_none);
     if (logger->told_reason)
         log_info("the store is back after %" PRId64 " ms", clock_now_ms() - logger->away_since_ms);
     logger->told_reason = 0;
-    publish_store(logger, LOGGER_STORE_OK, STORE_REASON_none);
 }
 
 static void finish_away(struct logger *logger, const struct error *error)
@@ -177,8 +180,8 @@ static void store_is_away(struct logger *logger, const struct error *error)
         logger->away = true;
         logger->away_since_ms = clock_now_ms();
     }
-    tell_away(logger, reason, error);
     publish_store(logger, LOGGER_STORE_AWAY, reason);
+    tell_away(logger, reason, error);
     if (logger->inputs_open == 0) {
         finish_away(logger, error);
         return;
@@ -350,21 +353,43 @@ static void advance(struct logger *logger)
 
 /* ---- from the pipes into the spool ---- */
 
-static void on_sync(uv_timer_t *timer)
+static void run_sync(uv_work_t *work)
 {
-    struct logger *logger = timer->data;
+    struct logger *logger = work->data;
+    spool_sync_run(logger->syncing);
+}
+
+static void on_sync(uv_timer_t *timer);
+
+static void sync_again(struct logger *logger, int64_t after_ms)
+{
+    if (spool_dirty(logger->spool) && logger->phase != PHASE_OVER)
+        uv_timer_start(&logger->sync, on_sync,
+                       (uint64_t)(after_ms > SYNC_PAUSE_MS ? after_ms : SYNC_PAUSE_MS), 0);
+}
+
+static void on_synced(uv_work_t *work, int status)
+{
+    (void)status;
+    struct logger *logger = work->data;
     struct error error;
-    int64_t began_ms = clock_now_ms();
-    bool failed = !spool_sync(logger->spool, &error);
+    bool failed = !spool_sync_end(logger->spool, &logger->syncing, &error);
     if (failed && !logger->sync_failed)
         log_error("%s; what the store lacks may not outlive a power cut", error.message);
     if (!failed && logger->sync_failed)
         log_info("spool: it can be synced again");
     logger->sync_failed = failed;
-    int64_t left_ms = SYNC_MS - (clock_now_ms() - began_ms);
-    if (spool_dirty(logger->spool))
-        uv_timer_start(timer, on_sync,
-                       (uint64_t)(left_ms > SYNC_PAUSE_MS ? left_ms : SYNC_PAUSE_MS), 0);
+    sync_again(logger, SYNC_MS - (clock_now_ms() - logger->sync_began_ms));
+}
+
+static void on_sync(uv_timer_t *timer)
+{
+    struct logger *logger = timer->data;
+    logger->sync_began_ms = clock_now_ms();
+    logger->syncing = spool_sync_begin(logger->spool);
+    logger->sync_work.data = logger;
+    if (logger->syncing)
+        uv_queue_work(&logger->loop, &logger->sync_work, run_sync, on_synced);
 }
 
 static void on_input(uv_poll_t *poll, int status, int events);
@@ -382,9 +407,9 @@ static void input_blocked(struct input *input, const struct error *error)
 {
     struct logger *logger = input->logger;
     if (!input->blocked && logger->inputs_blocked++ == 0) {
+        publish_disk(logger);
         log_error("%s; the pipes wait, and requests are refused when they are full",
                   error->message);
-        publish_disk(logger);
     }
     input->blocked = true;
     uv_poll_stop(&input->poll);
@@ -400,8 +425,8 @@ static void input_freed(struct input *input)
     input->blocked = false;
     if (--logger->inputs_blocked > 0)
         return;
-    log_info("spool: it can be written to again");
     publish_disk(logger);
+    log_info("spool: it can be written to again");
 }
 
 static void input_ended(struct input *input)
@@ -431,7 +456,7 @@ static void on_input(uv_poll_t *poll, int status, int events)
     input_freed(input);
     if (result == SPOOL_ENDED)
         input_ended(input);
-    if (!uv_is_active((uv_handle_t *)&logger->sync))
+    if (!logger->syncing && !uv_is_active((uv_handle_t *)&logger->sync))
         uv_timer_start(&logger->sync, on_sync, SYNC_MS, 0);
     advance(logger);
 }

@@ -26,7 +26,7 @@ struct request_opening {
     struct str client_ip;
 };
 
-/* `table` holds SHM_REQUESTS_PER_SLOT entries, all of them free. */
+/* `table` is the slot's, and all its entries are free. */
 void requests_init(struct requests *requests, struct shm_worker *slot, struct shm_request *table);
 void requests_deinit(struct requests *requests);
 /* NULL when the table is full. Counts the request. */
@@ -38,9 +38,17 @@ void request_resolved(struct shm_request *request, uint32_t endpoint);
 void request_sent(struct shm_request *request, uint32_t target, int64_t now_us);
 /* The call has ended; what it used is added to the request's sums. */
 void request_settled(struct shm_request *request, const struct shm_usage *usage, int64_t now_us);
-/* The outcome is known: before the answer leaves. `status` as the row says it. */
-void requests_record(struct requests *requests, struct shm_request *request, struct str status,
-                     int http_status, int64_t now_us);
+/* What is known of a request before its answer leaves. */
+struct request_outcome {
+    struct str status; /* as the row says it */
+    int http_status;   /* 0 = there is nobody to answer */
+    uint64_t bytes_in;
+    int64_t latency_us; /* -1 = not known */
+};
+
+/* The outcome is known: before the answer leaves. */
+void requests_record(struct requests *requests, struct shm_request *request,
+                     const struct request_outcome *outcome);
 /* All of the record is in the log pipe. */
 void request_written(struct shm_request *request);
 /* The record is in the spool. */
@@ -49,7 +57,8 @@ void requests_free(struct requests *requests, struct shm_request *request);
 /* ---- of a slot whose process is dead ---- */
 
 /* The oldest request whose outcome isn't known; NULL when there is none. */
-const struct shm_request *requests_oldest(const struct shm_request *table);
+const struct shm_request *requests_oldest(const struct shm_worker *slot,
+                                          const struct shm_request *table);
 /* Gives every request an outcome: those that had none have the status worker_died. Sets the slot's
  * counts right. Whoever calls it and dies is followed by another one. */
 void requests_settle_dead(struct shm_worker *slot, struct shm_request *table);

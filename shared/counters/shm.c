@@ -27,11 +27,16 @@ static void read_boot_id(char id[40])
     close(fd);
 }
 
+enum { TABLE_BYTES = SHM_REQUESTS_PER_SLOT * sizeof(struct shm_request) };
+
+static size_t tables_offset(unsigned workers)
+{
+    return sizeof(struct shm_header) + workers * sizeof(struct shm_worker);
+}
+
 static size_t accounts_offset(unsigned workers)
 {
-    return sizeof(struct shm_header) +
-           workers *
-               (sizeof(struct shm_worker) + SHM_REQUESTS_PER_SLOT * sizeof(struct shm_request));
+    return tables_offset(workers) + (size_t)workers * TABLE_BYTES;
 }
 
 static size_t size_for(unsigned workers, uint32_t accounts)
@@ -81,25 +86,32 @@ static size_t size_in_use(int fd)
     return used_bytes(&header, (size_t)status.st_size);
 }
 
-/* Every page is allocated before it is mapped: a write to a hole on a full disk is SIGBUS. */
-static bool allocate(int fd, size_t size, struct error *error)
+static bool allocate(int fd, size_t from, size_t to, struct error *error)
 {
-    int failure = posix_fallocate(fd, 0, (off_t)size);
+    int failure = to > from ? posix_fallocate(fd, (off_t)from, (off_t)(to - from)) : 0;
     return failure == 0 ||
-           error_errno(error, failure, "cannot allocate %zu bytes for the counters file", size);
+           error_errno(error, failure, "cannot allocate %zu bytes for the counters file",
+                       to - from);
 }
 
 /* What an earlier file with fewer slots holds; nobody else uses either of them. */
-static void carry_over(struct counters *to, const struct counters *from)
+static bool carry_over(struct counters *to, const struct counters *from, struct error *error)
 {
     unsigned workers = to->header->workers, before = from->header->workers;
     size_t accounts = atomic_load(&from->header->accounts);
     memcpy((void *)to->header, (const void *)from->header, sizeof *to->header);
     to->header->workers = workers;
-    memcpy((void *)to->workers, (const void *)from->workers, before * sizeof *to->workers);
-    memcpy((void *)to->requests, (const void *)from->requests,
-           (size_t)before * SHM_REQUESTS_PER_SLOT * sizeof *to->requests);
     memcpy((void *)to->accounts, (const void *)from->accounts, accounts * sizeof *to->accounts);
+    memcpy((void *)to->workers, (const void *)from->workers, before * sizeof *to->workers);
+    for (unsigned i = 0; i < before; i++) {
+        if (!atomic_exchange(&to->workers[i].has_table, 0))
+            continue;
+        if (!counters_allot_table(to, i, error))
+            return false;
+        memcpy((void *)counters_requests(to, i), (const void *)counters_requests(from, i),
+               atomic_load(&from->workers[i].entries) * sizeof *to->requests);
+    }
+    return true;
 }
 
 static bool fill(struct counters *counters, int fd, unsigned workers, const struct counters *old,
@@ -110,7 +122,10 @@ static bool fill(struct counters *counters, int fd, unsigned workers, const stru
     size_t size = size_for(workers, accounts);
     memcpy(header.magic, shm_magic, sizeof shm_magic);
     read_boot_id(header.boot_id);
-    if (!allocate(fd, size, error))
+    if (ftruncate(fd, (off_t)size) != 0)
+        return error_errno(error, errno, "cannot set the size of %s", path);
+    if (!allocate(fd, 0, tables_offset(workers), error) ||
+        !allocate(fd, accounts_offset(workers), size, error))
         return false;
     STEP(counters_allocated);
     if (pwrite(fd, &header, sizeof header, 0) != (ssize_t)sizeof header)
@@ -118,8 +133,9 @@ static bool fill(struct counters *counters, int fd, unsigned workers, const stru
     STEP(counters_header_written);
     if (!map_file(counters, fd, size, PROT_READ | PROT_WRITE, path, error))
         return false;
-    if (old->header)
-        carry_over(counters, old);
+    atomic_store(&counters->header->accounts, accounts);
+    if (old->header && !carry_over(counters, old, error))
+        return false;
     STEP(counters_carried_over);
     return true;
 }
@@ -187,12 +203,25 @@ bool counters_open(struct counters *counters, const char *path, struct error *er
     return done;
 }
 
+bool counters_allot_table(struct counters *counters, unsigned slot, struct error *error)
+{
+    size_t at = tables_offset(counters->header->workers) + (size_t)slot * TABLE_BYTES;
+    if (atomic_load(&counters->workers[slot].has_table))
+        return true;
+    if (!allocate(counters->fd, at, at + TABLE_BYTES, error))
+        return false;
+    STEP(counters_table_allocated);
+    atomic_store(&counters->workers[slot].has_table, 1);
+    STEP(counters_table_allotted);
+    return true;
+}
+
 bool counters_grow(struct counters *counters, uint32_t accounts, struct error *error)
 {
     size_t size = size_for(counters->header->workers, accounts);
     if (size <= counters->size_bytes)
         return true;
-    if (!allocate(counters->fd, size, error))
+    if (!allocate(counters->fd, counters->size_bytes, size, error))
         return false;
     STEP(counters_room_allocated);
     void *memory = mremap(counters->header, counters->size_bytes, size, MREMAP_MAYMOVE);

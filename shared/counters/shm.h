@@ -3,7 +3,8 @@
  *
  *   header | worker slots | requests in flight, a table for each slot | accounts
  *
- * The accounts come last, for the file grows there (accounts.h). */
+ * A slot's table is allocated when the slot is used first; the accounts come last, for the file
+ * grows there (accounts.h). */
 #pragma once
 
 #include "shared/base/error.h"
@@ -15,7 +16,9 @@
 #include <stdint.h>
 
 enum { SHM_LAYOUT = 4, SHM_SOCKETS_MAX = 256 };
-enum { SHM_REQUESTS_PER_SLOT = 4096 };
+/* As many records as a log pipe and a full gateway_logs.queue hold, or nearly: their requests keep
+ * their entries until the spool has them. */
+enum { SHM_REQUESTS_PER_SLOT = 16384 };
 
 enum shm_worker_state { SHM_SLOT_FREE, SHM_SLOT_STARTING, SHM_SLOT_READY, SHM_SLOT_DRAINING };
 
@@ -25,6 +28,8 @@ struct shm_worker {
     _Atomic int32_t pid;
     _Atomic int32_t state;        /* enum shm_worker_state */
     _Atomic int32_t index;        /* of its generation's workers */
+    _Atomic int32_t has_table;    /* of requests: its place in the file is allocated */
+    _Atomic uint32_t entries;     /* of the table that were ever used: the first ones */
     _Atomic uint64_t start_ticks; /* when the process began, since boot: tells it from a later one
                                      with its pid */
     _Atomic int64_t generation;
@@ -66,6 +71,7 @@ struct shm_request {
     int64_t created_wall_ms;
     int64_t began_us, sent_us; /* monotonic; sent_us: of the attempt under way or the last one */
     int64_t upstream_us;       /* of the attempts that have ended */
+    uint64_t bytes_in;         /* from RECORDED on */
     int64_t latency_us;        /* from RECORDED on; -1 = not known */
     struct shm_usage usage;    /* of the attempts that have ended */
     char client_ip[REQUEST_IP_BYTES];
@@ -114,11 +120,14 @@ struct counters {
 
 /* The master's, when no other process uses the file: makes `path` anew or takes over one of the
  * same layout and boot, with at least `workers` slots (header->workers says how many) and what it
- * holds; the space is allocated before it is mapped. */
+ * holds. Space is allocated before it is touched: a write to a hole on a full disk is SIGBUS. */
 bool counters_create(struct counters *counters, const char *path, unsigned workers,
                      struct error *error) __attribute__((warn_unused_result));
 /* For readers (command line): maps an existing file read-only. */
 bool counters_open(struct counters *counters, const char *path, struct error *error)
+    __attribute__((warn_unused_result));
+/* The master's, before a process gets the slot. */
+bool counters_allot_table(struct counters *counters, unsigned slot, struct error *error)
     __attribute__((warn_unused_result));
 /* The master's: makes room for so many accounts. The mapping may move: children that were forked
  * before keep theirs, without the new places. */
@@ -128,7 +137,7 @@ bool counters_grow(struct counters *counters, uint32_t accounts, struct error *e
 void counters_in_child(struct counters *counters);
 void counters_close(struct counters *counters);
 
-/* The slot's table. */
+/* The slot's table; not to be touched before it is allotted. */
 static inline struct shm_request *counters_requests(const struct counters *counters, unsigned slot)
 {
     return counters->requests + (size_t)slot * SHM_REQUESTS_PER_SLOT;

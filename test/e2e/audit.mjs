@@ -62,12 +62,10 @@ export class Audit {
     #open = new Map(); // marker -> request that has not ended, or whose row is awaited
     #byId = new Map(); // id -> request that was answered and whose row is awaited
     #groups = new Map(); // address -> { open, broken, rows }
-    #kills = []; // [from, to] around the death of a worker
-    #lossyKills;
+    #unexpected = []; // [request, what is wrong with its answer]
+    #kills = []; // [from, to] around deaths
 
-    /** `lossyKills`: a worker that is killed may take the rows of what it had in hand with it. */
-    constructor({ lossyKills = false } = {}) {
-        this.#lossyKills = lossyKills;
+    constructor() {
         this.disagreements = [];
         this.kinds = {}; // of disagreement -> how many
         this.counts = { requests: 0, answers: 0, broken: 0, calls: 0, rows: 0, rowless: 0,
@@ -117,12 +115,13 @@ export class Audit {
         return request;
     }
 
-    /** A worker was killed between these times (performance.now). */
-    workerKilled(from, to) {
+    /** Processes were killed between these times (performance.now), and clients may have lost their
+     * connections. Nothing that the gateway had taken on may be lost. */
+    killed(from, to) {
         this.#kills.push([from, to]);
     }
 
-    /** Whether a worker died while the request was under way. */
+    /** Whether a process died while the request was under way. */
     #metKill(request) {
         return this.#kills.some(([from, to]) => request.began <= to && request.ended >= from);
     }
@@ -140,9 +139,8 @@ export class Audit {
             this.#disagree('two ids in one answer', `${request}: the body says ${said}`);
         }
         if (request.expect && !request.expect.includes(outcome)) {
-            this.#disagree('unexpected answer',
-                           `${request}: ${outcome} (${answer.json?.error?.message}) where ` +
-                           `${request.expect.join(' or ')} is right`);
+            this.#unexpected.push([request, `${request}: ${outcome} (${answer.json?.error?.message}) ` +
+                                   `where ${request.expect.join(' or ')} is right`]);
         }
         if (request.echoes && outcome === 'ok' && !answer.text.includes(request.marker)) {
             this.#disagree("another request's answer", `${request}: ${answer.text.slice(0, 200)}`);
@@ -239,10 +237,6 @@ export class Audit {
         return this.#byId.size;
     }
 
-    #lostToKill(request) {
-        return this.#lossyKills && this.#metKill(request);
-    }
-
     /** Requests whose answer never came, of one address, against the rows left over there. Rows
      * and requests of one address are taken in the order of time. */
     #settleGroup(group) {
@@ -258,18 +252,18 @@ export class Audit {
                 left.push(request);
             }
         }
-        // A request that needs its row comes before one that may have none.
+        // The upstream's word comes first, then who needs a row, then who may have none.
         const needs = (request) => request.row === 'must' || request.calls > 0;
+        const rank = (request) => (request.calls > 0 ? 0 : needs(request) ? 1 : 2);
         const waiting = [...named.values()];
-        for (const request of [...left.filter(needs), ...left.filter((it) => !needs(it))]) {
-            const row = request.row === 'never' ? undefined : waiting.shift();
+        for (const request of left.sort((a, b) => rank(a) - rank(b))) {
+            const row = request.row === 'never' ? undefined : this.#takeRow(waiting, request);
             if (row) {
                 this.#matchBroken(request, row);
-            } else if (needs(request) && !this.#lostToKill(request)) {
+            } else if (request.calls > 0 || (needs(request) && !this.#metKill(request))) {
                 this.#disagree(request.calls > 0 ? 'a call without a row' : 'a request without a row',
                                `${request}, ${request.reason}`);
-            } else {
-                this.unrecorded++;
+            } else { // nobody had read it yet
                 this.counts.excused += needs(request) ? 1 : 0;
             }
         }
@@ -277,6 +271,15 @@ export class Audit {
             this.#disagree('a row without a request',
                            `${row.request_id} from ${row.client_ip}: ${row.endpoint} ${row.status}`);
         }
+    }
+
+    /** One of its endpoint, or that died before it had one; any, if it must have one. */
+    #takeRow(waiting, request) {
+        const fits = [(row) => row.endpoint === request.endpoint, (row) => row.endpoint === null,
+                      () => !this.#metKill(request)];
+        const places = fits.map((fit) => waiting.findIndex(fit));
+        const place = places.find((found) => found >= 0);
+        return place === undefined ? undefined : waiting.splice(place, 1)[0];
     }
 
     #matchBroken(request, row) {
@@ -302,53 +305,54 @@ export class Audit {
 
     #settleAnswered() {
         for (const request of this.#byId.values()) {
-            if (this.#lostToKill(request)) {
-                this.counts.excused++;
-                this.unrecorded++;
-            } else {
-                this.#disagree('an answer without a row', `${request}: ${request.outcome}`);
+            this.#disagree('an answer without a row', `${request}: ${request.outcome}`);
+        }
+    }
+
+    /** Workers whose master and logger are both dead refuse what they could not log. */
+    #settleUnexpected() {
+        for (const [request, what] of this.#unexpected) {
+            if (request.outcome !== 'overloaded' || !this.#metKill(request)) {
+                this.#disagree('unexpected answer', what);
             }
         }
     }
 
-    /** The counters' sums. A killed worker may have died between two of its counts. */
-    #settleCounters({ slots, logged_rows: logged }, workersKilled, loggersKilled) {
+    /** The counters' sums. Requests and rows are exact whatever died. A logger may have died between
+     * a commit and its count, and a refused request's worker before its count or its answer. */
+    #settleCounters({ slots, logged_rows: logged }, killed) {
         const sum = (name) => slots.reduce((total, slot) => total + slot[name], 0);
         const { rows } = this.counts;
-        const requests = sum('requests');
-        const given = sum('rows');
         const compare = (name, value, from, to) => {
             if (value < from || value > to) {
                 const right = from === to ? from : `${from} to ${to}`;
                 this.#disagree('a counter', `${name} is ${value}, from what else is known ${right}`);
             }
         };
-        compare('requests', requests, rows, rows + (workersKilled ? this.unrecorded : 0));
-        compare('rows', given, rows - workersKilled,
-                rows + (workersKilled ? this.unrecorded : 0));
-        compare('logged_rows', logged, loggersKilled ? 0 : rows, rows);
-        if (!workersKilled) {
-            compare('in_flight', sum('in_flight'), 0, 0);
-            compare('refused', sum('refused'), this.counts.rowless, this.counts.rowless +
-                    this.counts.broken);
-        }
-        Object.assign(this.counts, { counted: { requests, rows: given, logged_rows: logged,
-                                                refused: sum('refused') } });
+        compare('requests', sum('requests'), rows, rows);
+        compare('rows', sum('rows'), rows, rows);
+        compare('in_flight', sum('in_flight'), 0, 0);
+        compare('logged_rows', logged, killed.logger ? 0 : rows, rows);
+        compare('refused', sum('refused'), killed.worker ? 0 : this.counts.rowless,
+                this.counts.rowless + this.counts.broken);
+        Object.assign(this.counts, { counted: { requests: sum('requests'), rows: sum('rows'),
+                                                logged_rows: logged, refused: sum('refused') } });
     }
 
     /** Call it when every row that will ever come was given. `counters` as of readCounters, if they
-     * began at zero with the first request. Returns the disagreements; [] is what is wanted. */
-    finish({ counters = null, workersKilled = 0, loggersKilled = 0 } = {}) {
-        this.unrecorded = 0; // requests that have no row, and rightly so
+     * began at zero with the first request; `killed` how many of each role were. Returns the
+     * disagreements; [] is what is wanted. */
+    finish({ counters = null, killed = {} } = {}) {
         for (const request of this.#open.values()) {
             if (request.ended === undefined) {
                 this.#disagree('a request without an end', request);
             }
         }
+        this.#settleUnexpected();
         this.#settleBroken();
         this.#settleAnswered();
         if (counters) {
-            this.#settleCounters(counters, workersKilled, loggersKilled);
+            this.#settleCounters(counters, killed);
         }
         return this.disagreements;
     }

@@ -182,27 +182,65 @@ test('a request that never ended', () => {
     finds('a request without an end');
 });
 
-test('a killed worker: its connections may break, their rows must be there all the same', async () => {
+test('a killed process: connections may break, and what nobody had read yet has no row', () => {
     const recorded = request(1);
-    const lost = request(2);
+    const unread = request(2);
+    audit.call('m-1-');
     audit.row(row(1, { status: 'worker_died', http_status: null }));
-    audit.workerKilled(performance.now(), performance.now() + 1);
+    audit.killed(performance.now(), performance.now() + 1);
     recorded.broke('ECONNRESET');
-    lost.broke('ECONNRESET');
-    finds('a request without a row', { workersKilled: 1 });
+    unread.broke('ECONNRESET');
+    assert.deepEqual(audit.finish({ counters: counters(1), killed: { worker: 1 } }), []);
+    assert.equal(audit.counts.excused, 1);
 });
 
-test('with lossyKills, what was in hand then may lack its row; nothing else may', async () => {
-    audit = new Audit({ lossyKills: true });
-    const lost = request(1);
-    audit.workerKilled(performance.now(), performance.now() + 1);
-    lost.broke('ECONNRESET');
+test('a killed process: what called the upstream must have its row', () => {
+    const called = request(1);
+    audit.call('m-1-');
+    audit.killed(performance.now(), performance.now() + 1);
+    called.broke('ECONNRESET');
+    finds('a call without a row', { killed: { worker: 1 } });
+});
+
+test('a killed process: what was answered must have its row', () => {
+    const one = request(1, { upstream: false });
+    audit.killed(performance.now(), performance.now() + 1);
+    one.answered(answer(1));
+    finds('an answer without a row', { killed: { worker: 1, logger: 1, master: 1 } });
+});
+
+test('a killed process: the counters are exact all the same', () => {
+    whole(1);
+    finds('a counter', { counters: counters(1, { requests: 2 }), killed: { worker: 1 } });
+});
+
+test('a killed process: its workers may refuse, and leave no row then', () => {
+    const one = request(1, { expect: ['ok'] });
+    audit.killed(performance.now(), performance.now() + 1);
+    one.answered(answer(1, { status: 503, code: 'overloaded' }));
+    assert.deepEqual(audit.finish(), []);
+});
+
+test('refused though nobody was killed', () => {
+    request(1, { expect: ['ok'] }).answered(answer(1, { status: 503, code: 'overloaded' }));
+    finds('unexpected answer');
+});
+
+test('long after a kill nothing is excused', async () => {
+    audit.killed(performance.now(), performance.now() + 1);
     await sleep(5);
-    const other = request(2);
+    request(1, { leaves: true }).broke('left');
+    finds('a request without a row', { killed: { worker: 1 } });
+});
+
+test('broken requests of one address: rows go to those of their endpoint', () => {
+    const [first, second] = [request(1), request(2, { ip: '127.1.0.1', endpoint: 'late' })];
     audit.call('m-2-');
-    other.answered(answer(2));
-    finds('an answer without a row', { workersKilled: 1 });
-    assert.equal(audit.counts.excused, 1);
+    audit.killed(performance.now(), performance.now() + 1);
+    audit.row(row(2, { client_ip: '127.1.0.1', endpoint: 'late', status: 'worker_died' }));
+    first.broke('ECONNRESET');
+    second.broke('ECONNRESET');
+    assert.deepEqual(audit.finish(), []);
 });
 
 test('worker_died, and none was', () => {
@@ -223,7 +261,7 @@ for (const [name, fields] of [['requests', { requests: 3 }], ['rows', { rows: 1 
 test('a counter that is wrong: logged_rows; less is right only when a logger was killed', () => {
     whole(1);
     whole(2);
-    audit.finish({ counters: { ...counters(2), logged_rows: 1 }, loggersKilled: 1 });
+    audit.finish({ counters: { ...counters(2), logged_rows: 1 }, killed: { logger: 1 } });
     assert.deepEqual(audit.disagreements, []);
     audit.finish({ counters: { ...counters(2), logged_rows: 1 } });
     assert.deepEqual(Object.keys(audit.kinds), ['a counter']);

@@ -169,7 +169,7 @@ describe('tokens', () => {
         assert.ok(texts.every((text) => !text.includes(token)), 'never the token itself');
     });
 
-    test('create, list, revoke: a revoked token is refused by the next start', async () => {
+    test('create, list, revoke: a revoked token is said to need a reload', async () => {
         const { config } = configuration();
         await createToken(config);
         const listed = await run('token', 'list', '--config', config, '--json');
@@ -183,6 +183,7 @@ describe('tokens', () => {
 
         const revoked = await run('token', 'revoke', '--config', config, tokens[0].name);
         assert.equal(revoked.status, 0, revoked.stderr);
+        assert.match(revoked.stderr, /goes on accepting it until a reload/);
         const after = JSON.parse((await run('token', 'list', '--config', config, '--json')).stdout);
         assert.deepEqual(after.map(({ name, state }) => [name, state]), [[tokens[0].name, 'revoked']]);
         assert.equal((await run('check', '--config', config)).status, 0);

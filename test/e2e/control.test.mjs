@@ -5,7 +5,7 @@ import http from 'node:http';
 import path from 'node:path';
 import { after, afterEach, before, test } from 'node:test';
 
-import { demo, PATIENCE, PROJECT_ID, run, startGateway, temporaryDirectory, until, writeFiles }
+import { demo, PROJECT_ID, run, startGateway, temporaryDirectory, until, writeFiles }
     from './harness.mjs';
 import { mockCredential, startMock } from './mock.mjs';
 import { lives, look } from './proc.mjs';
@@ -35,7 +35,7 @@ async function start(options = {}) {
         credentials: { mock: mockCredential(mock) },
         projects: demo({
             hello: { provider: 'echo', model: 'echo' },
-            late: { provider: 'openai', credential: 'mock', model: 'delay-1500', timeout: '20s' },
+            held: { provider: 'openai', credential: 'mock', model: 'held', timeout: '10m' },
             never: { provider: 'openai', credential: 'mock', model: 'never-answers', timeout: '60s' },
         }),
         ...options,
@@ -119,9 +119,11 @@ test('"on any error every error is reported and nothing changes"', async () => {
 test('"stop" ends with the gateway: the request in hand is answered, another may start at once', async () => {
     await start();
     mock.clear();
-    const slow = gateway.post('late', { message: 'Hi' });
+    const slow = gateway.post('held', { message: 'Hi' });
     await until('the call at the mock', () => mock.requests.length === 1);
     const stop = ask('stop');
+    await until('the stop', () => /stopping: requests in flight/.test(gateway.stderr));
+    mock.release();
     assert.equal((await slow).status, 200);
     const answer = await stop;
     assert.deepEqual([answer.status, answer.stderr], [0, '']);
@@ -142,7 +144,7 @@ test('"Two serve on one directory: the second refuses", at once', async () => {
     const second = await run('serve', '--config', gateway.config);
     assert.equal(second.status, 1);
     assert.match(second.stderr, new RegExp(`already running \\(pid ${gateway.pid}\\)`));
-    assert.ok(Date.now() - began < 2000 * PATIENCE);
+    assert.ok(Date.now() - began < 25_000, 'it does not wait for shutdown_timeout');
     assert.equal((await post('hello')).status, 200);
 });
 
@@ -158,7 +160,7 @@ test('"serve after a killed master starts within shutdown_timeout", whatever its
     await gateway.end();
     const began = Date.now();
     await gateway.restart();
-    assert.ok(Date.now() - began < 5000 * PATIENCE, `${Date.now() - began} ms`);
+    assert.ok(Date.now() - began < 30_000, `${Date.now() - began} ms, not the minute of the endpoint`);
     assert.deepEqual(left.filter(lives), []);
     assert.match(gateway.stderr, new RegExp(`killed process ${stuck.pid}, which an earlier master`));
     assert.equal((await post('hello')).status, 200);

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { execFile, spawn } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import fs from 'node:fs';
+import http from 'node:http';
 import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
@@ -24,8 +25,9 @@ export const UUID7 = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0
 // Sanitized code is several times slower; deadlines stretch, promises do not.
 export const PATIENCE = SANITIZE ? 4 : 1;
 
-/** Calls `probe` until it returns something true, and returns that. */
-export async function until(what, probe, seconds = 10) {
+/** Calls `probe` until it returns something true, and returns that. The time is a limit for what is
+ * broken; what is slow may take it. */
+export async function until(what, probe, seconds = 60) {
     const deadline = Date.now() + seconds * 1000 * PATIENCE;
     for (;;) {
         const found = await probe();
@@ -150,7 +152,7 @@ for (const [signal, status] of [['SIGTERM', 143], ['SIGINT', 130]]) {
 export function run(...args) {
     const options = typeof args.at(-1) === 'object' ? args.pop() : {};
     return new Promise((resolve, reject) => {
-        const child = execFile(PROMPTGATE, args, { timeout: 20_000 * PATIENCE, ...options },
+        const child = execFile(PROMPTGATE, args, { timeout: 60_000 * PATIENCE, ...options },
                                (error, stdout, stderr) => {
             if (error && typeof error.code !== 'number') {
                 reject(error);
@@ -213,7 +215,7 @@ class Gateway {
         });
         const ready = until(`ready line; stderr so far:\n${this.stderr}`, () =>
             /promptgate ready/.test(this.stderr) &&
-            /listening on 127\.0\.0\.1:(\d+)/.exec(this.stderr), 20);
+            /listening on 127\.0\.0\.1:(\d+)/.exec(this.stderr));
         exited.catch(() => {});
         this.port = Number((await Promise.race([ready, exited]))[1]);
         this.base = `http://127.0.0.1:${this.port}`;
@@ -243,6 +245,38 @@ class Gateway {
         }
         return { status: answer.status, headers: answer.headers, text, json,
                  id: answer.headers.get('x-request-id') };
+    }
+
+    /** A POST that the gateway has taken: it has sent 100 Continue. `answer` is a promise of
+     * { status, json, id, closes }; `leave()` ends the connection. */
+    async begin(route, body) {
+        const text = JSON.stringify(body);
+        const request = http.request({
+            host: '127.0.0.1', port: this.port, method: 'POST', agent: false,
+            path: `/api/${PROJECT_ID}/${route}`,
+            headers: { authorization: `Bearer ${this.token}`, 'content-type': 'application/json',
+                       'content-length': Buffer.byteLength(text), connection: 'keep-alive',
+                       expect: '100-continue' },
+        });
+        const answer = new Promise((resolve, reject) => {
+            request.on('error', reject).on('response', (response) => {
+                let received = '';
+                response.setEncoding('utf8').on('data', (chunk) => {
+                    received += chunk;
+                });
+                response.on('error', reject).on('end', () => {
+                    request.destroy();
+                    resolve({ status: response.statusCode, json: JSON.parse(received),
+                              id: response.headers['x-request-id'],
+                              closes: response.headers.connection === 'close' });
+                });
+            });
+        });
+        answer.catch(() => {}); // told to those who wait for it
+        request.flushHeaders();
+        await Promise.race([answer, new Promise((resolve) => request.once('continue', resolve))]);
+        await new Promise((resolve) => request.end(text, resolve));
+        return { answer, leave: () => request.destroy() };
     }
 
     /** Living children: [{ pid, title, … }]. */
@@ -360,7 +394,7 @@ export async function startGateway(options) {
 
 /** Sends bytes and collects what comes until the peer ends the connection or `seconds` pass. Once
  * what came matches `then[0]`, `then[1]` is sent. */
-export function raw(port, bytes, { seconds = 10, then = null } = {}) {
+export function raw(port, bytes, { seconds = 60, then = null } = {}) {
     return new Promise((resolve) => {
         const socket = net.connect(port, '127.0.0.1');
         const began = Date.now();

@@ -88,6 +88,7 @@ export const behaviours = {
     'delay-300': (exchange) => setTimeout(() => answer(exchange, completion(exchange.json)), 300),
     'delay-1500': (exchange) => setTimeout(() => answer(exchange, completion(exchange.json)), 1500),
     'never-answers': () => {},
+    'held': (exchange) => exchange.held(() => answer(exchange, completion(exchange.json))),
     'never-ends-head': (exchange) => exchange.socket.write('HTTP/1.1 200 OK\r\nX-Slow: yes\r\n'),
     'endless-head': endlessHead,
     'never-ends-body': (exchange) => exchange.socket.write(
@@ -188,6 +189,7 @@ export const behaviours = {
 
 export class Mock {
     requests = [];
+    holding = []; // what answers those who asked for `held`
 
     async start() {
         this.server = http.createServer({ keepAliveTimeout: 60_000 }, (request, response) => {
@@ -208,7 +210,8 @@ export class Mock {
 
     #take(request, response, body) {
         const exchange = { method: request.method, path: request.url, headers: request.headers,
-                           rawHeaders: request.rawHeaders, body, response, socket: request.socket };
+                           rawHeaders: request.rawHeaders, body, response, socket: request.socket,
+                           held: (go) => this.holding.push(go) };
         try {
             exchange.json = JSON.parse(body);
         } catch {
@@ -226,6 +229,11 @@ export class Mock {
             throw new Error(`${this.requests.length} requests came to the mock, not one`);
         }
         return this.requests[0];
+    }
+
+    /** Answers those who asked for `held` until now. */
+    release() {
+        this.holding.splice(0).forEach((go) => go());
     }
 
     clear() {

@@ -150,7 +150,7 @@ describe('"A name server that never answers"', { skip }, () => {
         const answer = await gateway.post('far1', { message: 'Hi' });
         const ms = Date.now() - began;
         assertError(answer, 504, 'provider_timeout');
-        assert.ok(ms >= CONNECT_TIMEOUT_MS - 20 && ms < CONNECT_TIMEOUT_MS + 500 * PATIENCE, `${ms} ms`);
+        assert.ok(ms >= CONNECT_TIMEOUT_MS - 20 && ms < 15_000, `${ms} ms, not the look-up's 30 s`);
         const row = await gateway.row(answer.id);
         assert.equal(row.status, 'provider_timeout');
         assert.match(row.error_message + row.attempts, /address of far1\.example was not found in time/);
@@ -161,31 +161,31 @@ describe('"A name server that never answers"', { skip }, () => {
         const usual = await startUsual();
         const usualMs = await stopMs(usual);
         const gateway = await start({ workers: 1, connectTimeoutMs: 15_000 });
-        const gone = new AbortController();
-        const call = gateway.post('far1', { message: 'Hi' }, { signal: gone.signal });
+        const call = await gateway.begin('far1', { message: 'Hi' });
         await sleep(300);
         const began = Date.now();
-        gone.abort();
-        await assert.rejects(call);
+        call.leave();
+        await assert.rejects(call.answer);
         await until('the row', () => gateway.rows('status = ?', 'client_closed').length === 1);
         const [row] = gateway.rows('status = ?', 'client_closed');
         t.diagnostic(`noticed after ${row.latency_ms} ms, in the store ${Date.now() - began} ms later`);
-        assert.ok(row.latency_ms < 300 + 200 * PATIENCE, `${row.latency_ms} ms`);
+        assert.ok(row.latency_ms < 10_000, `${row.latency_ms} ms, not connect_timeout's 15 s`);
         assert.ok(questions > 0);
         const ms = await stopMs(gateway);
         t.diagnostic(`stopped in ${ms} ms, usually in ${usualMs} ms`);
-        assert.ok(ms < usualMs + 500 * PATIENCE, `${ms} ms, usually ${usualMs} ms`);
+        assert.ok(ms < 10_000 + usualMs, `${ms} ms, usually ${usualMs} ms`);
     });
 
     test('a stop waits for those who wait for a name, as for all, and no longer', async (t) => {
         const gateway = await start();
-        const calls = ['far1', 'far2', 'far3'].map((slug) => gateway.post(slug, { message: 'Hi' }));
-        await sleep(200);
+        const calls = await Promise.all(['far1', 'far2', 'far3'].map((slug) =>
+            gateway.begin(slug, { message: 'Hi' })));
         const ms = await stopMs(gateway);
         t.diagnostic(`stopped in ${ms} ms`);
-        for (const answer of await Promise.all(calls)) {
-            assertError(answer, 504, 'provider_timeout');
+        for (const { answer } of calls) {
+            const { status, json } = await answer;
+            assert.deepEqual([status, json.error.code], [504, 'provider_timeout']);
         }
-        assert.ok(ms < CONNECT_TIMEOUT_MS + 500 * PATIENCE, `${ms} ms`);
+        assert.ok(ms < 15_000, `${ms} ms, not the look-up's 30 s`);
     });
 });

@@ -215,6 +215,10 @@ test(`power cut, ${CUTS} times: "it starts by itself, every row older than 1 s i
     other.exec('PRAGMA busy_timeout = 10000');
     const load = new Load(gateway);
     const probe = new Probe(gateway.directory);
+    t.after(() => { // or a failed test would never end
+        load.going = probe.going = false;
+        load.agent.destroy();
+    });
     const cuts = [];
     await sleep(2500);
     for (let i = 0; i < CUTS; i++) {

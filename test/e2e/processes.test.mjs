@@ -1,6 +1,7 @@
 // Masters, workers and loggers that are stopped and killed.
 import assert from 'node:assert/strict';
 import http from 'node:http';
+import net from 'node:net';
 import { after, afterEach, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -34,7 +35,7 @@ async function start(options = {}) {
         credentials: { mock: mockCredential(mock) },
         projects: demo({
             hello: { provider: 'echo', model: 'echo' },
-            late: { ...target, model: 'delay-1500' },
+            held: { ...target, model: 'held', timeout: '10m' },
             never: { ...target, model: 'never-answers' },
         }),
         ...options,
@@ -79,15 +80,33 @@ class Line {
     }
 }
 
-/** What every row must be, whatever was killed when. */
-function assertWhole(rows) {
+/** Lets the held requests go as soon as new clients are refused. */
+async function drains() {
+    const isRefused = () => new Promise((resolve) => {
+        const socket = net.connect(gateway.port, '127.0.0.1');
+        socket.on('connect', () => socket.destroy()).on('error', ({ code }) =>
+            resolve(code === 'ECONNREFUSED')).on('close', () => resolve(false));
+    });
+    await until('a refusal', isRefused);
+    mock.release();
+}
+
+/** What every row must be, whatever was killed when. Rows of the worker `died` that it could not write
+ * any more are the master's, who does not know how many bytes the answer had. */
+function assertWhole(rows, died = null) {
     for (const row of rows) {
         assert.match(row.request_id, UUID7);
         assert.equal(row.project, 'demo');
+        const isMasters = row.worker === died && row.bytes_out === null;
+        if (isMasters && row.status === 'worker_died') {
+            assert.equal(row.http_status, null);
+            continue;
+        }
         assert.equal(row.status, 'ok', JSON.stringify(row));
         assert.equal(row.http_status, 200);
         assert.equal(JSON.parse(row.attempts).length, 1);
-        assert.ok(row.bytes_in > 0 && row.bytes_out > 0 && row.latency_ms >= 0);
+        assert.ok(row.bytes_in > 0 && (isMasters || row.bytes_out > 0), JSON.stringify(row));
+        assert.ok(row.latency_ms >= 0);
         assert.ok(row.total_tokens > 0 && row.total_tokens === row.prompt_tokens + row.completion_tokens);
     }
     assert.equal(new Set(rows.map((row) => row.request_id)).size, rows.length);
@@ -124,23 +143,29 @@ test('kill -9 of a worker under load: "other connections go on, a new worker ser
         }
     });
     const background = load(gateway, { requests: BURST, connections: 16 });
-    await sleep(300);
+    // New connections under this load, the slowest of them.
+    const slowest = async () => {
+        let most = 0;
+        for (let i = 0; i < 20; i++) {
+            const line = new Line(gateway);
+            const began = Date.now();
+            assert.equal((await line.ask()).status, 200);
+            most = Math.max(most, Date.now() - began);
+            line.close();
+        }
+        return most;
+    };
+    const usual = await slowest();
     process.kill(victim.pid, 'SIGKILL');
-    const killed = Date.now();
 
     const fresh = await until('a new worker 0', () => {
         const found = gateway.worker(0);
         return found && found.pid !== victim.pid && found;
     });
     // New connections land on both workers, and all are served.
-    for (let i = 0; i < 20; i++) {
-        const line = new Line(gateway);
-        const began = Date.now();
-        assert.equal((await line.ask()).status, 200);
-        assert.ok(Date.now() - began < 1000 * PATIENCE, 'served at once');
-        line.close();
-    }
-    assert.ok(Date.now() - killed < 5000 * PATIENCE);
+    const afterwards = await slowest();
+    assert.ok(afterwards < 1000 * PATIENCE + 10 * usual,
+              `served at once: ${afterwards} ms, and before ${usual} ms`);
     stopped = true;
     await Promise.all(busy);
     for (const line of spared) {
@@ -155,10 +180,10 @@ test('kill -9 of a worker under load: "other connections go on, a new worker ser
     }
     await gateway.stop();
     const rows = gateway.rows();
-    assertWhole(rows);
+    assertWhole(rows, 0);
     const there = new Set(rows.map((row) => row.request_id));
     assert.deepEqual(answered.filter((id) => !there.has(id)), [], 'rows of the other worker');
-    const most = lines.length + answered.length + 20 + BURST;
+    const most = lines.length + answered.length + 40 + BURST;
     assert.ok(rows.length <= most, `${rows.length} rows of at most ${most} requests`);
     assert.ok(report, 'the load ended by itself');
 });
@@ -197,22 +222,23 @@ test('kill -9 of the logger under load: no request fails, nothing is lost', asyn
     assertWhole(rows);
 });
 
-test('SIGTERM drains: the request in flight is answered, its row committed, exit 0', async () => {
+test('SIGTERM drains: the request in flight is answered, its row committed, new clients are refused, exit 0', async () => {
     await start();
     mock.clear();
     const idle = new Line(gateway);
     await idle.ask();
     const line = new Line(gateway);
-    const slow = line.ask('late');
+    const slow = line.ask('held');
     await until('the call at the mock', () => mock.requests.length === 1);
     const began = Date.now();
     const stopping = gateway.stop();
+    await drains();
     const answer = await slow;
     assert.equal(answer.status, 200, answer.text);
     assert.equal(answer.headers.connection, 'close', 'no further request on this connection');
     await stopping;
-    assert.ok(Date.now() - began < 5000 * PATIENCE, 'idle connections hold nothing up');
-    assert.equal(gateway.rows('endpoint = ?', 'late')[0]?.request_id, answer.id);
+    assert.ok(Date.now() - began < 25_000, 'idle connections hold nothing up until shutdown_timeout');
+    assert.equal(gateway.rows('endpoint = ?', 'held')[0]?.request_id, answer.id);
     assert.equal(gateway.rowCount(), 2);
     idle.close();
     line.close();
@@ -221,13 +247,14 @@ test('SIGTERM drains: the request in flight is answered, its row committed, exit
 test('Ctrl-C (SIGINT to the whole process group) drains just so', async () => {
     await start({ ownGroup: true });
     mock.clear();
-    const slow = new Line(gateway).ask('late');
+    const slow = new Line(gateway).ask('held');
     await until('the call at the mock', () => mock.requests.length === 1);
     process.kill(-gateway.pid, 'SIGINT');
+    await drains();
     const answer = await slow;
     assert.equal(answer.status, 200, answer.text);
     await gateway.stop(0);
-    assert.equal(gateway.rows('endpoint = ?', 'late')[0]?.request_id, answer.id);
+    assert.equal(gateway.rows('endpoint = ?', 'held')[0]?.request_id, answer.id);
 });
 
 test('"drain up to shutdown_timeout": a request that never ends does not hold it longer', async () => {
@@ -241,9 +268,9 @@ test('"drain up to shutdown_timeout": a request that never ends does not hold it
     process.kill(gateway.pid, 'SIGTERM');
     await gateway.end();
     const took = Date.now() - began;
-    assert.ok(took >= 900 && took < 4000 * PATIENCE, `${took} ms`);
+    assert.ok(took >= 900 && took < 18_000, `${took} ms, not the 20 s of the endpoint`);
     await never;
-    await until('no process left', () => ![...gateway.family.values()].some(lives), 2);
+    await until('no process left', () => ![...gateway.family.values()].some(lives));
 });
 
 test('started again, it goes on with the same store', async () => {

@@ -27,6 +27,7 @@ async function start(options = {}) {
         projects: demo({
             hello: { provider: 'echo', model: 'echo' },
             late: { provider: 'echo', model: 'echo/slow-2000' },
+            never: { provider: 'echo', model: 'echo/never', timeout: '10m' },
         }),
         ...options,
     });
@@ -50,7 +51,6 @@ async function reload() {
 /** The same, and no kept connection of ours leads to the old one any more. */
 async function reloadAndGoOver() {
     await reload();
-    await sleep(100 * PATIENCE); // until the old workers have heard of it
     for (let isNew = false; !isNew;) {
         isNew = (await fetch(`${gateway.base}/healthz`)).headers.get('connection') !== 'close';
     }
@@ -79,11 +79,13 @@ async function status() {
 class Line {
     constructor() {
         this.agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+        this.connections = 0;
     }
 
     ask(route = 'hello') {
         return new Promise((resolve, reject) => {
             const body = '{"message":"Hi"}';
+            const servedBefore = serving();
             http.request({
                 host: '127.0.0.1', port: gateway.port, method: 'POST', agent: this.agent,
                 path: `/api/${PROJECT_ID}/${route}`,
@@ -96,7 +98,14 @@ class Line {
                 });
                 answer.on('error', reject).on('end', () => resolve({
                     status: answer.statusCode, text, closes: answer.headers.connection === 'close',
-                    id: answer.headers['x-request-id'] }));
+                    id: answer.headers['x-request-id'], servedBefore,
+                    servedAtConnect: this.servedAtConnect }));
+            }).on('socket', (socket) => {
+                if (socket !== this.socket) {
+                    this.socket = socket;
+                    this.connections++;
+                    this.servedAtConnect = servedBefore;
+                }
             }).on('error', reject).end(body);
         });
     }
@@ -106,12 +115,12 @@ class Line {
     }
 }
 
-/** New connections, one after the other in quick succession; each must be answered promptly. */
+/** New connections, one after the other in quick succession; each must be answered. */
 async function newConnections(count = 40) {
     const answers = await Promise.all(Array.from({ length: count }, () =>
         new Promise((resolve, reject) => {
             http.get({ host: '127.0.0.1', port: gateway.port, path: '/healthz', agent: false,
-                       timeout: 3000 * PATIENCE }, (answer) => {
+                       timeout: 30_000 * PATIENCE }, (answer) => {
                 answer.resume();
                 resolve(answer.statusCode);
             }).on('timeout', () => reject(new Error('a connection hangs'))).on('error', reject);
@@ -152,7 +161,7 @@ test('reload under load: no request fails; afterwards one generation is left', a
         assert.equal(ok, asked);
         assert.equal(broken, 0);
     }
-    await until('one generation', () => generations() === 1, 15);
+    await until('one generation', () => generations() === 1);
     assert.equal(gateway.workers().length, 2);
     await gateway.rowsReach(requests + 40);
     await gateway.stop();
@@ -225,44 +234,44 @@ test('a request longer than shutdown_timeout is answered 503 draining and has it
         workers: 1, service: { shutdown_timeout: '500ms' },
         projects: demo({ never: { provider: 'echo', model: 'echo/never', timeout: '20s' } }),
     });
-    const pending = gateway.post('never', { message: 'Hi' });
-    await sleep(200);
+    const pending = await gateway.begin('never', { message: 'Hi' });
     await reload();
-    const answer = await pending;
+    const answer = await pending.answer;
     assert.equal(answer.status, 503);
     assert.equal(answer.json.error.code, 'draining');
     assert.equal((await gateway.row(answer.id)).status, 'draining');
 });
 
 test('"one instance": a second serve says so and exits 1 at once; after kill -9 the next one goes on', async () => {
-    await start({ service: { shutdown_timeout: '2s' } });
+    await start({ service: { shutdown_timeout: '40s' } });
     const began = Date.now();
     const second = await run('serve', '--config', gateway.config);
     assert.equal(second.status, 1);
     assert.match(second.stderr, /already running \(pid \d+\)/);
-    assert.ok(Date.now() - began < 2000);
+    assert.ok(Date.now() - began < 30_000, 'it does not wait for shutdown_timeout');
     assert.equal((await gateway.post('hello', { message: 'Hi' })).status, 200);
-    const pending = gateway.post('late', { message: 'Hi' });
-    await sleep(200);
+    const pending = await gateway.begin('late', { message: 'Hi' });
     gateway.child.kill('SIGKILL');
     await gateway.end();
     await gateway.restart();
-    assert.equal((await pending).status, 200, 'orphans end what they have in hand');
+    assert.equal((await pending.answer).status, 200, 'orphans end what they have in hand');
     assert.equal((await gateway.post('hello', { message: 'Hi' })).status, 200);
 });
 
 test('a stopped worker is aborted after 5 s and replaced; its neighbour takes over meanwhile', async () => {
     await start({ workers: 2 });
-    const victim = gateway.worker(0);
-    process.kill(victim.pid, 'SIGSTOP');
-    const stopped = Date.now();
-    await sleep(1500 * PATIENCE);
-    if (!SANITIZE) {
+    let isSeen = false;
+    for (let tries = 0; tries < 5 && !isSeen; tries++) {
+        const victim = await until('worker 0', () => gateway.worker(0));
+        process.kill(victim.pid, 'SIGSTOP');
+        const stopped = Date.now();
+        await sleep(1500);
         await newConnections();
-        assert.ok(lives(victim) && Date.now() - stopped < 4500, 'it is still there');
+        isSeen = lives(victim); // else it was too late to tell: others were busy
+        await until('a new worker', () => (gateway.worker(0)?.pid ?? victim.pid) !== victim.pid);
+        assert.ok(Date.now() - stopped >= 4000, 'not before its last sign of life is five seconds old');
     }
-    await until('a new worker', () => (gateway.worker(0)?.pid ?? victim.pid) !== victim.pid, 15);
-    assert.ok(Date.now() - stopped >= 4500, 'not before five seconds');
+    assert.ok(isSeen, 'its neighbour answered while it was still there');
     assert.match(gateway.stderr, /worker 0 \(gen 1\) \(pid \d+\) gives no sign of life/);
     assert.match(gateway.stderr, /worker 0 \(gen 1\) \(pid \d+\) was killed by signal \d+/);
     await newConnections();
@@ -271,15 +280,22 @@ test('a stopped worker is aborted after 5 s and replaced; its neighbour takes ov
 
 test('"ten deaths of a slot in 10 s throttle it"; its neighbour takes over', async () => {
     await start({ workers: 2 });
-    for (let i = 0; i < 10; i++) {
+    const deaths = [];
+    // On a machine that is slow it takes more of them until ten lie within so short a time.
+    const throttledMs = () => 10_000 - (Date.now() - deaths.at(-10));
+    while (deaths.length < 10 || throttledMs() < 3000) {
+        assert.ok(deaths.length < 200, 'killed quickly enough');
         const victim = await until('worker 0', () => gateway.worker(0));
+        deaths.push(Date.now());
         process.kill(victim.pid, 'SIGKILL');
         await until('its end', () => gateway.worker(0)?.pid !== victim.pid);
     }
-    await sleep(1500);
-    assert.equal(gateway.worker(0), undefined, 'throttled');
+    await sleep(1000);
+    const isAway = !gateway.worker(0);
+    assert.ok(isAway || throttledMs() < 500, 'throttled');
     await newConnections();
-    await until('worker 0 again', () => gateway.worker(0), 12);
+    await until('worker 0 again', () => gateway.worker(0));
+    assert.ok(throttledMs() < 500, 'not before');
     await newConnections();
 });
 
@@ -291,35 +307,45 @@ test('"20 reloads with 200 slow requests open and clients that keep idle connect
     }) });
     let ended = false;
     let answered = 0;
-    let closed = 0;
-    const busy = (route, pause) => async () => {
+    const lines = [];
+    const busy = async (route, pause) => {
         const line = new Line();
+        const told = { closes: 0, asked: 0, line };
+        lines.push(told);
         for (let last = false; !last;) {
-            last = ended;
             await sleep(pause());
+            last = ended;
+            told.asked++;
             const answer = await line.ask(route);
             assert.equal(answer.status, 200, answer.text);
             answered++;
-            closed += answer.closes ? 1 : 0;
+            if (answer.closes) {
+                told.closes++;
+            } else {
+                assert.ok(answer.servedBefore < answer.servedAtConnect + 2, 'an old worker says close');
+            }
         }
         line.close();
     };
     const clients = [
-        ...Array.from({ length: SANITIZE ? 100 : 200 }, () => busy('late', () => 0)()),
-        ...Array.from({ length: 50 }, () => busy('hello', () => Math.random() * 1500)()),
+        ...Array.from({ length: SANITIZE ? 100 : 200 }, () => busy('late', () => 0)),
+        ...Array.from({ length: 50 }, () => busy('hello', () => Math.random() * 1500)),
     ];
     const failed = Promise.all(clients); // ends early only when one fails
     failed.catch(() => {});
-    await sleep(500);
+    await Promise.race([failed, until('all are connected', () => lines.every(({ asked }) => asked > 1))]);
     for (let i = 0; i < 20; i++) {
         await Promise.race([reload(), failed]);
         assert.ok(generations() <= 4);
     }
     ended = true;
     await failed;
-    assert.ok(closed >= 20 * 50, `only ${closed} answers said close`);
+    // "closes idle ones only at …": but for its last, each connection was told to close, and then ended.
+    assert.deepEqual(lines.filter(({ closes, line }) =>
+        closes < 1 || line.connections > closes + 1 || line.connections < closes), []);
+    const closed = lines.reduce((sum, { closes }) => sum + closes, 0);
     t.diagnostic(`${answered} requests, ${closed} of them told to close`);
-    await until('one generation', () => generations() === 1, 40);
+    await until('one generation', () => generations() === 1);
     await gateway.rowsReach(answered);
     await gateway.stop();
     assert.equal(gateway.rowCount(), answered);
@@ -339,7 +365,7 @@ test(`"ten reloads a second" for ${RELOAD_SECONDS} s: "at most four generations,
     let most = 0;
     let reloads = 0;
     const begun = serving();
-    while (Date.now() < until_) {
+    while (Date.now() < until_ || serving() <= begun + 2) {
         gateway.child.kill('SIGHUP');
         reloads++;
         if (reloads % 5 === 0) {
@@ -355,18 +381,17 @@ test(`"ten reloads a second" for ${RELOAD_SECONDS} s: "at most four generations,
     idle.forEach((line) => line.close());
     t.diagnostic(`${reloads} signals, ${serving() - begun} new generations, at most ${most} at once`);
     assert.ok(most <= 4, `${most} generations at once`);
-    assert.ok(serving() > begun + 2);
     await until('the last reload', async () => {
         const { generations: found } = await status();
         return found.length === 1 && found[0].state === 'serving';
-    }, 20);
-    await sleep(2500);
+    });
+    await until('every slot is free again', async () => (await status()).slots_free === before.slots);
     assert.equal(generations(), 1);
     assert.deepEqual(gateway.children().map(({ title }) => title.replace(/\d+\)/, 'N)')).sort(),
                      ['promptgate: logger', 'promptgate: worker 0 (gen N)',
                       'promptgate: worker 1 (gen N)']);
     const left = await status();
-    assert.equal(left.slots_free, before.slots, 'every slot is free again');
+    assert.equal(left.slots_free, before.slots);
     assert.equal(left.slots, left.slots_free + 2);
     assert.deepEqual(descriptors(gateway.pid), before.descriptors);
     assert.deepEqual(descriptors(gateway.worker(0).pid), before.worker);
@@ -379,15 +404,14 @@ test(`"ten reloads a second" for ${RELOAD_SECONDS} s: "at most four generations,
 
 test('the old generation\'s answers say Connection: close, those of the new one do not', async () => {
     await start({ workers: 1 });
-    const slow = new Line();
-    const pending = slow.ask('late');
-    await sleep(200);
+    const pending = await gateway.begin('late', { message: 'Hi' });
     await reload();
-    assert.equal((await pending).closes, true);
-    const fresh = await slow.ask();
+    assert.equal((await pending.answer).closes, true);
+    const line = new Line();
+    const fresh = await line.ask();
     assert.equal(fresh.status, 200);
     assert.equal(fresh.closes, false);
-    slow.close();
+    line.close();
     await until('one generation', () => generations() === 1);
 });
 
@@ -414,19 +438,17 @@ test('a TCP address that is added is served; removed, it is refused though an ol
                                    { headers: { connection: 'close' } });
         assert.equal(answer.status, 200);
     }
-    const slow = new Line().ask('late');
-    await sleep(100);
+    const held = await gateway.begin('never', { message: 'Hi' });
     rewrite('promptgate.yaml', (text) => text.replace(/listen: .*/, 'listen: "127.0.0.1:0"'));
     await reload();
-    await until('a refusal', async () => !await connects(port), 1.5);
+    await until('a refusal', async () => !await connects(port));
     assert.ok(generations() > 1);
-    assert.equal((await slow).status, 200);
+    held.leave();
     await newConnections();
     // And back again.
     rewrite('promptgate.yaml', (text) =>
         text.replace(/listen: .*/, `listen: [ "127.0.0.1:0", "127.0.0.1:${port}" ]`));
     await reload();
-    await until('it is served', async () => await connects(port));
     assert.equal((await fetch(`http://127.0.0.1:${port}/healthz`)).status, 200);
 });
 
@@ -444,7 +466,7 @@ test('an address that cannot be had: the reload fails, says why, and changes not
     await new Promise((resolve) => taken.close(resolve));
     await reload();
     assert.equal(gateway.workers().filter(({ title }) => /gen 2/.test(title)).length, 4);
-    await until('it is served', async () => await connects(good));
+    assert.equal(await connects(good), true);
 });
 
 // Looks at one process's children without a look at all others.
@@ -461,7 +483,7 @@ function childrenNow() {
  * what is waited for lasts a few milliseconds. */
 async function catchProcess(title, signal) {
     gateway.child.kill('SIGHUP');
-    for (const end = Date.now() + 5000 * PATIENCE; Date.now() < end;) {
+    for (const end = Date.now() + 60_000; Date.now() < end;) {
         const victim = childrenNow().find((child) => title.test(child.title));
         if (victim) {
             process.kill(victim.pid, signal);
@@ -530,7 +552,7 @@ test('a new generation that cannot start: the reload fails, no connection is los
     }
     assert.equal(failures(), 1, 'caught in time');
     await reload();
-    await until('it is served', async () => await connects(port));
+    assert.equal(await connects(port), true);
     await newConnections(100);
 });
 
@@ -541,22 +563,21 @@ test('SIGTERM at any moment of a reload stops everything', { timeout: 120_000 },
         for (const end = performance.now() + delay; performance.now() < end;);
         const began = Date.now();
         await gateway.stop();
-        assert.ok(Date.now() - began < 5000 * PATIENCE);
+        assert.ok(Date.now() - began < 25_000, 'it does not wait for shutdown_timeout');
         await gateway.restart();
     }
 });
 
 test('SIGHUP during a stop changes nothing', async () => {
     await start({ workers: 2 });
-    const pending = new Line().ask('late');
-    await sleep(200);
+    const pending = await gateway.begin('late', { message: 'Hi' });
     gateway.children();
     gateway.child.kill('SIGTERM');
     for (let i = 0; i < 5; i++) {
         await sleep(50);
         gateway.child.kill('SIGHUP');
     }
-    const answer = await pending;
+    const answer = await pending.answer;
     assert.equal(answer.status, 200);
     await gateway.stop(0);
     assert.equal(serving(), 0);

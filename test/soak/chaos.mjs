@@ -5,21 +5,21 @@ import { DatabaseSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { run, until } from '../e2e/harness.mjs';
-import { lives } from '../e2e/proc.mjs';
+import { lives, look } from '../e2e/proc.mjs';
 
 export const MOST_WORKERS = 3;
 const MOST_GENERATIONS = 4;
 
-/** A killed worker's connections end a moment later, and a row that it had queued while the logger
- * could not take it goes with it. */
-const KILL_SLACK_MS = 250;
+/** The connections of what was killed end a moment later. */
+const KILL_SLACK_MS = 500;
 
 export class Chaos {
     stopping = false;
     counts = {};
+    killed = { worker: 0, logger: 0, master: 0 };
     problems = []; // that the gateway had and should not have had
-    #killed = new Set(); // pids of ours
-    #loggerBusySince = null;
+    #past = ''; // what earlier masters and theirs wrote on stderr
+    #pids = new Set(); // of those we killed
 
     /** `say(text)` writes a line into the run's diary. */
     constructor({ gateway, audit, random, say }) {
@@ -40,7 +40,8 @@ export class Chaos {
     async #loop() {
         const { random } = this;
         const deeds = [this.reload, this.reload, this.badReload, this.killWorker, this.killWorker,
-                       this.killLogger, this.pauseLogger, this.lockStore];
+                       this.killLogger, this.killMaster, this.killAll, this.pauseLogger,
+                       this.lockStore];
         while (!this.stopping) {
             const deed = random.pick(deeds);
             const began = performance.now();
@@ -90,10 +91,10 @@ export class Chaos {
         const changed = this.original.replace(/^workers: \d+$/m, `workers: ${workers}`) +
             `http:\n  idle_timeout: ${random.between(60, 90)}s\n`;
         fs.writeFileSync(this.file, changed);
-        const kills = this.#killed.size;
+        const kills = this.#pids.size;
         const outcome = await this.#reloaded(random.chance(0.5));
         // Only a new worker that was killed may stop it.
-        if (outcome === 'failed' && this.#killed.size === kills) {
+        if (outcome === 'failed' && this.#pids.size === kills) {
             this.problems.push(`a good reload failed:\n${this.gateway.stderr.slice(-2000)}`);
         }
         return `${workers} workers, ${outcome}`;
@@ -130,10 +131,22 @@ export class Chaos {
 
     // ---- kills and pauses
 
+    #signal(victim) {
+        if (lives(victim)) {
+            this.#pids.add(victim.pid);
+            this.killed[/^promptgate: (\w+)/.exec(victim.title)?.[1]]++;
+            process.kill(victim.pid, 'SIGKILL');
+        }
+    }
+
     async #kill(victim) {
-        this.#killed.add(victim.pid);
-        process.kill(victim.pid, 'SIGKILL');
+        this.#signal(victim);
         await until(`the end of ${victim.title}`, () => !lives(victim));
+    }
+
+    /** Clients may lose their connections from `from` on until now. */
+    #telling(from) {
+        this.audit.killed(from - KILL_SLACK_MS, performance.now() + KILL_SLACK_MS);
     }
 
     async killWorker(random) {
@@ -142,9 +155,9 @@ export class Chaos {
             return 'none lives';
         }
         const victim = random.pick(victims);
-        const from = (this.#loggerBusySince ?? performance.now()) - KILL_SLACK_MS;
+        const from = performance.now();
         await this.#kill(victim);
-        this.audit.workerKilled(from, performance.now() + KILL_SLACK_MS);
+        this.#telling(from);
         return victim.title;
     }
 
@@ -158,6 +171,43 @@ export class Chaos {
         return victim.title;
     }
 
+    /** Starts it again as a service manager would, at once. */
+    async #startAgain() {
+        await this.gateway.end();
+        this.#past += this.gateway.stderr;
+        await this.gateway.restart();
+    }
+
+    /** Its children end what they have in hand; sometimes one of them is killed meanwhile. */
+    async killMaster(random) {
+        const { gateway } = this;
+        const orphans = gateway.children();
+        const also = random.chance(0.5) ? random.pick(orphans) : null;
+        const from = performance.now();
+        await this.#kill(look(gateway.pid));
+        const started = this.#startAgain();
+        if (also) {
+            await sleep(random.between(0, 300));
+            this.#signal(also);
+        }
+        await started;
+        this.#telling(from);
+        return `killed as well: ${also?.title ?? 'nobody'}`;
+    }
+
+    async killAll(random) {
+        const { gateway } = this;
+        const all = [...gateway.children(), look(gateway.pid)].filter(Boolean);
+        const from = performance.now();
+        for (let left = [...all]; left.length > 0;) {
+            const [victim] = left.splice(random.between(0, left.length - 1), 1);
+            this.#signal(victim);
+        }
+        await this.#startAgain();
+        this.#telling(from);
+        return `${all.length} processes`;
+    }
+
     /** Sometimes a worker is killed meanwhile. */
     async pauseLogger(random) {
         const logger = this.gateway.logger();
@@ -165,13 +215,11 @@ export class Chaos {
             return 'none lives';
         }
         const ms = random.between(50, 1500);
-        this.#loggerBusySince = performance.now();
         process.kill(logger.pid, 'SIGSTOP');
         await sleep(ms / 2);
         const also = random.chance(0.3) ? await this.killWorker(random) : 'nobody';
         await sleep(ms / 2);
         process.kill(logger.pid, 'SIGCONT');
-        this.#loggerBusySince = null;
         return `${ms} ms, killed meanwhile: ${also}`;
     }
 
@@ -188,22 +236,14 @@ export class Chaos {
 
     // ---- what the gateway said of deaths
 
-    get workersKilled() {
-        return [...this.#killed].filter((pid) => this.#obituary(pid, 'worker')).length;
-    }
-
-    get loggersKilled() {
-        return [...this.#killed].filter((pid) => this.#obituary(pid, 'logger')).length;
-    }
-
-    #obituary(pid, role) {
-        return new RegExp(`${role}[^\\n]*\\(pid ${pid}\\) was killed`).test(this.gateway.stderr);
+    get stderr() {
+        return this.#past + this.gateway.stderr;
     }
 
     /** Deaths that were not our doing. */
     strangeDeaths() {
-        const ends = [...this.gateway.stderr.matchAll(
+        const ends = [...this.stderr.matchAll(
             /^.*\(pid (\d+)\) (was killed by signal|ended with status).*$/gm)];
-        return ends.filter(([, pid]) => !this.#killed.has(Number(pid))).map(([line]) => line);
+        return ends.filter(([, pid]) => !this.#pids.has(Number(pid))).map(([line]) => line);
     }
 }

@@ -2,6 +2,7 @@
  * after the other; the next one finds what it left. SQLite's locks are a process's, so these are
  * real processes. */
 #include "master/logger/run.h"
+#include "master/store/background.h"
 #include "shared/base/log.h"
 #include "shared/base/step.h"
 #include "shared/record/frame.h"
@@ -13,6 +14,7 @@
 #include <signal.h>
 #include <sqlite3.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <sys/wait.h>
 
 #include <cmocka.h>
@@ -92,12 +94,12 @@ static void end(struct place *place)
 
 /* ---- the logger's process */
 
-static unsigned steps_left;
+static _Atomic unsigned steps_left; /* the store works in a thread of its own */
 
 static void count_step(const char *name)
 {
     (void)name;
-    if (--steps_left == 0)
+    if (atomic_fetch_sub(&steps_left, 1) == 1)
         kill(getpid(), SIGKILL);
 }
 
@@ -118,6 +120,7 @@ _Noreturn static void run_logger(struct place *place)
         !store_open(&place->config.store, "host", &store, &error))
         _exit(1);
     spool_set_segment_bytes(spool, 1);
+    store_in_background(&store);
     int status = logger_run(&setup, spool, store);
     store_close(&store);
     spool_close(&spool);

@@ -2,12 +2,12 @@
 #include "shared/base/json_check.h"
 
 #include "shared/base/buf.h"
-#include "shared/base/clock.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -676,7 +676,13 @@ static void finds_duplicates_at_every_size(void **state)
     }
 }
 
-enum { LIMIT_US = 20 * 1000 * 1000 }; /* of work that takes well under a second, sanitized too */
+/* Of the processor's time, of work that takes well under a second, sanitized too. */
+enum { LIMIT_US = 20 * 1000 * 1000 };
+
+static int64_t cpu_us(void)
+{
+    return (int64_t)clock() * 1000000 / CLOCKS_PER_SEC;
+}
 
 static void many_keys_are_no_quadratic_work(void **state)
 {
@@ -686,13 +692,13 @@ static void many_keys_are_no_quadratic_work(void **state)
     buf_putc(&text, '{');
     append_keys(&text, 200000, "key-%d");
     buf_puts(&text, ",\"key-199999\":1}");
-    int64_t start = clock_now_us();
+    int64_t start = cpu_us();
     assert_false(json_check(buf_view(&text), NULL, NULL, &error));
     assert_non_null(strstr(error.message, "has already"));
     text.len -= strlen(",\"key-199999\":1}");
     buf_putc(&text, '}');
     assert_true(json_check(buf_view(&text), NULL, NULL, &error));
-    assert_true(clock_now_us() - start < LIMIT_US);
+    assert_true(cpu_us() - start < LIMIT_US);
     buf_free(&text);
 }
 
@@ -722,10 +728,10 @@ static void many_objects_are_no_quadratic_work(void **state)
     for (int i = 0; i < 500000; i++)
         buf_puts(&text, i ? ",{\"\\u0061\":{}}" : "{\"\\u0061\":{}}");
     buf_puts(&text, "],\"outer\":0}");
-    int64_t start = clock_now_us();
+    int64_t start = cpu_us();
     assert_false(json_check(buf_view(&text), NULL, NULL, &error));
     assert_non_null(strstr(error.message, "has already"));
-    assert_true(clock_now_us() - start < LIMIT_US);
+    assert_true(cpu_us() - start < LIMIT_US);
     buf_free(&text);
 }
 

@@ -84,11 +84,20 @@ static void makes_a_new_file(void **state)
     counters_close(&counters); /* once more does no harm */
 }
 
-/* Allocated: a page that is written first when the disk is full would be SIGBUS. */
+/* Allocated: a page that is written first when the disk is full would be SIGBUS. Tables are when a
+ * slot is used first. */
 static void leaves_no_holes(void **state)
 {
+    enum { TABLE_BYTES = SHM_REQUESTS_PER_SLOT * sizeof(struct shm_request) };
     struct place *place = *state;
-    struct counters counters = create(place, 4);
+    struct counters counters = create(place, 3);
+    assert_true(status_of(place->path).st_blocks * 512 < TABLE_BYTES);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(atomic_load(&counters.workers[i].has_table), 0);
+        assert_true(counters_allot_table(&counters, i, &place->error));
+        assert_int_equal(atomic_load(&counters.workers[i].has_table), 1);
+        assert_true(counters_allot_table(&counters, i, &place->error));
+    }
     struct stat status = status_of(place->path);
     assert_true(status.st_blocks * 512 >= status.st_size);
     counters_close(&counters);
@@ -133,7 +142,9 @@ static void more_slots_carry_over(void **state)
     struct place *place = *state;
     struct counters old = create(place, 2), counters;
     assert_true(counters_grow(&old, 3, &place->error));
+    assert_true(counters_allot_table(&old, 1, &place->error));
     atomic_store(&old.workers[1].requests, 9);
+    atomic_store(&old.workers[1].entries, SHM_REQUESTS_PER_SLOT);
     atomic_store(&counters_requests(&old, 1)[SHM_REQUESTS_PER_SLOT - 1].state, REQUEST_SENT);
     atomic_store(&old.accounts[2].key, 77);
     atomic_store(&old.header->logged_rows, 5);
@@ -145,7 +156,8 @@ static void more_slots_carry_over(void **state)
     assert_int_equal(atomic_load(&counters.workers[2].requests), 0);
     assert_int_equal(atomic_load(&counters_requests(&counters, 1)[SHM_REQUESTS_PER_SLOT - 1].state),
                      REQUEST_SENT);
-    assert_int_equal(atomic_load(&counters_requests(&counters, 2)[0].state), REQUEST_FREE);
+    assert_int_equal(atomic_load(&counters.workers[0].has_table), 0);
+    assert_int_equal(atomic_load(&counters.workers[1].has_table), 1);
     assert_int_equal(atomic_load(&counters.accounts[2].key), 77);
     atomic_fetch_add(&old.workers[1].requests, 1);
     assert_int_equal(atomic_load(&counters.workers[1].requests), 9);
@@ -177,8 +189,6 @@ static void accounts_grow(void **state)
     assert_int_equal(atomic_load(&before.workers[0].rows), 5);
     assert_true(counters_grow(&counters, 10, &place->error)); /* less is no change */
     assert_int_equal(atomic_load(&counters.header->accounts), 5000);
-    struct stat status = status_of(place->path);
-    assert_true(status.st_blocks * 512 >= status.st_size);
     counters_close(&before);
     counters_close(&counters);
     counters = create(place, 1);

@@ -127,7 +127,7 @@ static void a_living_master_refuses_a_second_at_once(void **state)
     const struct instance_process master = {f->master, process_start_time(f->master)};
     int64_t began_ms = clock_now_ms();
     assert_false(take(f, 60000, &master, 1, &error));
-    assert_true(clock_now_ms() - began_ms < 5000);
+    assert_true(clock_now_ms() - began_ms < 30000);
     snprintf(expected, sizeof expected, "already running (pid %d)", (int)f->master);
     assert_string_equal(error.message, expected);
     assert_true(process_start_time(f->master) == master.started);
@@ -151,7 +151,7 @@ static void orphans_that_end_in_time_are_waited_for(void **state)
     int64_t began_ms = clock_now_ms();
     assert_true(take(f, 30000, NULL, 0, &error));
     assert_false(orphan_lives(f));
-    assert_true(clock_now_ms() - began_ms < 10000);
+    assert_true(clock_now_ms() - began_ms < 30000);
 }
 
 static void orphans_that_do_not_end_are_killed(void **state)
@@ -164,7 +164,7 @@ static void orphans_that_do_not_end_are_killed(void **state)
     int64_t began_ms = clock_now_ms();
     assert_true(take(f, 150, &orphan, 1, &error));
     int64_t took_ms = clock_now_ms() - began_ms;
-    assert_true(took_ms >= 150 && took_ms < 5000);
+    assert_true(took_ms >= 150 && took_ms < 30000);
     assert_false(orphan_lives(f));
 }
 

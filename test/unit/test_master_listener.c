@@ -291,6 +291,27 @@ static void addresses_come_and_go(void **state)
     close(workers_copy);
 }
 
+/* Nobody is let in before there is somebody to serve them, nor when the last has left. */
+static void clients_are_let_in_and_refused(void **state)
+{
+    struct listen_test *test = *state;
+    static const struct config nothing;
+    listen_on_v4(test, 0);
+    test->config.http.backlog = 16;
+    open_all(test);
+    in_port_t port = port_of(socket_at(test, 0, 0));
+    assert_false(connects(AF_INET, port));
+    listeners_begin(&test->listeners, &nothing);
+    assert_false(connects(AF_INET, port));
+    listeners_begin(&test->listeners, &test->config);
+    for (unsigned i = 0; i < WORKERS; i++)
+        assert_int_equal(option(socket_at(test, i, 0), SOL_SOCKET, SO_ACCEPTCONN), 1);
+    assert_true(connects(AF_INET, port));
+    listeners_refuse(&test->listeners);
+    assert_false(connects(AF_INET, port));
+    assert_true(is_open(socket_at(test, 0, 0)));
+}
+
 /* An address that was given up can be had again while leaving workers still hold its sockets. */
 static void an_address_comes_back(void **state)
 {
@@ -392,6 +413,7 @@ int main(void)
         TEST(both_versions_on_one_port),
         TEST(sockets_grow),
         TEST(addresses_come_and_go),
+        TEST(clients_are_let_in_and_refused),
         TEST(an_address_comes_back),
         TEST(failure_changes_no_address),
         TEST(unix_address_has_one_socket),

@@ -53,7 +53,9 @@ static void media_types(void **state)
                                       "Content-Type: application/jsonx\r\n",
                                       "Content-Type: application/json; charset=latin1\r\n",
                                       "Content-Type: application/x-www-form-urlencoded\r\n",
-                                      JSON_TYPE JSON_TYPE};
+                                      JSON_TYPE JSON_TYPE,
+                                      JSON_TYPE "Content-Encoding: gzip\r\n",
+                                      JSON_TYPE "Content-Encoding: identity, br\r\n"};
     char headers[256];
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         snprintf(headers, sizeof headers, BEARER("g") "Content-Type: %s\r\n", good[i]);
@@ -61,6 +63,10 @@ static void media_types(void **state)
         expect_ok(g);
         only_row(g);
     }
+    ask(g, "/api/" DEMO "/echo", BEARER("g") JSON_TYPE "Content-Encoding: Identity\r\n",
+        "{\"message\":\"x\"}");
+    expect_ok(g);
+    only_row(g);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         snprintf(headers, sizeof headers, BEARER("g") "%s", bad[i]);
         ask(g, "/api/" DEMO "/echo", headers, "{\"message\":\"x\"}");
@@ -292,14 +298,17 @@ static void malformed_parameters(void **state)
         {"\"seed\":1.5", "seed"},
         {"\"tools\":{}", "tools"},
         {"\"user\":7", "user"},
+        {"\"n\":0", "n"},
+        {"\"n\":\"2\"", "n"},
+        {"\"n\":1.5", "n"},
         {"\"n\":2", "n"},
     };
     char body[128];
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        bool is_n = strcmp(bad[i].param, "n") == 0;
+        bool is_more = strcmp(bad[i].member, "\"n\":2") == 0;
         snprintf(body, sizeof body, "{\"message\":\"x\",%s}", bad[i].member);
-        expect_refused(*state, "net", body, is_n ? 422 : 400,
-                       is_n ? "parameter_unsupported" : "invalid_request", bad[i].param);
+        expect_refused(*state, "net", body, is_more ? 422 : 400,
+                       is_more ? "parameter_unsupported" : "invalid_request", bad[i].param);
     }
 }
 

@@ -360,7 +360,7 @@ static void name_server_never_answers(void **state)
 {
     struct world *world = *state;
     struct call call = {0}, shorter = {.timeout_ms = 20};
-    new_pool(world, 60);
+    new_pool(world, 500);
     start(world, &call);
     start(world, &shorter);
     int64_t began_ms = real_ms();
@@ -370,7 +370,7 @@ static void name_server_never_answers(void **state)
     turn_until_done(&call);
     assert_int_equal(call.result, TRANSFER_CONNECT_TIMEOUT);
     assert_string_equal(call.detail, "the address of provider.test was not found in time");
-    assert_in_range(real_ms() - began_ms, 59, 1000);
+    assert_in_range(real_ms() - began_ms, 490, 10000);
     provider_is_at(world, "127.0.0.1"); /* too late for that one */
     expect_good(world);
     assert_int_equal(world->names.asked, 1);
@@ -414,15 +414,15 @@ static void waiting_counts_as_connecting(void **state)
     uint16_t port;
     int listener = full_listener(waiting, &port);
     struct call call = {.url = world->url};
-    new_pool(world, 400);
+    new_pool(world, 2000);
     snprintf(world->url, sizeof world->url, "http://provider.test:%u/", port);
     start(world, &call);
     int64_t began_ms = real_ms();
-    turn_for(world, 300);
+    turn_for(world, 1500);
     provider_is_at(world, "127.0.0.1");
     turn_until_done(&call);
     assert_int_equal(call.result, TRANSFER_CONNECT_TIMEOUT);
-    assert_in_range(real_ms() - began_ms, 390, 650);
+    assert_in_range(real_ms() - began_ms, 1990, 3400); /* not 1500 and 2000 */
     for (size_t i = 0; i < 4; i++)
         close(waiting[i]);
     close(listener);
@@ -477,12 +477,12 @@ static void cancel_while_waiting(void **state)
 {
     struct world *world = *state;
     struct call call = {0};
-    new_pool(world, 50);
+    new_pool(world, 300);
     start(world, &call);
     transfer_cancel(&call.transfer);
     assert_null(call.transfer);
     assert_int_equal(transfer_pool_running(world->pool), 0);
-    turn_for(world, 70); /* past its time limit */
+    turn_for(world, 350); /* past its time limit */
     provider_is_at(world, "127.0.0.1");
     turn_for(world, 10);
     assert_int_equal(call.dones, 0);

@@ -517,7 +517,6 @@ static void expect_eight_good(struct world *world)
     world->mock.answer = STR(OK_ANSWER);
     for (unsigned i = 0; i < 8; i++) {
         good[i] = call_new(world);
-        good[i]->request.timeout_ms = 2000;
         start(good[i]);
     }
     for (unsigned i = 0; i < 8; i++) {
@@ -570,7 +569,7 @@ static void connection_is_never_made(void **state)
         waiting[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
         connect(waiting[i], (struct sockaddr *)&address, len);
     }
-    struct transfer_settings settings = {.connect_timeout_ms = 60, .keepalive = 1, .hosts = 1};
+    struct transfer_settings settings = {.connect_timeout_ms = 500, .keepalive = 1, .hosts = 1};
     world->pool = transfer_pool_new(&world->loop, &settings);
     char url[64];
     snprintf(url, sizeof url, "http://127.0.0.1:%u/", ntohs(address.sin_port));
@@ -604,7 +603,7 @@ static void never_answers(void **state)
 {
     struct world *world = *state;
     struct call *call = call_new(world);
-    call->request.first_byte_timeout_ms = 40;
+    call->request.first_byte_timeout_ms = 200;
     start(call);
     turn_until_done(call);
     assert_int_equal(call->result, TRANSFER_NO_FIRST_BYTE);
@@ -620,8 +619,8 @@ static void stalls_in_the_body(void **state)
     struct world *world = *state;
     struct call *call = call_new(world);
     world->mock.answer = STR("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf");
-    call->request.first_byte_timeout_ms = 30; /* the first byte came: this no longer counts */
-    call->request.timeout_ms = 120;
+    call->request.first_byte_timeout_ms = 200; /* the first byte came: this no longer counts */
+    call->request.timeout_ms = 500;
     start(call);
     turn_until_done(call);
     assert_int_equal(call->result, TRANSFER_TIMEOUT);
@@ -780,12 +779,12 @@ static void cancel_while_waiting(void **state)
 {
     struct world *world = *state;
     struct call *call = call_new(world);
-    call->request.first_byte_timeout_ms = 40;
+    call->request.first_byte_timeout_ms = 200;
     start(call);
     while (world->mock.requests == 0)
         uv_run(&world->loop, UV_RUN_ONCE);
     transfer_cancel(&call->transfer);
-    turn_for(world, 60); /* past its time limit */
+    turn_for(world, 250); /* past its time limit */
     expect_cancelled(world, call, 0);
 }
 

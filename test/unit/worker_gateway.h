@@ -178,7 +178,7 @@ static inline void gateway_configure(struct gateway *g)
         {.slug = "fail-503", .model = "echo/fail-503"},
         {.slug = "invalid", .model = "echo/invalid-json"},
         {.slug = "net", .model = "gpt-x"},
-        {.slug = "net-short", .model = "gpt-x", .timeout_ms = 60},
+        {.slug = "net-short", .model = "gpt-x", .timeout_ms = 500},
         {.slug = "never", .model = "echo/never", .timeout_ms = 40},
         {.slug = "off", .model = "echo", .inactive = true},
         {.slug = "pinned",

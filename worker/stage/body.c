@@ -26,6 +26,10 @@ enum stage_result stage_body_read(struct exchange *ex)
     if (http_header_count(ex->request, "content-type") != 1 || !is_json(content_type))
         return exchange_fail(ex, API_unsupported_media_type,
                              "The body must be sent as Content-Type: application/json, in UTF-8.");
+    struct str coding = http_header(ex->request, "content-encoding");
+    if (coding.len && !str_eq_nocase(coding, STR("identity")))
+        return exchange_fail(ex, API_unsupported_media_type,
+                             "The body must be sent as it is, without a Content-Encoding.");
     ex->body_began_us = clock_now_us();
     http_read_body(ex->connection);
     return STAGE_WAIT;

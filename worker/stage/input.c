@@ -338,7 +338,11 @@ static void name_ignored(struct exchange *ex, const char *source)
 
 static bool check_choices(struct exchange *ex, const char *source)
 {
-    if (source && json_int_or(get(ex, "n"), 1) > 1)
+    struct json_object *n = source ? get(ex, "n") : NULL;
+    int64_t choices = json_int_or(n, n ? 0 : 1);
+    if (choices < 1)
+        bad_parameter(ex, "n", "a positive integer");
+    else if (choices > 1)
         exchange_fail_at(ex, API_parameter_unsupported, "n", "One answer is made; n must be 1.");
     return ex->failure.code == API_OK;
 }
