@@ -138,6 +138,12 @@ schedules-run: $(schedule_binaries)
 schedules:
 	+@$(MAKE) --no-print-directory STEPS=1 BUILD=$(BUILD)-steps schedules-run
 
+# Known mistakes, each built into a copy of the sources: one that turns no test red is a test that
+# is missing. A few minutes.
+.PHONY: mutations
+mutations: $(e2e_modules)
+	@$(e2e_node) test/mutations/run.mjs $(BUILD)/mutations
+
 # Each fuzz target runs its corpus through replay.c; `make fuzz` builds the same with libFuzzer.
 FUZZ_SECONDS ?= 60
 fuzz_names := $(patsubst test/fuzz/fuzz_%.c,%,$(sort $(wildcard test/fuzz/fuzz_*.c)))

@@ -31,7 +31,8 @@ const skip = STEPS ? false : 'the steps have names in builds with STEPS=1: make 
 const NEEDS = {
     // a start on nothing
     fresh: ['counters_allocated', 'counters_header_written', 'counters_carried_over',
-            'counters_renamed', 'counters_room_allocated', 'counters_grown', 'store_created',
+            'counters_renamed', 'counters_room_allocated', 'counters_grown',
+            'counters_table_allocated', 'counters_table_allotted', 'store_created',
             'schema_step_run'],
     // a start after everything was killed
     start: ['lock_opened', 'lock_taken', 'lock_signed', 'socket_cleared', 'socket_bound',
@@ -171,8 +172,6 @@ class Load {
             }
             connection.leave();
         } catch (error) {
-            // It may never have been read by anybody.
-            request.row = refused ? 'never' : 'may';
             request.broke(error.message, error.id);
             connection.leave();
         }
@@ -353,7 +352,7 @@ class Lane {
         await this.reviveIfGone();
         await this.goOn(what);
         if (kills) {
-            this.audit.workerKilled(from, performance.now());
+            this.audit.killed(from, performance.now());
             this.killed = true;
             const left = PACE_MS - (performance.now() - from);
             await sleep(Math.max(0, left));
@@ -382,14 +381,8 @@ class Lane {
         this.store.close();
         await this.upstream.stop();
         const { audit } = this;
-        assert.deepEqual(audit.finish(), []);
-        const { rows } = audit.counts;
-        const sum = (field) => counters.slots.reduce((total, slot) => total + slot[field], 0);
-        assert.equal(sum('requests'), rows, 'requests counted');
-        assert.equal(sum('rows'), rows, 'rows counted');
-        assert.equal(sum('in_flight'), 0, 'in flight');
-        assert.ok(counters.logged_rows <= rows && (this.killed || counters.logged_rows === rows),
-                  `${counters.logged_rows} rows counted as logged, ${rows} are there`);
+        const killed = this.killed ? { worker: 1, logger: 1 } : {};
+        assert.deepEqual(audit.finish({ counters, killed }), []);
         const left = path.join(this.gateway.directory, 'state/spool');
         assert.deepEqual(fs.readdirSync(left).filter((name) => name.endsWith('.seg')), []);
         return audit.counts;
