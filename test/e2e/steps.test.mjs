@@ -296,9 +296,9 @@ class Lane {
 
     async cause(need) {
         const { gateway } = this;
-        if (need === 'worker') { // one that has something in hand
+        if (need === 'worker') { // the oldest: it has something in hand
             for (let i = 0; i < 6 && !this.orders.taken && !this.gone; i++) {
-                const [victim] = gateway.workers().slice(i % 2);
+                const [victim] = gateway.workers();
                 if (victim) {
                     process.kill(victim.pid, 'SIGKILL');
                 }
