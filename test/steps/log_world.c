@@ -187,14 +187,12 @@ static void begin_logging(struct logging *logging, struct log_world *world)
     batch_init(&logging->batch, &logging->rejected);
 }
 
-/* True when every pipe has ended and all is committed. */
-static bool log_round(struct logging *logging)
+/* How many pipes have ended. */
+static unsigned splice_all(struct logging *logging)
 {
-    struct log_world *world = logging->world;
-    struct slots *slots = &world->masters[world->master];
+    struct slots *slots = &logging->world->masters[logging->world->master];
     struct error error;
-    unsigned ended = 0, pushed[WORLD_SLOTS_MAX];
-    memcpy(pushed, world->pushed, sizeof pushed);
+    unsigned ended = 0;
     for (unsigned i = 0; i < slots->count; i++) {
         enum spool_splice result = spool_splice(logging->spool, i, slots->log_pipes[i][0], &error);
         if (result == SPOOL_FAILED)
@@ -203,19 +201,44 @@ static bool log_round(struct logging *logging)
             spool_end(logging->spool, i);
         ended += result == SPOOL_ENDED;
     }
-    batch_fill(&logging->batch, logging->spool);
-    bool pending = batch_pending(&logging->batch, logging->spool);
-    bool going_on = pending;
-    while (going_on) {
-        if (batch_commit(&logging->batch, logging->spool, &logging->store, &error) != STORE_DONE)
-            give_up("batch_commit", error.message);
-        going_on = logging->batch.submitted; /* it is in parts */
-    }
+    return ended;
+}
+
+static void sync_all(struct logging *logging, const unsigned pushed[WORLD_SLOTS_MAX])
+{
+    struct log_world *world = logging->world;
+    struct error error;
     if (!spool_sync(logging->spool, &error))
         give_up("spool_sync", error.message);
     if (!world->afterwards)
-        memcpy(world->safe, pushed, sizeof pushed);
-    return ended == slots->count && !pending;
+        memcpy(world->safe, pushed, sizeof world->safe);
+}
+
+static void commit_all(struct logging *logging)
+{
+    struct error error;
+    do
+        if (batch_commit(&logging->batch, logging->spool, &logging->store, &error) != STORE_DONE)
+            give_up("batch_commit", error.message);
+    while (logging->batch.submitted); /* it is in parts */
+}
+
+/* The pipes are emptied again between a batch's records and its commit, as they are while the store
+ * is at work. True when every pipe has ended and all is committed. */
+static bool log_round(struct logging *logging)
+{
+    struct log_world *world = logging->world;
+    unsigned pushed[WORLD_SLOTS_MAX];
+    memcpy(pushed, world->pushed, sizeof pushed);
+    splice_all(logging);
+    batch_fill(&logging->batch, logging->spool);
+    sync_all(logging, pushed);
+    unsigned ended = splice_all(logging);
+    batch_fill(&logging->batch, logging->spool);
+    bool pending = batch_pending(&logging->batch, logging->spool);
+    if (pending)
+        commit_all(logging);
+    return ended == world->slots_count && !pending;
 }
 
 static void end_logging(struct logging *logging)
@@ -224,6 +247,14 @@ static void end_logging(struct logging *logging)
     batch_free(&logging->batch);
     rejected_free(&logging->rejected);
     spool_close(&logging->spool);
+}
+
+void log_world_logger_afterwards(void *context)
+{
+    const struct log_world *world = context;
+    while (!world->afterwards)
+        interleave_wait();
+    log_world_logger(context);
 }
 
 void log_world_logger(void *context)
@@ -293,6 +324,8 @@ static void run_worker(struct log_world *world, unsigned slot)
     for (unsigned i = 0; i < world->requests; i++) {
         serve(world, slot, &tables[slot], writer);
         log_writer_reclaim(writer);
+        if (world->pauses && i + 1 < world->requests)
+            interleave_wait();
     }
 }
 
@@ -355,6 +388,7 @@ void log_world_cold_master(void *context)
 void log_world_master_after_power_cut(void *context)
 {
     enum { AFTERWARDS = 100 };
+    static char body[2500]; /* longer than what was lost */
     struct log_world *world = context;
     struct slots *slots = &world->masters[++world->master];
     struct error error;
@@ -368,6 +402,8 @@ void log_world_master_after_power_cut(void *context)
         world->left[i] = true;
     record_init(&record);
     record.request_id = (struct uuid){{0, AFTERWARDS, [6] = 0x70, [8] = 0x80}};
+    memset(body, 'b', sizeof body);
+    record.response_body = (struct str){body, sizeof body};
     record_encode(&record, &encoded);
     if (!frames_encode(&record.request_id, buf_view(&encoded), &frames) ||
         write(slots->log_pipes[0][1], frames.data, frames.len) != (ssize_t)frames.len)

@@ -18,8 +18,10 @@ struct log_world {
     unsigned requests;        /* each worker's */
     size_t body_bytes;        /* of its first record; more than a frame holds makes it several */
     unsigned rounds;          /* of a logger that isn't the last one */
+    bool pauses;              /* a worker lets the others go on between its requests */
     uint64_t segment_bytes;   /* a segment this large is closed */
-    bool duplicates_are_fine; /* rows of dead workers may come twice; the store drops one */
+    bool duplicates_are_fine; /* rows may come twice, and the store drops one: of dead workers, and
+                                 from a segment with another name */
     unsigned poison;          /* the store refuses the row of each worker's request so many */
 
     char scratch[SCRATCH_PATH], spool[SCRATCH_PATH], rejected[SCRATCH_PATH];
@@ -71,3 +73,5 @@ void log_world_master(void *context);
 void log_world_cold_master(void *context);
 /* The same after a power cut: of the spool there is what was synced, and nothing of the rest. */
 void log_world_master_after_power_cut(void *context);
+/* The logger of that one. */
+void log_world_logger_afterwards(void *context);
