@@ -61,10 +61,25 @@ export function descriptors(pid) {
     return kinds.sort();
 }
 
-/** Resident memory in bytes. */
+/** Resident memory in bytes, without the counters file: that is there as a whole from the start, and
+ * only seems to grow with each page that a process looks at. Where mappings can't be looked at, the
+ * process's own memory alone. */
 export function resident(pid) {
-    const status = fs.readFileSync(`/proc/${pid}/status`, 'utf8');
-    return Number(/^VmRSS:\s+(\d+) kB/m.exec(status)[1]) * 1024;
+    if (CLOSED) {
+        const status = fs.readFileSync(`/proc/${pid}/status`, 'utf8');
+        return Number(/^RssAnon:\s+(\d+) kB/m.exec(status)[1]) * 1024;
+    }
+    let bytes = 0;
+    let isCounters = false;
+    for (const line of fs.readFileSync(`/proc/${pid}/smaps`, 'utf8').split('\n')) {
+        const mapping = /^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \d+\s*(.*)$/.exec(line);
+        if (mapping) {
+            isCounters = mapping[1].endsWith('/run/counters');
+        }
+        const rss = isCounters ? null : /^Rss:\s+(\d+) kB$/.exec(line);
+        bytes += rss ? Number(rss[1]) * 1024 : 0;
+    }
+    return bytes;
 }
 
 /** Processor time that the process has taken, in milliseconds. */

@@ -91,15 +91,22 @@ async function drains() {
     mock.release();
 }
 
-/** What every row must be, whatever was killed when. */
-function assertWhole(rows) {
+/** What every row must be, whatever was killed when. Rows of the worker `died` that it could not write
+ * any more are the master's, who does not know how many bytes the answer had. */
+function assertWhole(rows, died = null) {
     for (const row of rows) {
         assert.match(row.request_id, UUID7);
         assert.equal(row.project, 'demo');
+        const isMasters = row.worker === died && row.bytes_out === null;
+        if (isMasters && row.status === 'worker_died') {
+            assert.equal(row.http_status, null);
+            continue;
+        }
         assert.equal(row.status, 'ok', JSON.stringify(row));
         assert.equal(row.http_status, 200);
         assert.equal(JSON.parse(row.attempts).length, 1);
-        assert.ok(row.bytes_in > 0 && row.bytes_out > 0 && row.latency_ms >= 0);
+        assert.ok(row.bytes_in > 0 && (isMasters || row.bytes_out > 0), JSON.stringify(row));
+        assert.ok(row.latency_ms >= 0);
         assert.ok(row.total_tokens > 0 && row.total_tokens === row.prompt_tokens + row.completion_tokens);
     }
     assert.equal(new Set(rows.map((row) => row.request_id)).size, rows.length);
@@ -173,11 +180,7 @@ test('kill -9 of a worker under load: "other connections go on, a new worker ser
     }
     await gateway.stop();
     const rows = gateway.rows();
-    // What the dead worker had in hand: worker_died, or an answer whose row it had not written.
-    const rescued = rows.filter(({ status, bytes_out: out }) => status === 'worker_died' || out === null);
-    assert.ok(rescued.length <= 16 + lines.length + 20, `${rescued.length} rows of the dead worker`);
-    assert.ok(rescued.every(({ worker }) => worker === 0));
-    assertWhole(rows.filter((row) => !rescued.includes(row)));
+    assertWhole(rows, 0);
     const there = new Set(rows.map((row) => row.request_id));
     assert.deepEqual(answered.filter((id) => !there.has(id)), [], 'rows of the other worker');
     const most = lines.length + answered.length + 40 + BURST;

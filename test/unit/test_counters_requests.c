@@ -3,6 +3,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -14,7 +15,8 @@ struct place {
 
 static int set_up(void **state)
 {
-    struct place *place = calloc(1, sizeof *place);
+    struct place *place = aligned_alloc(_Alignof(struct place), sizeof *place);
+    memset(place, 0, sizeof *place);
     place->table = calloc(SHM_REQUESTS_PER_SLOT, sizeof *place->table);
     requests_init(&place->requests, &place->slot, place->table);
     *state = place;

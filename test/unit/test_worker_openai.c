@@ -292,6 +292,26 @@ static void answer_with_empty_parts(void **state)
     assert_null(call->completion.model.at);
 }
 
+/* Nobody but a provider that lies would let every row grow. */
+static void names_too_long_to_be_true(void **state)
+{
+    struct call *call = *state;
+    struct buf body = {0};
+    for (size_t len = 256; len <= 257; len++) {
+        char *text = malloc(len + 1);
+        memset(text, 'm', len);
+        text[len] = '\0';
+        buf_clear(&body);
+        buf_printf(&body, "{\"id\":\"%s\",\"model\":\"%s\",", text, text);
+        buf_puts(&body, CHOICE("{\"content\":\"x\"}", "\"stop\"") + 1);
+        read_good(call, buf_cstr(&body));
+        assert_int_equal(call->completion.id.len, len == 256 ? 256 : 0);
+        assert_int_equal(call->completion.model.len, len == 256 ? 256 : 0);
+        free(text);
+    }
+    buf_free(&body);
+}
+
 static void strange_usage(void **state)
 {
     struct call *call = *state;
@@ -506,6 +526,7 @@ int main(void)
         TEST(answer_with_text_and_calls),
         TEST(answer_with_refusal),
         TEST(answer_with_empty_parts),
+        TEST(names_too_long_to_be_true),
         TEST(strange_usage),
         TEST(counts_beyond_reason),
         TEST(finish_reasons),

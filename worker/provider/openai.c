@@ -126,6 +126,15 @@ static bool read_message(struct json_object *message, struct completion *complet
     return true;
 }
 
+/* What goes into rows and answers beside the text; absent when it is beyond what any provider
+ * says. */
+static struct str short_text(struct json_object *answer, const char *name)
+{
+    enum { LONGEST = 256 };
+    struct str text = json_text(json_member(answer, name, NULL));
+    return text.len <= LONGEST ? text : STR_ABSENT;
+}
+
 bool openai_read_answer(const struct upstream_reply *reply, struct arena *arena,
                         struct completion *completion, struct error *error)
 {
@@ -141,8 +150,8 @@ bool openai_read_answer(const struct upstream_reply *reply, struct arena *arena,
     struct json_object *message = json_member(choice, "message", NULL);
     if (!json_object_is_type(message, json_type_object))
         return error_set(error, "the answer's choice has no message");
-    completion->id = json_text(json_member(answer, "id", NULL));
-    completion->model = json_text(json_member(answer, "model", NULL));
+    completion->id = short_text(answer, "id");
+    completion->model = short_text(answer, "model");
     completion->finish_reason =
         finish_reason_of(json_text(json_member(choice, "finish_reason", NULL)));
     read_usage(json_member(answer, "usage", NULL), &completion->usage);
