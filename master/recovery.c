@@ -95,6 +95,7 @@ static void fill(const struct counters *counters, const struct shm_request *requ
     }
     record->cost_basis = STR("none");
     record->latency_ms = request->latency_us >= 0 ? to_ms(request->latency_us) : RECORD_NULL;
+    record->bytes_in = request->latency_us >= 0 ? (int64_t)request->bytes_in : RECORD_NULL;
     record->host = str_of(host);
     record->worker = request->index;
 }

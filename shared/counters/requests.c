@@ -28,8 +28,10 @@ void requests_init(struct requests *requests, struct shm_worker *slot, struct sh
     for (uint32_t i = 0; i < entries_of(slot); i++)
         if (state_of(&table[i]) != REQUEST_FREE)
             abort(); /* a slot is given to nobody before all its rows are safe */
-    for (uint32_t i = SHM_REQUESTS_PER_SLOT; i-- > 0;)
+    for (uint32_t i = SHM_REQUESTS_PER_SLOT; i-- > 0;) {
+        (void)state_of(&table[i]); /* maps its page: memory is what it is from the start */
         requests->unused[requests->unused_count++] = i;
+    }
 }
 
 void requests_deinit(struct requests *requests)
@@ -70,6 +72,7 @@ struct shm_request *requests_open(struct requests *requests, const struct reques
     request->attempts = 0;
     request->http_status = 0;
     request->sent_us = request->upstream_us = request->latency_us = 0;
+    request->bytes_in = 0;
     request->usage = (struct shm_usage){0};
     copy_text(request->client_ip, sizeof request->client_ip, opening->client_ip);
     STEP(request_filled);
@@ -109,12 +112,13 @@ void request_settled(struct shm_request *request, const struct shm_usage *usage,
     STEP(request_settled);
 }
 
-static void record(struct shm_worker *slot, struct shm_request *request, struct str status,
-                   int http_status, int64_t latency_us)
+static void record(struct shm_worker *slot, struct shm_request *request,
+                   const struct request_outcome *outcome)
 {
-    copy_text(request->status, sizeof request->status, status);
-    request->http_status = http_status;
-    request->latency_us = latency_us;
+    copy_text(request->status, sizeof request->status, outcome->status);
+    request->http_status = outcome->http_status;
+    request->bytes_in = outcome->bytes_in;
+    request->latency_us = outcome->latency_us;
     request->row_number = atomic_load_explicit(&slot->rows, memory_order_relaxed) + 1;
     STEP(request_outcome_known);
     set_state(request, REQUEST_RECORDED);
@@ -123,10 +127,10 @@ static void record(struct shm_worker *slot, struct shm_request *request, struct 
     STEP(request_row_counted);
 }
 
-void requests_record(struct requests *requests, struct shm_request *request, struct str status,
-                     int http_status, int64_t now_us)
+void requests_record(struct requests *requests, struct shm_request *request,
+                     const struct request_outcome *outcome)
 {
-    record(requests->slot, request, status, http_status, now_us - request->began_us);
+    record(requests->slot, request, outcome);
 }
 
 void request_written(struct shm_request *request)
@@ -182,7 +186,8 @@ void requests_settle_dead(struct shm_worker *slot, struct shm_request *table)
 {
     set_counts_right(slot, table);
     STEP(requests_counted_right);
+    const struct request_outcome died = {.status = STR("worker_died"), .latency_us = -1};
     for (size_t i = 0; i < entries_of(slot); i++)
         if (has_no_outcome(&table[i]))
-            record(slot, &table[i], STR("worker_died"), 0, -1);
+            record(slot, &table[i], &died);
 }

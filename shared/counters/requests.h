@@ -38,9 +38,17 @@ void request_resolved(struct shm_request *request, uint32_t endpoint);
 void request_sent(struct shm_request *request, uint32_t target, int64_t now_us);
 /* The call has ended; what it used is added to the request's sums. */
 void request_settled(struct shm_request *request, const struct shm_usage *usage, int64_t now_us);
-/* The outcome is known: before the answer leaves. `status` as the row says it. */
-void requests_record(struct requests *requests, struct shm_request *request, struct str status,
-                     int http_status, int64_t now_us);
+/* What is known of a request before its answer leaves. */
+struct request_outcome {
+    struct str status; /* as the row says it */
+    int http_status;   /* 0 = there is nobody to answer */
+    uint64_t bytes_in;
+    int64_t latency_us; /* -1 = not known */
+};
+
+/* The outcome is known: before the answer leaves. */
+void requests_record(struct requests *requests, struct shm_request *request,
+                     const struct request_outcome *outcome);
 /* All of the record is in the log pipe. */
 void request_written(struct shm_request *request);
 /* The record is in the spool. */

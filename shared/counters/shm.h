@@ -71,6 +71,7 @@ struct shm_request {
     int64_t created_wall_ms;
     int64_t began_us, sent_us; /* monotonic; sent_us: of the attempt under way or the last one */
     int64_t upstream_us;       /* of the attempts that have ended */
+    uint64_t bytes_in;         /* from RECORDED on */
     int64_t latency_us;        /* from RECORDED on; -1 = not known */
     struct shm_usage usage;    /* of the attempts that have ended */
     char client_ip[REQUEST_IP_BYTES];

@@ -263,7 +263,9 @@ static void serve(struct log_world *world, unsigned slot, struct requests *reque
     request_sent(request, ACCOUNT_NONE, 10);
     world->sent[slot]++;
     request_settled(request, &(struct shm_usage){.total_tokens = 3}, 20);
-    requests_record(requests, request, STR("ok"), 200, 30);
+    const struct request_outcome outcome = {
+        .status = STR("ok"), .http_status = 200, .latency_us = 30};
+    requests_record(requests, request, &outcome);
     world->recorded[slot]++; /* the client has its answer */
     record_init(&record);
     record.request_id = request->id;

@@ -78,10 +78,14 @@ static void from_open_to_free(void **state)
     assert_int_equal(request->attempts, 2);
     assert_int_equal(request->usage.total_tokens, 30);
     assert_int_equal(request->upstream_us, 3100);
-    requests_record(&place->requests, request, STR("ok"), 200, 12000);
+    requests_record(
+        &place->requests, request,
+        &(struct request_outcome){
+            .status = STR("ok"), .http_status = 200, .bytes_in = 99, .latency_us = 7000});
     assert_int_equal(atomic_load(&request->state), REQUEST_RECORDED);
     assert_string_equal(request->status, "ok");
     assert_int_equal(request->latency_us, 7000);
+    assert_int_equal(request->bytes_in, 99);
     expect_counts(place, 1, 1);
     request_written(request);
     assert_int_equal(atomic_load(&request->state), REQUEST_WRITTEN);
@@ -98,7 +102,11 @@ static void entries_are_used_again(void **state)
     request_resolved(request, 5);
     request_sent(request, 7, 6000);
     request_settled(request, &(struct shm_usage){.total_tokens = 9}, 9000);
-    requests_record(&place->requests, request, STR("system_message_not_allowed"), 422, 12000);
+    requests_record(&place->requests, request,
+                    &(struct request_outcome){.status = STR("system_message_not_allowed"),
+                                              .http_status = 422,
+                                              .bytes_in = 99,
+                                              .latency_us = 7000});
     assert_string_equal(request->status, "system_message_not_allowed"); /* the longest */
     request_written(request);
     requests_free(&place->requests, request);
@@ -126,7 +134,10 @@ static void a_full_table_takes_nothing(void **state)
     }
     assert_null(requests_open(&place->requests, &opening));
     expect_counts(place, SHM_REQUESTS_PER_SLOT, 0);
-    requests_record(&place->requests, last, STR("ok"), 200, 0);
+    requests_record(
+        &place->requests, last,
+        &(struct request_outcome){
+            .status = STR("ok"), .http_status = 200, .bytes_in = 99, .latency_us = -5000});
     request_written(last);
     requests_free(&place->requests, last);
     assert_ptr_equal(requests_open(&place->requests, &opening), last);
@@ -140,8 +151,15 @@ static void the_dead_are_settled(void **state)
     struct shm_request *open = begin(place, 1), *sent = begin(place, 2), *done = begin(place, 3),
                        *written = begin(place, 4);
     request_sent(sent, 7, 6000);
-    requests_record(&place->requests, done, STR("provider_error"), 502, 9000);
-    requests_record(&place->requests, written, STR("ok"), 200, 9000);
+    requests_record(&place->requests, done,
+                    &(struct request_outcome){.status = STR("provider_error"),
+                                              .http_status = 502,
+                                              .bytes_in = 99,
+                                              .latency_us = 4000});
+    requests_record(
+        &place->requests, written,
+        &(struct request_outcome){
+            .status = STR("ok"), .http_status = 200, .bytes_in = 99, .latency_us = 4000});
     request_written(written);
     assert_ptr_equal(requests_oldest(&place->slot, place->table), open);
     atomic_store(&place->slot.requests, 3);
@@ -169,9 +187,15 @@ static void long_texts_are_cut(void **state)
     struct place *place = *state;
     struct shm_request *request = begin(place, 1);
     char text[] = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\xC3\xA4\xC3\xA4";
-    requests_record(&place->requests, request, str_of(text), 200, 0);
+    requests_record(
+        &place->requests, request,
+        &(struct request_outcome){
+            .status = str_of(text), .http_status = 200, .bytes_in = 99, .latency_us = -5000});
     assert_int_equal(strlen(request->status), 30);
-    requests_record(&place->requests, request, STR_ABSENT, 200, 0);
+    requests_record(
+        &place->requests, request,
+        &(struct request_outcome){
+            .status = STR_ABSENT, .http_status = 200, .bytes_in = 99, .latency_us = -5000});
     assert_string_equal(request->status, "");
 }
 

@@ -147,8 +147,14 @@ static void every_state_has_its_row(void **state)
     request_sent(recorded, test.target, 2000);
     struct shm_usage usage = {.prompt_tokens = 11, .completion_tokens = 7, .total_tokens = 18};
     request_settled(recorded, &usage, 52000);
-    requests_record(&test.requests, recorded, STR("ok"), 200, 61000);
-    requests_record(&test.requests, written, STR("not_found"), 404, 3000);
+    requests_record(
+        &test.requests, recorded,
+        &(struct request_outcome){
+            .status = STR("ok"), .http_status = 200, .bytes_in = 99, .latency_us = 60000});
+    requests_record(
+        &test.requests, written,
+        &(struct request_outcome){
+            .status = STR("not_found"), .http_status = 404, .bytes_in = 99, .latency_us = 2000});
     request_written(written);
     (void)open;
     slots_leave(&slots, 1);
@@ -164,6 +170,7 @@ static void every_state_has_its_row(void **state)
     assert_null(died->attempts.at);
     assert_int_equal(died->http_status, RECORD_NULL);
     assert_int_equal(died->latency_ms, RECORD_NULL);
+    assert_int_equal(died->bytes_in, RECORD_NULL);
     assert_int_equal(died->created_at, 1795000000001);
     assert_int_equal(died->worker, 5);
 
@@ -188,6 +195,7 @@ static void every_state_has_its_row(void **state)
     assert_int_equal(final->total_tokens, 18);
     assert_int_equal(final->latency_ms, 60);
     assert_int_equal(final->upstream_ms, 50);
+    assert_int_equal(final->bytes_in, 99);
 
     slots_clean(&slots);
     assert_int_equal(slots_available(&slots), 2);
@@ -227,7 +235,10 @@ static void a_cold_start_writes_what_was_in_pipes(void **state)
 {
     (void)state;
     struct shm_request *written = begin(1), *open = begin(2);
-    requests_record(&test.requests, written, STR("ok"), 200, 3000);
+    requests_record(
+        &test.requests, written,
+        &(struct request_outcome){
+            .status = STR("ok"), .http_status = 200, .bytes_in = 99, .latency_us = 2000});
     request_written(written);
     (void)open;
     struct slots slots = open_slots();
@@ -254,9 +265,15 @@ static void a_whole_stop_leaves_nothing(void **state)
     while (slots_take(&slots) != 1)
         continue;
     struct shm_request *written = begin(1), *recorded = begin(2);
-    requests_record(&test.requests, written, STR("ok"), 200, 3000);
+    requests_record(
+        &test.requests, written,
+        &(struct request_outcome){
+            .status = STR("ok"), .http_status = 200, .bytes_in = 99, .latency_us = 2000});
     request_written(written);
-    requests_record(&test.requests, recorded, STR("ok"), 200, 3000);
+    requests_record(
+        &test.requests, recorded,
+        &(struct request_outcome){
+            .status = STR("ok"), .http_status = 200, .bytes_in = 99, .latency_us = 2000});
     slots_emptied(&slots);
     assert_int_equal(atomic_load(&written->state), REQUEST_FREE);
     assert_int_equal(atomic_load(&recorded->state), REQUEST_RECORDED); /* was in no pipe */

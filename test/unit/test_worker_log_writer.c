@@ -82,7 +82,9 @@ static struct shm_request *recorded(struct log_test *test, const struct uuid *id
     struct request_opening opening = {.id = *id, .project = 1, .token = 2};
     struct shm_request *request = requests_open(&test->requests, &opening);
     assert_non_null(request);
-    requests_record(&test->requests, request, STR("ok"), 200, 0);
+    requests_record(&test->requests, request,
+                    &(struct request_outcome){
+                        .status = STR("ok"), .http_status = 200, .bytes_in = 99, .latency_us = 0});
     return request;
 }
 

@@ -5,14 +5,24 @@
 #include "shared/base/clock.h"
 #include "worker/answer.h"
 
+static void note_outcome(const struct exchange *ex)
+{
+    const struct request_outcome outcome = {
+        .status = exchange_status(ex),
+        .http_status = ex->http_status,
+        .bytes_in = ex->request ? ex->request->bytes_in : ex->bytes_in,
+        .latency_us = clock_now_us() - ex->began_us,
+    };
+    requests_record(ex->services->requests, ex->entry, &outcome);
+}
+
 enum stage_result stage_respond(struct exchange *ex)
 {
     struct buf headers = {0}, body = {0};
     enum api_error code = ex->failure.code;
     ex->http_status = ex->client_gone ? 0 : api_error_info(code)->status;
     if (ex->entry)
-        requests_record(ex->services->requests, ex->entry, exchange_status(ex), ex->http_status,
-                        clock_now_us());
+        note_outcome(ex);
     if (ex->client_gone)
         return STAGE_NEXT;
     answer_headers(&headers, ex->id_text, exchange_gateway_us(ex, clock_now_us()), ex->upstream_us);
