@@ -169,7 +169,9 @@ static void test_slow_reader_gets_a_large_answer(void **state)
     (void)state;
     struct loopback *l = loopback_start(&calm_limits);
     struct client c = client_open(l);
-    char *bytes = answer_of(l, 24 << 20); /* more than the kernel keeps for both ends */
+    int some = 65536;
+    setsockopt(c.fd, SOL_SOCKET, SO_RCVBUF, &some, sizeof some);
+    char *bytes = answer_of(l, 8 << 20); /* more than the kernel keeps for both ends */
     client_send(l, &c, GET("/x") GET("/y"));
     turn_until(l, l->answer_len > 0);
     /* The second request waits until the first answer is in the kernel. */
