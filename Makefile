@@ -181,12 +181,12 @@ soak: $(BUILD)/promptgate $(BUILD)/counters-dump $(e2e_modules)
 		$(e2e_node) --disable-warning=ExperimentalWarning test/soak/soak.mjs
 
 # Beside nginx: where none is installed, Debian's is unpacked into the build folder, for its package
-# would start a server. ROUNDS, SECONDS and CONNECTIONS change the runs.
+# would start a server. ROUNDS, SECONDS and CONNECTIONS='1 8' change the runs.
 unpacked_nginx = $(BUILD)/nginx/usr/sbin/nginx
 nginx = $(firstword $(wildcard /usr/sbin/nginx) $(unpacked_nginx))
 $(unpacked_nginx):
 	@mkdir -p $(BUILD)/nginx
-	cd $(BUILD)/nginx && apt-get -qq download nginx && dpkg -x nginx_*.deb .
+	cd $(BUILD)/nginx && apt-get -qq -o APT::Sandbox::User=root download nginx && dpkg -x nginx_*.deb .
 
 $(BUILD)/bench-mock: $(BUILD)/obj/test/bench/mock.o
 	$(CC) $(LDFLAGS) -o $@ $^
@@ -217,17 +217,20 @@ $(e2e_modules): test/e2e/package.json test/e2e/package-lock.json
 	done
 	@touch $@
 
+$(BUILD)/notify-listen: $(BUILD)/obj/test/e2e/notify_listen.o
+	$(CC) $(LDFLAGS) -o $@ $^
+
 # One file at a time: some of them measure. TESTS=test/e2e/NAME.test.mjs runs a part.
 TESTS ?= test/e2e/*.test.mjs
 .PHONY: e2e
-e2e: $(BUILD)/promptgate $(BUILD)/load $(BUILD)/counters-dump $(e2e_modules)
+e2e: $(BUILD)/promptgate $(BUILD)/load $(BUILD)/counters-dump $(BUILD)/notify-listen $(e2e_modules)
 	PROMPTGATE=$(abspath $(BUILD)/promptgate) LOAD=$(abspath $(BUILD)/load) SANITIZE=$(SANITIZE) \
 		STEPS=$(STEPS) \
 		$(e2e_node) --disable-warning=ExperimentalWarning --test --test-concurrency=1 \
 		--test-timeout=$(if $(SANITIZE),1200000,600000) $(TESTS)
 
 # Those that need a build with STEPS=1; the others skip them. POWERCUTS=n: more power cuts than 5.
-steps_tests = test/e2e/powercut.test.mjs
+steps_tests = test/e2e/powercut.test.mjs test/e2e/endless.test.mjs
 .PHONY: e2e-steps
 e2e-steps:
 	+@$(MAKE) --no-print-directory STEPS=1 BUILD=$(BUILD)-steps TESTS='$(steps_tests)' e2e

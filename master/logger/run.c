@@ -61,6 +61,9 @@ struct logger {
     struct input *inputs;
     uv_loop_t loop;
     uv_timer_t flush, retry, sync, disk, publish;
+    struct spool_sync *syncing; /* in another thread; NULL = none is */
+    int64_t sync_began_ms;
+    uv_work_t sync_work;
     uv_poll_t *store_poll; /* NULL: its descriptor isn't watched */
     uv_timer_t store_timer;
 };
@@ -350,21 +353,43 @@ static void advance(struct logger *logger)
 
 /* ---- from the pipes into the spool ---- */
 
-static void on_sync(uv_timer_t *timer)
+static void run_sync(uv_work_t *work)
 {
-    struct logger *logger = timer->data;
+    struct logger *logger = work->data;
+    spool_sync_run(logger->syncing);
+}
+
+static void on_sync(uv_timer_t *timer);
+
+static void sync_again(struct logger *logger, int64_t after_ms)
+{
+    if (spool_dirty(logger->spool) && logger->phase != PHASE_OVER)
+        uv_timer_start(&logger->sync, on_sync,
+                       (uint64_t)(after_ms > SYNC_PAUSE_MS ? after_ms : SYNC_PAUSE_MS), 0);
+}
+
+static void on_synced(uv_work_t *work, int status)
+{
+    (void)status;
+    struct logger *logger = work->data;
     struct error error;
-    int64_t began_ms = clock_now_ms();
-    bool failed = !spool_sync(logger->spool, &error);
+    bool failed = !spool_sync_end(logger->spool, &logger->syncing, &error);
     if (failed && !logger->sync_failed)
         log_error("%s; what the store lacks may not outlive a power cut", error.message);
     if (!failed && logger->sync_failed)
         log_info("spool: it can be synced again");
     logger->sync_failed = failed;
-    int64_t left_ms = SYNC_MS - (clock_now_ms() - began_ms);
-    if (spool_dirty(logger->spool))
-        uv_timer_start(timer, on_sync,
-                       (uint64_t)(left_ms > SYNC_PAUSE_MS ? left_ms : SYNC_PAUSE_MS), 0);
+    sync_again(logger, SYNC_MS - (clock_now_ms() - logger->sync_began_ms));
+}
+
+static void on_sync(uv_timer_t *timer)
+{
+    struct logger *logger = timer->data;
+    logger->sync_began_ms = clock_now_ms();
+    logger->syncing = spool_sync_begin(logger->spool);
+    logger->sync_work.data = logger;
+    if (logger->syncing)
+        uv_queue_work(&logger->loop, &logger->sync_work, run_sync, on_synced);
 }
 
 static void on_input(uv_poll_t *poll, int status, int events);
@@ -431,7 +456,7 @@ static void on_input(uv_poll_t *poll, int status, int events)
     input_freed(input);
     if (result == SPOOL_ENDED)
         input_ended(input);
-    if (!uv_is_active((uv_handle_t *)&logger->sync))
+    if (!logger->syncing && !uv_is_active((uv_handle_t *)&logger->sync))
         uv_timer_start(&logger->sync, on_sync, SYNC_MS, 0);
     advance(logger);
 }

@@ -32,6 +32,7 @@ struct segment {
     int fd;
     bool closed; /* nothing is appended any more */
     bool unreadable;
+    bool is_new;      /* its name isn't known to outlive a power cut */
     bool sync_failed; /* the kernel takes what it didn't write for written */
     uint64_t size;
     uint64_t size_at_open;
@@ -133,14 +134,7 @@ static struct segment *new_segment(struct spool *spool, unsigned number, struct 
         return NULL;
     }
     STEP(segment_created);
-    /* The name, too, must outlive a power cut. */
-    if (sync_name(spool->directory, segment->name) != 0) {
-        error_errno(error, errno, "spool: can't sync the directory");
-        unlinkat(spool->directory, segment->name, 0);
-        free_segment(segment);
-        return NULL;
-    }
-    STEP(segment_named);
+    segment->is_new = true;
     return append_segment(slot, segment);
 }
 
@@ -206,6 +200,7 @@ static bool adopt_segment(struct spool *spool, const char *name, struct error *e
         free_segment(segment);
         return false;
     }
+    segment->is_new = true; /* as far as this process knows */
     grow_slots(spool, number + 1);
     append_segment(&spool->slots[number], segment);
     return true;
@@ -594,28 +589,110 @@ static bool write_again(struct spool *spool, struct segment *segment)
     return true;
 }
 
-static bool sync_segment(struct spool *spool, struct segment *segment, struct error *error)
+/* One segment as it was when the sync began: in the meantime it may grow, or be deleted. */
+struct sync_of {
+    char name[NAME_BYTES];
+    int fd; /* its own */
+    bool is_new;
+    uint64_t size;
+    int failure; /* errno; 0 = none */
+};
+
+struct spool_sync {
+    int directory;
+    size_t count;
+    struct sync_of segments[];
+};
+
+static void begin_one(struct spool *spool, struct segment *segment, struct sync_of *sync)
 {
-    bool ready = !segment->sync_failed || write_again(spool, segment);
+    *sync = (struct sync_of){.is_new = segment->is_new, .size = segment->size};
+    memcpy(sync->name, segment->name, sizeof sync->name);
+    sync->fd = fcntl(segment->fd, F_DUPFD_CLOEXEC, 0);
+    if (sync->fd < 0 || (segment->sync_failed && !write_again(spool, segment)))
+        sync->failure = errno;
+}
+
+static size_t count_dirty(const struct spool *spool)
+{
+    size_t count = 0;
+    for (unsigned i = 0; i < spool->slots_count; i++)
+        for (const struct segment *s = spool->slots[i].oldest; s; s = s->next)
+            count += segment_dirty(s);
+    return count;
+}
+
+struct spool_sync *spool_sync_begin(struct spool *spool)
+{
+    size_t count = count_dirty(spool);
+    if (count == 0)
+        return NULL;
+    struct spool_sync *sync = xcalloc(1, sizeof *sync + count * sizeof *sync->segments);
+    sync->directory = spool->directory;
+    for (unsigned i = 0; i < spool->slots_count; i++)
+        for (struct segment *s = spool->slots[i].oldest; s; s = s->next)
+            if (segment_dirty(s))
+                begin_one(spool, s, &sync->segments[sync->count++]);
+    return sync;
+}
+
+static void run_one(int directory, struct sync_of *sync)
+{
     STEP(segment_to_sync);
-    if (ready && sync_bytes(spool->directory, segment->name, segment->fd) == 0) {
-        segment->sync_failed = false;
-        segment->synced = segment->size;
-        STEP(segment_synced);
-        return true;
+    if (!sync->failure && sync->is_new && sync_name(directory, sync->name) != 0)
+        sync->failure = errno;
+    STEP(segment_named);
+    if (!sync->failure && sync_bytes(directory, sync->name, sync->fd) != 0)
+        sync->failure = errno;
+    STEP(segment_synced);
+}
+
+void spool_sync_run(struct spool_sync *sync)
+{
+    for (size_t i = 0; i < sync->count; i++)
+        run_one(sync->directory, &sync->segments[i]);
+}
+
+static void end_one(struct spool *spool, const struct sync_of *sync)
+{
+    unsigned slot;
+    struct segment *segment = find_segment(spool, sync->name, &slot);
+    if (!segment) {
+        sync_note_move(spool->directory, sync->name, NULL);
+        return;
     }
-    segment->sync_failed = true;
-    return error_errno(error, errno, "spool: can't sync %s", segment->name);
+    segment->sync_failed = sync->failure != 0;
+    if (sync->failure)
+        return;
+    segment->is_new = false;
+    if (segment->synced < sync->size)
+        segment->synced = sync->size;
+}
+
+bool spool_sync_end(struct spool *spool, struct spool_sync **place, struct error *error)
+{
+    struct spool_sync *sync = *place;
+    bool ok = true;
+    for (size_t i = 0; i < sync->count; i++) {
+        const struct sync_of *one = &sync->segments[i];
+        end_one(spool, one);
+        if (one->failure)
+            ok = error_errno(error, one->failure, "spool: can't sync %s", one->name);
+        if (one->fd >= 0)
+            close(one->fd);
+    }
+    free(sync);
+    *place = NULL;
+    return ok;
 }
 
 bool spool_sync(struct spool *spool, struct error *error)
 {
-    bool ok = true;
-    for (unsigned i = 0; i < spool->slots_count; i++)
-        for (struct segment *s = spool->slots[i].oldest; s; s = s->next)
-            if (segment_dirty(s) && !sync_segment(spool, s, error))
-                ok = false;
-    return ok;
+    struct spool_sync *sync = spool_sync_begin(spool);
+    if (!sync)
+        return true;
+    spool_sync_run(sync);
+    return spool_sync_end(spool, &sync, error);
 }
 
 struct spool_stats spool_stats(const struct spool *spool)

@@ -61,8 +61,19 @@ void spool_committed(struct spool *spool, size_t gone);
 
 /* True while there are bytes that neither the store holds nor the last spool_sync has seen. */
 bool spool_dirty(const struct spool *spool);
-/* fdatasync of those segments. What a failed one didn't write is written again before the next. */
+/* fdatasync of those segments, and fsync of the directory for new ones' names. What a failed one
+ * didn't write is written again before the next. */
 bool spool_sync(struct spool *spool, struct error *error) __attribute__((warn_unused_result));
+
+/* The same in three parts: a disk takes its time, and meanwhile the spool goes on. Only the second
+ * may be called in another thread. */
+struct spool_sync;
+/* NULL when nothing is dirty. */
+struct spool_sync *spool_sync_begin(struct spool *spool) __attribute__((warn_unused_result));
+void spool_sync_run(struct spool_sync *sync);
+/* The caller's pointer becomes NULL. */
+bool spool_sync_end(struct spool *spool, struct spool_sync **sync, struct error *error)
+    __attribute__((warn_unused_result));
 
 struct spool_stats {
     uint64_t segments;

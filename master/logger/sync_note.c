@@ -1,6 +1,7 @@
 #include "master/logger/sync_note.h"
 
 #ifdef PROMPTGATE_STEPS
+#include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -26,8 +27,8 @@ static void put(int directory, const char *name, int flags, long long size)
     char path[NAME_BYTES], text[TEXT_BYTES];
     int len = snprintf(text, sizeof text, "%020lld\n", size);
     int fd = openat(directory, note_name(name, path), O_WRONLY | O_CLOEXEC | flags, 0640);
-    if (fd < 0 && !(flags & O_CREAT))
-        return; /* bytes alone give no name */
+    if (fd < 0 && (!(flags & O_CREAT) || errno == EEXIST))
+        return; /* bytes alone give no name; a name says nothing of bytes */
     if (fd < 0 || pwrite(fd, text, (size_t)len, 0) != len)
         abort();
     close(fd);
@@ -37,7 +38,7 @@ int sync_name(int directory, const char *name)
 {
     int failed = fsync(directory);
     if (!failed && wanted())
-        put(directory, name, O_CREAT, 0);
+        put(directory, name, O_CREAT | O_EXCL, 0);
     return failed;
 }
 

@@ -29,11 +29,12 @@ static void read_boot_id(char id[40])
 
 enum { TABLE_BYTES = SHM_REQUESTS_PER_SLOT * sizeof(struct shm_request) };
 
+/* Whole pages, for they are allocated one by one. */
 static size_t tables_offset(unsigned workers)
 {
-    enum { ALIGNMENT = _Alignof(struct shm_request) };
+    enum { PAGE = 4096 };
     size_t end = sizeof(struct shm_header) + workers * sizeof(struct shm_worker);
-    return (end + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    return (end + PAGE - 1) / PAGE * PAGE;
 }
 
 static size_t accounts_offset(unsigned workers)

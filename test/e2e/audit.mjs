@@ -62,6 +62,7 @@ export class Audit {
     #open = new Map(); // marker -> request that has not ended, or whose row is awaited
     #byId = new Map(); // id -> request that was answered and whose row is awaited
     #groups = new Map(); // address -> { open, broken, rows }
+    #unexpected = []; // [request, what is wrong with its answer]
     #kills = []; // [from, to] around deaths
 
     constructor() {
@@ -138,9 +139,8 @@ export class Audit {
             this.#disagree('two ids in one answer', `${request}: the body says ${said}`);
         }
         if (request.expect && !request.expect.includes(outcome)) {
-            this.#disagree('unexpected answer',
-                           `${request}: ${outcome} (${answer.json?.error?.message}) where ` +
-                           `${request.expect.join(' or ')} is right`);
+            this.#unexpected.push([request, `${request}: ${outcome} (${answer.json?.error?.message}) ` +
+                                   `where ${request.expect.join(' or ')} is right`]);
         }
         if (request.echoes && outcome === 'ok' && !answer.text.includes(request.marker)) {
             this.#disagree("another request's answer", `${request}: ${answer.text.slice(0, 200)}`);
@@ -309,6 +309,15 @@ export class Audit {
         }
     }
 
+    /** Workers whose master and logger are both dead refuse what they could not log. */
+    #settleUnexpected() {
+        for (const [request, what] of this.#unexpected) {
+            if (request.outcome !== 'overloaded' || !this.#metKill(request)) {
+                this.#disagree('unexpected answer', what);
+            }
+        }
+    }
+
     /** The counters' sums. Requests and rows are exact whatever died. A logger may have died between
      * a commit and its count, and a refused request's worker before its count or its answer. */
     #settleCounters({ slots, logged_rows: logged }, killed) {
@@ -339,6 +348,7 @@ export class Audit {
                 this.#disagree('a request without an end', request);
             }
         }
+        this.#settleUnexpected();
         this.#settleBroken();
         this.#settleAnswered();
         if (counters) {

@@ -214,6 +214,18 @@ test('a killed process: the counters are exact all the same', () => {
     finds('a counter', { counters: counters(1, { requests: 2 }), killed: { worker: 1 } });
 });
 
+test('a killed process: its workers may refuse, and leave no row then', () => {
+    const one = request(1, { expect: ['ok'] });
+    audit.killed(performance.now(), performance.now() + 1);
+    one.answered(answer(1, { status: 503, code: 'overloaded' }));
+    assert.deepEqual(audit.finish(), []);
+});
+
+test('refused though nobody was killed', () => {
+    request(1, { expect: ['ok'] }).answered(answer(1, { status: 503, code: 'overloaded' }));
+    finds('unexpected answer');
+});
+
 test('long after a kill nothing is excused', async () => {
     audit.killed(performance.now(), performance.now() + 1);
     await sleep(5);

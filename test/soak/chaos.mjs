@@ -11,7 +11,7 @@ export const MOST_WORKERS = 3;
 const MOST_GENERATIONS = 4;
 
 /** The connections of what was killed end a moment later. */
-const KILL_SLACK_MS = 250;
+const KILL_SLACK_MS = 500;
 
 export class Chaos {
     stopping = false;

@@ -60,6 +60,7 @@ export class Connection {
     }
 
     #end(reason) {
+        this.overSince ??= performance.now();
         this.#ended ??= reason;
         this.#wake();
     }

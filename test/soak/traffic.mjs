@@ -117,8 +117,11 @@ export class Traffic {
     /** Tells the audit of a request; its message begins with the marker. */
     #begin(kind, connection, endpoint, fields = {}) {
         const marker = `m-${++this.#markers}-`;
-        return this.audit.request({ kind, marker, ip: connection.ip, endpoint,
-                                    upstream: isUpstream(endpoint), ...fields });
+        const request = this.audit.request({ kind, marker, ip: connection.ip, endpoint,
+                                             upstream: isUpstream(endpoint), ...fields });
+        // A kept connection that has ended meanwhile: its end is the one to be explained.
+        request.began = connection.overSince ?? request.began;
+        return request;
     }
 
     #body(request, more = '') {
