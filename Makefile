@@ -138,6 +138,12 @@ schedules-run: $(schedule_binaries)
 schedules:
 	+@$(MAKE) --no-print-directory STEPS=1 BUILD=$(BUILD)-steps schedules-run
 
+# Known mistakes, each built into a copy of the sources: one that turns no test red is a test that
+# is missing. A few minutes.
+.PHONY: mutations
+mutations: $(e2e_modules)
+	@$(e2e_node) test/mutations/run.mjs $(BUILD)/mutations
+
 # Each fuzz target runs its corpus through replay.c; `make fuzz` builds the same with libFuzzer.
 FUZZ_SECONDS ?= 60
 fuzz_names := $(patsubst test/fuzz/fuzz_%.c,%,$(sort $(wildcard test/fuzz/fuzz_*.c)))
@@ -223,17 +229,29 @@ $(BUILD)/notify-listen: $(BUILD)/obj/test/e2e/notify_listen.o
 # One file at a time: some of them measure. TESTS=test/e2e/NAME.test.mjs runs a part.
 TESTS ?= test/e2e/*.test.mjs
 .PHONY: e2e
-e2e: $(BUILD)/promptgate $(BUILD)/load $(BUILD)/counters-dump $(BUILD)/notify-listen $(e2e_modules)
+e2e: $(BUILD)/promptgate $(BUILD)/load $(BUILD)/counters-dump $(BUILD)/notify-listen \
+		$(e2e_modules) $(if $(STEPS),$(BUILD)/steps/list)
 	PROMPTGATE=$(abspath $(BUILD)/promptgate) LOAD=$(abspath $(BUILD)/load) SANITIZE=$(SANITIZE) \
-		STEPS=$(STEPS) \
+		STEPS=$(STEPS) $(if $(STEPS),PROMPTGATE_STEPS_SEEN=$(steps_seen)) \
 		$(e2e_node) --disable-warning=ExperimentalWarning --test --test-concurrency=1 \
 		--test-timeout=$(if $(SANITIZE),1200000,600000) $(TESTS)
 
 # Those that need a build with STEPS=1; the others skip them. POWERCUTS=n: more power cuts than 5.
-steps_tests = test/e2e/powercut.test.mjs test/e2e/endless.test.mjs
+steps_tests = $(patsubst %,test/e2e/%.test.mjs,powercut endless steps)
 .PHONY: e2e-steps
 e2e-steps:
+	@mkdir -p $(BUILD)-steps/steps/seen
 	+@$(MAKE) --no-print-directory STEPS=1 BUILD=$(BUILD)-steps TESTS='$(steps_tests)' e2e
+
+# Everything that needs the points, from the start; each point must be reached on the way.
+.PHONY: steps steps-reached
+steps:
+	@rm -rf $(BUILD)-steps/steps/seen
+	+@$(MAKE) --no-print-directory schedules
+	+@$(MAKE) --no-print-directory e2e-steps
+	@$(MAKE) --no-print-directory STEPS=1 BUILD=$(BUILD)-steps steps-reached
+steps-reached: $(BUILD)/steps/list
+	@test/steps/reached.sh $(BUILD)/steps
 
 .PHONY: man-lint
 man-lint:
@@ -261,12 +279,12 @@ check: deps-check
 	+@$(MAKE) --no-print-directory lint lint-selftest man-lint
 	+@$(MAKE) --no-print-directory unit fuzz-replay
 	+@$(MAKE) --no-print-directory e2e
-	+@$(MAKE) --no-print-directory e2e-steps
+	+@$(MAKE) --no-print-directory steps
 check-asan: deps-check
 	+@$(MAKE) --no-print-directory SANITIZE=1 BUILD=$(BUILD)-asan all
 	+@$(MAKE) --no-print-directory SANITIZE=1 BUILD=$(BUILD)-asan unit fuzz-replay
 	+@$(MAKE) --no-print-directory SANITIZE=1 BUILD=$(BUILD)-asan e2e
-	+@$(MAKE) --no-print-directory SANITIZE=1 BUILD=$(BUILD)-asan e2e-steps
+	+@$(MAKE) --no-print-directory SANITIZE=1 BUILD=$(BUILD)-asan steps
 
 .PHONY: format
 format:
@@ -274,6 +292,6 @@ format:
 
 .PHONY: clean
 clean:
-	rm -rf $(BUILD) $(BUILD)-asan
+	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-steps $(BUILD)-asan-steps
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

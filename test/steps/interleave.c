@@ -290,7 +290,7 @@ static void kill_actor(struct actor *actor)
     actor->state = DEAD;
     run.deaths++;
     abandoned_free((int)(actor - run.actors));
-    for (unsigned i = 0; run.test->all_die && i < run.actors_count; i++)
+    for (unsigned i = 0; actor->is->takes_all && i < run.actors_count; i++)
         if (run.actors[i].state != WAITS_FOR_DEATH && run.actors[i].state != ENDED) {
             run.actors[i].state = DEAD;
             abandoned_free((int)i);

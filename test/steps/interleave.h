@@ -27,6 +27,7 @@ struct interleave_actor {
     void (*run)(void *world);
     bool mortal;       /* may be killed */
     const char *after; /* NULL, or the actor after whose death it begins; else it never does */
+    bool takes_all;    /* with it die all others that live or have not begun */
 };
 
 struct interleave_test {
@@ -34,7 +35,6 @@ struct interleave_test {
     struct interleave_actor actors[INTERLEAVE_ACTORS_MAX + 1];
     unsigned preemptions; /* at most; interleave_schedules only */
     unsigned deaths;      /* at most, in one schedule */
-    bool all_die;         /* with one die all others that live or have not begun */
     void *world;
     void (*begin)(void *world); /* makes it anew, before each schedule */
     /* When each actor has ended, is dead, waits or never began: is all well? Else says why not. */

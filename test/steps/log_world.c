@@ -220,6 +220,7 @@ static bool log_round(struct logging *logging)
 
 static void end_logging(struct logging *logging)
 {
+    logging->world->store.damaged += spool_stats(logging->spool).skipped_bytes;
     batch_free(&logging->batch);
     rejected_free(&logging->rejected);
     spool_close(&logging->spool);
@@ -551,6 +552,9 @@ bool log_world_check(void *context, char why[INTERLEAVE_WHY_BYTES])
                 return !snprintf(why, INTERLEAVE_WHY_BYTES, "an entry is left in slot %u", i);
     }
     unsigned set_aside = world->poison > 0 ? world->slots_count : 0;
+    if (world->store.damaged > 0)
+        return !snprintf(why, INTERLEAVE_WHY_BYTES, "%u bytes are no part of a good frame",
+                         (unsigned)world->store.damaged);
     if (count_files(world->rejected) != set_aside)
         return !snprintf(why, INTERLEAVE_WHY_BYTES, "%u files are set aside",
                          count_files(world->rejected));

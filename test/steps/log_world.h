@@ -42,6 +42,7 @@ struct log_world {
         } rows[64];
         size_t rows_count;
         unsigned duplicates, orderless;
+        uint64_t damaged; /* bytes that are no part of a good frame */
         struct {
             char segment[64];
             uint64_t committed;

@@ -103,13 +103,29 @@ static void all_die(void **state)
     reset((struct log_world){.requests = 2, .duplicates_are_fine = true});
     explore((struct interleave_test){
         .name = "all die, and the next master",
-        .actors = {{"worker", log_world_worker_0, .mortal = true},
-                   {"logger", log_world_logger, .mortal = true},
+        .actors = {{"worker", log_world_worker_0, .mortal = true, .takes_all = true},
+                   {"logger", log_world_logger},
                    {"master", log_world_cold_master, .mortal = true, .after = "worker"},
+                   {"next", log_world_cold_master, .after = "master"}},
+        .preemptions = 2,
+        .deaths = 2,
+    });
+}
+
+/* First the worker, and while the master is at its rows, everything. */
+static void a_worker_dies_then_all(void **state)
+{
+    (void)state;
+    reset((struct log_world){.requests = 2, .duplicates_are_fine = true});
+    explore((struct interleave_test){
+        .name = "a worker dies, then all",
+        .actors = {{"worker", log_world_worker_0, .mortal = true},
+                   {"logger", log_world_logger},
+                   {"master", log_world_master, .mortal = true, .takes_all = true,
+                    .after = "worker"},
                    {"next", log_world_cold_master, .after = "master"}},
         .preemptions = 1,
         .deaths = 2,
-        .all_die = true,
     });
 }
 
@@ -135,11 +151,10 @@ static void the_power_fails(void **state)
     struct interleave_test test = {
         .name = "the power fails, segments stay open",
         .actors = {{"worker", log_world_worker_0},
-                   {"logger", log_world_logger, .mortal = true},
+                   {"logger", log_world_logger, .mortal = true, .takes_all = true},
                    {"power cut", log_world_master_after_power_cut, .after = "logger"}},
         .preemptions = 2,
         .deaths = 1,
-        .all_die = true,
     };
     explore(test);
     world.segment_bytes = 1;
@@ -150,10 +165,10 @@ static void the_power_fails(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_logger_dies),   cmocka_unit_test(a_logger_dies_beside_two_workers),
-        cmocka_unit_test(a_worker_dies),   cmocka_unit_test(worker_and_logger_die),
-        cmocka_unit_test(all_die),         cmocka_unit_test(a_row_is_refused),
-        cmocka_unit_test(the_power_fails),
+        cmocka_unit_test(a_logger_dies),    cmocka_unit_test(a_logger_dies_beside_two_workers),
+        cmocka_unit_test(a_worker_dies),    cmocka_unit_test(worker_and_logger_die),
+        cmocka_unit_test(all_die),          cmocka_unit_test(a_worker_dies_then_all),
+        cmocka_unit_test(a_row_is_refused), cmocka_unit_test(the_power_fails),
     };
     log_world_open(&world);
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

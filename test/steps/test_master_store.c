@@ -2,6 +2,7 @@
  * after the other; the next one finds what it left. SQLite's locks are a process's, so these are
  * real processes. */
 #include "master/logger/run.h"
+#include "master/store/background.h"
 #include "shared/base/log.h"
 #include "shared/base/step.h"
 #include "shared/record/frame.h"
@@ -13,12 +14,28 @@
 #include <signal.h>
 #include <sqlite3.h>
 #include <stdarg.h>
+#include <stdatomic.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include <cmocka.h>
 
 enum { SLOTS = 2, RECORDS = 3 };
 enum { SECOND_EACH = 4 }; /* of the second logger's steps, one in so many */
+
+static unsigned synced; /* calls of the two below, SQLite's too */
+
+int fdatasync(int fd)
+{
+    synced++;
+    return (int)syscall(SYS_fdatasync, fd);
+}
+
+int fsync(int fd)
+{
+    synced++;
+    return (int)syscall(SYS_fsync, fd);
+}
 
 struct place {
     char directory[SCRATCH_PATH], spool[SCRATCH_PATH], database[SCRATCH_PATH];
@@ -92,12 +109,12 @@ static void end(struct place *place)
 
 /* ---- the logger's process */
 
-static unsigned steps_left;
+static _Atomic unsigned steps_left; /* the store works in a thread of its own */
 
 static void count_step(const char *name)
 {
     (void)name;
-    if (--steps_left == 0)
+    if (atomic_fetch_sub(&steps_left, 1) == 1)
         kill(getpid(), SIGKILL);
 }
 
@@ -118,6 +135,7 @@ _Noreturn static void run_logger(struct place *place)
         !store_open(&place->config.store, "host", &store, &error))
         _exit(1);
     spool_set_segment_bytes(spool, 1);
+    store_in_background(&store);
     int status = logger_run(&setup, spool, store);
     store_close(&store);
     spool_close(&spool);
@@ -232,11 +250,45 @@ static void and_the_next_one_too(void **state)
            (unsigned)SECOND_EACH);
 }
 
+static void no_offset(void *context, const char *segment, uint64_t committed)
+{
+    (void)context;
+    fail_msg("%s: %llu", segment, (unsigned long long)committed);
+}
+
+/* "STORE_DONE: everything is durable." */
+static void each_commit_is_synced(void **state)
+{
+    (void)state;
+    struct place place;
+    struct store *store = NULL;
+    struct error error;
+    begin(&place);
+    assert_true(store_open(&place.config.store, "host", &store, &error));
+    assert_int_equal(store_start(store, no_offset, NULL, &error), STORE_DONE);
+    for (unsigned i = 0; i < 5; i++) {
+        struct record row;
+        record_init(&row);
+        row.request_id = (struct uuid){{9, (uint8_t)i}};
+        row.status = row.cost_basis = row.project = row.token = STR("a");
+        row.created_at = 1795000000000;
+        row.streamed = 0;
+        struct store_batch batch = {.rows = &row, .rows_count = 1};
+        synced = 0;
+        assert_int_equal(store_commit(store, &batch, &error), STORE_DONE);
+        assert_int_equal(batch.new_rows, 1);
+        assert_true(synced >= 1);
+    }
+    store_close(&store);
+    end(&place);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_logger_is_killed_at_each_step),
         cmocka_unit_test(and_the_next_one_too),
+        cmocka_unit_test(each_commit_is_synced),
     };
     log_setup(LOG_ERROR, LOG_TEXT);
     if (access("/dev/shm", W_OK) == 0)
