@@ -14,12 +14,27 @@ extern char **environ;
 static char *title_memory;
 static size_t title_size;
 static char **environment; /* the copy: setenv(3) may put another list in its place */
+static char *strings;      /* its texts, in one piece: unsetenv(3) drops what it does not free */
 
-static char *end_of_block(char *end, char **strings)
+static void copy_environment(void)
 {
-    for (size_t i = 0; strings[i]; i++)
-        if (strings[i] == end)
-            end += strlen(strings[i]) + 1;
+    size_t count = 0, size = 0;
+    for (; environ[count]; count++)
+        size += strlen(environ[count]) + 1;
+    environment = xcalloc(count + 1, sizeof *environment);
+    char *at = strings = xmalloc(size + 1);
+    for (size_t i = 0; i < count; i++) {
+        environment[i] = at;
+        at = stpcpy(at, environ[i]) + 1;
+    }
+    environ = environment;
+}
+
+static char *end_of_block(char *end, char **list)
+{
+    for (size_t i = 0; list[i]; i++)
+        if (list[i] == end)
+            end += strlen(list[i]) + 1;
     return end;
 }
 
@@ -28,13 +43,7 @@ void title_setup(int argc, char **argv)
     if (argc < 1)
         return;
     char *variables = end_of_block(argv[0], argv), *end = end_of_block(variables, environ);
-    size_t count = 0;
-    while (environ[count])
-        count++;
-    environment = xcalloc(count + 1, sizeof *environment);
-    for (size_t i = 0; i < count; i++)
-        environment[i] = xstrdup(environ[i]);
-    environ = environment;
+    copy_environment();
     memset(variables, 0, (size_t)(end - variables)); /* keys may stand there */
     title_memory = argv[0];
     title_size = (size_t)(end - argv[0]);

@@ -657,8 +657,10 @@ static void end_one(struct spool *spool, const struct sync_of *sync)
 {
     unsigned slot;
     struct segment *segment = find_segment(spool, sync->name, &slot);
-    if (!segment)
+    if (!segment) {
+        sync_note_move(spool->directory, sync->name, NULL);
         return;
+    }
     segment->sync_failed = sync->failure != 0;
     if (sync->failure)
         return;

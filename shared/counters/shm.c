@@ -29,9 +29,12 @@ static void read_boot_id(char id[40])
 
 enum { TABLE_BYTES = SHM_REQUESTS_PER_SLOT * sizeof(struct shm_request) };
 
+/* Whole pages, for they are allocated one by one. */
 static size_t tables_offset(unsigned workers)
 {
-    return sizeof(struct shm_header) + workers * sizeof(struct shm_worker);
+    enum { PAGE = 4096 };
+    size_t end = sizeof(struct shm_header) + workers * sizeof(struct shm_worker);
+    return (end + PAGE - 1) / PAGE * PAGE;
 }
 
 static size_t accounts_offset(unsigned workers)
@@ -49,7 +52,7 @@ static void place(struct counters *counters, void *memory, size_t size)
     counters->header = memory;
     unsigned workers = counters->header->workers;
     counters->workers = (struct shm_worker *)((char *)memory + sizeof(struct shm_header));
-    counters->requests = (struct shm_request *)(counters->workers + workers);
+    counters->requests = (struct shm_request *)((char *)memory + tables_offset(workers));
     counters->accounts = (struct shm_account *)((char *)memory + accounts_offset(workers));
     counters->size_bytes = size;
 }

@@ -163,6 +163,10 @@ function cut(directory, ragged) {
         seen.segments++;
         seen.bytes += cutSegment(spool, name, ragged);
     }
+    // Notes of segments that were deleted while their sync was under way.
+    for (const name of fs.readdirSync(spool).filter((entry) => entry.endsWith('.seg.synced'))) {
+        fs.rmSync(path.join(spool, name));
+    }
     for (const name of ['promptgate.db', 'promptgate.db-wal']) {
         const file = path.join(directory, name);
         if (fs.existsSync(file)) {

@@ -74,14 +74,16 @@ class Follower {
 
 const mebibytes = (bytes) => `${(bytes / (1 << 20)).toFixed(1)} MiB`;
 
-/** Growth from the first third to the last that is more than noise. Workers are replaced all the
- * time and hold bodies of megabytes, so their mean swings; the master and logger should not. */
+/** Growth from the first third to the last that is more than noise. All are replaced now and then;
+ * workers hold bodies of megabytes, so their mean swings, and a logger's store has a cache of two
+ * that fills with its age. */
 function growth(thirds) {
     const allowed = { master: 0.1, logger: 0.25, worker: 0.5 };
+    const least = { master: 2 << 20, logger: 4 << 20, worker: 2 << 20 };
     const found = [];
     for (const [role, { resident, descriptors }] of Object.entries(thirds)) {
         const memory = resident[1] - resident[0];
-        if (!SANITIZE && memory > Math.max(resident[0] * allowed[role], 2 << 20)) {
+        if (!SANITIZE && memory > Math.max(resident[0] * allowed[role], least[role])) {
             found.push(`memory of ${role}: ${resident.map(mebibytes).join(' -> ')}`);
         }
         if (descriptors[1] - descriptors[0] > Math.max(4, descriptors[0] * 0.25)) {

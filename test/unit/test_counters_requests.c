@@ -17,7 +17,8 @@ static int set_up(void **state)
 {
     struct place *place = aligned_alloc(_Alignof(struct place), sizeof *place);
     memset(place, 0, sizeof *place);
-    place->table = calloc(SHM_REQUESTS_PER_SLOT, sizeof *place->table);
+    place->table = aligned_alloc(256, SHM_REQUESTS_PER_SLOT * sizeof *place->table);
+    memset((void *)place->table, 0, SHM_REQUESTS_PER_SLOT * sizeof *place->table);
     requests_init(&place->requests, &place->slot, place->table);
     *state = place;
     return 0;

@@ -121,14 +121,18 @@ static void test_header_timeout_is_from_the_first_byte(void **state)
     loopback_stop(l);
 }
 
-static char *big_answer(struct loopback *l)
+static char *answer_of(struct loopback *l, size_t size)
 {
-    size_t size = 4 * 1024 * 1024;
     char *bytes = malloc(size);
     for (size_t i = 0; i < size; i++)
         bytes[i] = (char)('a' + i % 23);
     l->answer = (struct str){bytes, size};
     return bytes;
+}
+
+static char *big_answer(struct loopback *l)
+{
+    return answer_of(l, 4 * 1024 * 1024);
 }
 
 static void check_big_answer(struct loopback *l, struct client *c)
@@ -165,7 +169,9 @@ static void test_slow_reader_gets_a_large_answer(void **state)
     (void)state;
     struct loopback *l = loopback_start(&calm_limits);
     struct client c = client_open(l);
-    char *bytes = big_answer(l);
+    int some = 65536;
+    setsockopt(c.fd, SOL_SOCKET, SO_RCVBUF, &some, sizeof some);
+    char *bytes = answer_of(l, 8 << 20); /* more than the kernel keeps for both ends */
     client_send(l, &c, GET("/x") GET("/y"));
     turn_until(l, l->answer_len > 0);
     /* The second request waits until the first answer is in the kernel. */

@@ -50,7 +50,8 @@ static int set_up_with(void **state, size_t queue_max)
     if (pipe2(test->pipe, O_NONBLOCK | O_CLOEXEC) != 0)
         return -1;
     fcntl(test->pipe[1], F_SETPIPE_SZ, 16 * 1024);
-    test->table = calloc(SHM_REQUESTS_PER_SLOT, sizeof *test->table);
+    test->table = aligned_alloc(256, SHM_REQUESTS_PER_SLOT * sizeof *test->table);
+    memset((void *)test->table, 0, SHM_REQUESTS_PER_SLOT * sizeof *test->table);
     requests_init(&test->requests, &test->counts, test->table);
     test->writer =
         log_writer_new(&test->loop, test->pipe[1], queue_max, &test->requests, on_emptied, test);

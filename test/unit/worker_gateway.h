@@ -277,7 +277,8 @@ static inline int gateway_begin(void **state, size_t queue_max)
     if (pipe2(g->pipe, O_NONBLOCK | O_CLOEXEC) != 0)
         return -1;
     fcntl(g->pipe[1], F_SETPIPE_SZ, 4096);
-    g->table = calloc(SHM_REQUESTS_PER_SLOT, sizeof *g->table);
+    g->table = aligned_alloc(256, SHM_REQUESTS_PER_SLOT * sizeof *g->table);
+    memset((void *)g->table, 0, SHM_REQUESTS_PER_SLOT * sizeof *g->table);
     requests_init(&g->requests, &g->counts, g->table);
     struct transfer_settings settings = {.connect_timeout_ms = 5000, .keepalive = 8, .hosts = 1};
     g->services = (struct services){
