@@ -480,14 +480,18 @@ function childrenNow() {
 }
 
 /** SIGHUP, and `signal` to the child with this title as soon as it is there. That may come too late:
- * what is waited for lasts a few milliseconds. */
-async function catchProcess(title, signal) {
+ * what is waited for lasts a few milliseconds. Null when the reload is `over` and none was seen. */
+async function catchProcess(title, signal, over) {
     gateway.child.kill('SIGHUP');
     for (const end = Date.now() + 60_000; Date.now() < end;) {
         const victim = childrenNow().find((child) => title.test(child.title));
         if (victim) {
             process.kill(victim.pid, signal);
             return victim;
+        }
+        await new Promise(setImmediate); // the gateway's log comes in
+        if (over()) {
+            return null;
         }
     }
     throw new Error(`no process ${title} was seen`);
@@ -502,8 +506,9 @@ test('"a config that crashes the parser cannot take the master down"', async () 
                               ...Object.fromEntries(entries) }).demo);
     rewrite('projects.d/demo.yaml', () => large);
     for (let i = 0; i < 20 && failures() === 0; i++) {
-        await catchProcess(/reading the configuration/, 'SIGKILL');
-        await until('an end', () => failures() === 1 || serving() > i);
+        const over = () => failures() === 1 || serving() > i;
+        await catchProcess(/reading the configuration/, 'SIGKILL', over);
+        await until('an end', over);
     }
     assert.match(gateway.stderr, /the parser was killed by Killed/);
     const before = serving();
@@ -525,7 +530,10 @@ test('a new generation that cannot start: the reload fails, no connection is los
     let victim;
     for (let i = 0; i < 20 && failures() === 0; i++) {
         const name = new RegExp(`worker ${wide + 1} \\(gen ${2 + i}\\)`);
-        victim = await catchProcess(name, 'SIGSTOP');
+        victim = await catchProcess(name, 'SIGSTOP', () => serving() === i + 1);
+        if (!victim) {
+            continue; // too late: its generation serves
+        }
         const ready = (await status()).generations.at(-1).workers
             .find(({ pid }) => pid === victim.pid)?.ready;
         if (ready !== false) {
