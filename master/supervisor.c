@@ -507,6 +507,18 @@ static void refuse_clients(struct supervisor *s)
     listeners_refuse(&s->inheritance.listeners);
 }
 
+/* It is slow, or dies whenever it is started. What is in the pipes goes with them: the entries of
+ * those requests stay, and from them the next master makes the rows. */
+static void give_logger_up(struct supervisor *s)
+{
+    if (s->logger_done)
+        return;
+    log_error("the logger takes too long; the rows that it did not store follow at the next start");
+    s->logger_done = true;
+    if (s->logger.pid > 0)
+        kill(s->logger.pid, SIGKILL);
+}
+
 /* With the last write ends gone the logger reads to the end, commits and leaves. One that dies
  * before is replaced: the pipes still hold what it did not take. */
 static void go_on_stopping(struct supervisor *s)
@@ -525,10 +537,8 @@ static void go_on_stopping(struct supervisor *s)
         s->pipes_ended = true;
         s->logger_kill_after_ms =
             clock_now_ms() + s->logger.config->shutdown_timeout_ms + GENERATION_GRACE_MS;
-    } else if (clock_now_ms() >= s->logger_kill_after_ms && s->logger.pid > 0) {
-        log_error("the logger takes too long; what it holds stays in the spool");
-        s->logger_done = true;
-        kill(s->logger.pid, SIGKILL);
+    } else if (clock_now_ms() >= s->logger_kill_after_ms) {
+        give_logger_up(s);
     }
 }
 
