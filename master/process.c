@@ -3,6 +3,7 @@
 #include "master/control.h"
 #include "master/instance.h"
 #include "master/logger/logger.h"
+#include "master/notify.h"
 #include "master/privileges.h"
 #include "master/recovery.h"
 #include "master/title.h"
@@ -120,6 +121,7 @@ _Noreturn static void become(const struct process *process, struct inheritance *
     privileges_drop_in_child();
     secrets_in_child();
     control_close_inherited(inheritance->control);
+    notify_close(inheritance->notify);
     counters_in_child(inheritance->counters);
     close(inheritance->lifeline[1]);
     close(inheritance->ready[0]);

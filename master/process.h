@@ -6,6 +6,7 @@
 #include "master/slots.h"
 
 struct control;
+struct notify;
 
 #include <sys/types.h>
 
@@ -16,6 +17,7 @@ enum process_role { PROCESS_LOGGER, PROCESS_WORKER };
 struct inheritance {
     struct counters *counters;
     struct control *control; /* a child has no use for it */
+    struct notify *notify;   /* nor for this */
     struct listeners listeners;
     struct slots slots;
     int lifeline[2]; /* children hold the read end: its EOF says the master is gone */

@@ -173,6 +173,7 @@ static bool open_everything(struct supervisor *s, const struct config *config, s
     struct inheritance *inheritance = &s->inheritance;
     inheritance->counters = &s->counters;
     inheritance->control = &s->control;
+    inheritance->notify = &s->notify;
     return privileges_make_directory(config, config->state_dir, error) &&
            privileges_make_directory(config, config->runtime_dir, error) &&
            take_privileges(s, config, error) && take_instance(s, config, error) &&
