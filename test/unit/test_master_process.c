@@ -1,7 +1,7 @@
 /* Children with roles of this test's own, which tell what they were born with. */
 #include "master/control.h"
-#include "master/notify.h"
 #include "master/logger/logger.h"
+#include "master/notify.h"
 #include "master/process.h"
 #include "master/title.h"
 #include "shared/base/clock.h"
