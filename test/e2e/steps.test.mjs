@@ -527,7 +527,8 @@ test('rows that the store refuses: the logger is killed while it sets them aside
     store.close();
     await gateway.stop();
     assert.deepEqual(idsOf(gateway.rows()), ids.sort());
-    const aside = fs.readdirSync(path.join(gateway.directory, 'state/rejected'));
+    const folder = path.join(gateway.directory, 'state/rejected'); // none when STEP names others
+    const aside = poison.length > 0 ? fs.readdirSync(folder) : [];
     assert.deepEqual(aside.filter((name) => !name.startsWith('.')).sort(),
                      poison.map((id) => `${id}.json`).sort());
 });
