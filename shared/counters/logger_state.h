@@ -8,6 +8,7 @@
 enum logger_store { LOGGER_STORE_UNKNOWN, LOGGER_STORE_OK, LOGGER_STORE_AWAY };
 
 struct logger_state {
+    _Atomic int64_t heartbeat_ms; /* monotonic; once a second */
     _Atomic int64_t reached_for;  /* the master_pid in whose time the store was reached first */
     _Atomic int32_t store;        /* enum logger_store */
     _Atomic int32_t store_reason; /* why it is away: a number of master/store/reasons.def */

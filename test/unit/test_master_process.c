@@ -466,6 +466,27 @@ static void silent_worker_is_aborted(void **state)
     assert_true(WIFSIGNALED(status));
 }
 
+/* A disk may hold the logger up; what holds it up for half a minute is no disk. */
+static void silent_logger_is_aborted(void **state)
+{
+    struct process process = {.role = PROCESS_LOGGER, .slot = -1};
+    int status;
+    (void)state;
+    atomic_store(&master.counters.header->logger.heartbeat_ms, now_ms);
+    process_watch(&process, &master.counters); /* there is none */
+    process.pid = fork();
+    if (process.pid == 0)
+        for (;;)
+            pause();
+    now_ms += LOGGER_SILENCE_MS - 1;
+    process_watch(&process, &master.counters);
+    assert_int_equal(process.aborted_ms, 0);
+    now_ms += 1;
+    process_watch(&process, &master.counters);
+    assert_int_equal(waitpid(process.pid, &status, 0), process.pid);
+    assert_int_equal(WTERMSIG(status), SIGABRT);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(int argc, char **argv)
@@ -483,6 +504,7 @@ int main(int argc, char **argv)
         TEST(throttled_again_and_again),
         TEST(slot_waits_for_its_pipe),
         TEST(silent_worker_is_aborted),
+        TEST(silent_logger_is_aborted),
     };
     title_setup(argc, argv);
     alarm(60);

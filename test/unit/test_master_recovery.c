@@ -29,17 +29,15 @@ static struct test {
 
 static void claim_accounts(void)
 {
-    static const int64_t unlimited[CAP_COUNT] = {CAP_UNLIMITED, CAP_UNLIMITED, CAP_UNLIMITED};
     struct accounts accounts;
     char label[ACCOUNT_LABEL_BYTES];
     account_target_label(label, STR("openai"), STR("gpt-4o-mini"), STR("main"));
     assert_true(accounts_begin(&accounts, &test.counters, 1, 4, &test.error));
-    test.project = accounts_claim(&accounts, ACCOUNT_PROJECT, STR("id"), STR("demo"), unlimited);
-    test.endpoint =
-        accounts_claim(&accounts, ACCOUNT_ENDPOINT, STR("id/sum"), STR("sum"), unlimited);
-    test.token = accounts_claim(&accounts, ACCOUNT_TOKEN, STR("web"), STR("web"), unlimited);
+    test.project = accounts_claim(&accounts, ACCOUNT_PROJECT, STR("id"), STR("demo"));
+    test.endpoint = accounts_claim(&accounts, ACCOUNT_ENDPOINT, STR("id/sum"), STR("sum"));
+    test.token = accounts_claim(&accounts, ACCOUNT_TOKEN, STR("web"), STR("web"));
     test.target = accounts_claim(&accounts, ACCOUNT_TARGET, STR("openai/main/gpt-4o-mini"),
-                                 (struct str){label, sizeof label}, unlimited);
+                                 (struct str){label, sizeof label});
     accounts_end(&accounts, 1);
 }
 
