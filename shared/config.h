@@ -6,6 +6,7 @@
 #include "shared/base/arena.h"
 #include "shared/base/hash.h"
 #include "shared/base/log.h"
+#include "shared/base/months.h"
 #include "shared/base/secret_memory.h"
 #include "shared/base/uuid.h"
 #include "shared/prompt/template.h"
@@ -36,6 +37,7 @@ struct config_listen {
 struct config_store {
     const char *driver; /* "sqlite" */
     const char *path;
+    struct months months; /* of the configuration's time zone, by which rows are summed up */
 };
 
 struct config_http {
@@ -128,6 +130,7 @@ struct config {
     size_t listens_count;
     int64_t workers; /* resolved: at least 1 */
     const char *state_dir, *runtime_dir;
+    const char *timezone;     /* its months are `store.months` */
     const char *user, *group; /* to become when started as root; NULL = not set */
     int64_t shutdown_timeout_ms;
     struct config_store store;

@@ -1,5 +1,6 @@
 #include "master/store/migrations.h"
 #include "master/store/store.h"
+#include "master/store/usage.h"
 #include "shared/base/clock.h"
 #include "test/unit/scratch.h"
 
@@ -108,6 +109,25 @@ static void table_has_the_records_columns(void **state)
             buf_puts(&expected, "cost_usd|REAL;");
     }
     assert_string_equal(ask(place, "SELECT name, type FROM pragma_table_xinfo('gateway_logs')"),
+                        buf_cstr(&expected));
+    buf_free(&expected);
+    store_close(&store);
+}
+
+static void usage_table_has_its_columns(void **state)
+{
+    struct place *place = *state;
+    struct store *store = open_store(place, no_offset, NULL);
+    static const char *types[] = {[USAGE_KIND_HOUR] = "TEXT",
+                                  [USAGE_KIND_TEXT] = "TEXT",
+                                  [USAGE_KIND_BOOL] = "INTEGER",
+                                  [USAGE_KIND_NUMBER] = "INTEGER"};
+    struct buf expected = {0};
+    for (size_t i = 0; i < usage_columns_count; i++)
+        buf_printf(&expected, "%s|%s|1|%d;", usage_columns[i].name, types[usage_columns[i].kind],
+                   i < usage_keys_count ? (int)i + 1 : 0);
+    assert_string_equal(ask(place, "SELECT name, type, \"notnull\", pk FROM "
+                                   "pragma_table_info('gateway_usage_hourly')"),
                         buf_cstr(&expected));
     buf_free(&expected);
     store_close(&store);
@@ -514,6 +534,7 @@ int main(void)
 #define TEST(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(table_has_the_records_columns),
+        TEST(usage_table_has_its_columns),
         TEST(file_is_private_and_durable),
         TEST(a_row_is_read_as_it_was_written),
         TEST(known_rows_are_left_alone),
