@@ -12,6 +12,7 @@
 
 struct delay;
 struct log_writer;
+struct refusals;
 struct transfer;
 struct transfer_pool;
 
@@ -21,6 +22,7 @@ struct services {
     const struct config *config;
     struct transfer_pool *transfers;
     struct log_writer *log;
+    struct refusals *refusals;
     struct shm_worker *counts;
     struct requests *requests; /* in flight */
     unsigned worker;

@@ -1,7 +1,9 @@
-/* Requests that failed before their token was accepted, counted: a row of gateway_refused. */
+/* Requests that failed before their token was accepted, counted: a row of gateway_refused. They go
+ * through the same pipes as the rows of gateway_logs; the first byte tells them apart. */
 #pragma once
 
-#include "shared/base/str.h"
+#include "shared/base/buf.h"
+#include "shared/base/error.h"
 
 #include <stdint.h>
 
@@ -12,3 +14,10 @@ struct refused {
     struct str host;
     int64_t count;
 };
+
+/* Is this encoded record one of these, and not a row? */
+bool refused_marked(struct str bytes);
+void refused_encode(const struct refused *refused, struct buf *out);
+/* Texts point into `bytes`. False for bytes that refused_encode never wrote. */
+bool refused_decode(struct str bytes, struct refused *refused, struct error *error)
+    __attribute__((warn_unused_result));

@@ -5,6 +5,7 @@
 #include "shared/base/step.h"
 #include "shared/record/attempts.h"
 #include "worker/log_writer.h"
+#include "worker/refusals.h"
 
 static int64_t to_ms(int64_t us)
 {
@@ -84,6 +85,7 @@ enum stage_result stage_record(struct exchange *ex)
     if (!ex->token) {
         STEP(request_refused);
         atomic_fetch_add_explicit(&ex->services->counts->refused, 1, memory_order_relaxed);
+        refusals_count(ex->services->refusals, ex->failure.code, ex->client_ip.at);
         return STAGE_NEXT;
     }
     struct record record;
