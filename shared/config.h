@@ -123,6 +123,9 @@ struct config_token {
     int64_t expires_wall_ms; /* INT64_MAX = never */
 };
 
+/* Of which requests a row keeps the bodies; as keys.def names them. */
+enum log_bodies { LOG_BODIES_NONE, LOG_BODIES_ERRORS, LOG_BODIES_ALL };
+
 struct config {
     struct arena arena;
     struct secret_memory *secrets; /* opened keys; zeroes in roles that may not see them */
@@ -137,6 +140,8 @@ struct config {
     struct config_http http;
     struct config_upstream upstream;
     int64_t log_queue; /* gateway_logs.queue */
+    enum log_bodies log_bodies;
+    int64_t log_max_body;
     enum log_level log_level;
     enum log_format log_format;
     struct config_credential *credentials;

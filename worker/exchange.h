@@ -63,6 +63,12 @@ struct name_list {
     struct name_list *next;
 };
 
+/* What a row keeps of a body; absent when nothing. */
+struct kept_body {
+    struct str text;
+    bool cut; /* there was more */
+};
+
 struct exchange {
     struct services *services;
     struct exchange *next_unused;
@@ -115,6 +121,7 @@ struct exchange {
     bool client_gone;
     int http_status;
     size_t bytes_out;
+    struct kept_body request_kept, response_kept;
 };
 
 /* Begins one for a complete head; never NULL. */

@@ -178,6 +178,7 @@ void service_draft_read(struct reading *reading, const struct config_file *file,
             .at;
     if (!config->store.path)
         config->store.path = arena_printf(reading->lasting, "%s/promptgate.db", config->state_dir);
+    config->log_bodies = (enum log_bodies)service->log_bodies;
     config->log_level = (enum log_level)service->log_level;
     config->log_format = (enum log_format)service->log_format;
 }

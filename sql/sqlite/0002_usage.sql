@@ -1,3 +1,7 @@
+-- Whether there was more of a body than the row has; null where it has none.
+ALTER TABLE gateway_logs ADD COLUMN request_body_cut INTEGER;
+ALTER TABLE gateway_logs ADD COLUMN response_body_cut INTEGER;
+
 -- Requests added up by hour, and what they were. Written in the same transaction as the rows of
 -- gateway_logs, and kept when those are gone: month totals and dashboards read this table alone.
 --

@@ -76,6 +76,12 @@ static void fill(const struct exchange *ex, struct record *record)
     record->gateway_us = exchange_gateway_us(ex, now_us);
     record->bytes_in = (int64_t)ex->bytes_in;
     record->bytes_out = (int64_t)ex->bytes_out;
+    record->request_body = ex->request_kept.text;
+    record->response_body = ex->response_kept.text;
+    if (ex->request_kept.text.at)
+        record->request_body_cut = ex->request_kept.cut;
+    if (ex->response_kept.text.at)
+        record->response_body_cut = ex->response_kept.cut;
     record->host = str_of(ex->services->host);
     record->worker = ex->services->worker;
 }
