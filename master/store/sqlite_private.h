@@ -21,7 +21,8 @@ struct store {
     enum store_reason reason; /* of the last call */
     bool was_open;            /* once at least: a file that is made now is made anew */
     sqlite3 *db;              /* NULL until started */
-    sqlite3_stmt *insert_row, *put_offset, *forget_offset, *add_usage, *add_refused;
+    sqlite3_stmt *insert_row, *put_offset, *forget_offset, *add_usage, *add_refused, *delete_rows,
+        *delete_refused;
     struct months months;
     struct usage_table usage;       /* of the rows that this transaction has inserted */
     struct sqlite_scratch *scratch; /* one for each column */
@@ -47,6 +48,10 @@ int sqlite_finish(sqlite3_stmt *statement);
 int sqlite_prepare_usage(struct store *store);
 int sqlite_write_usage(struct store *store);
 int sqlite_write_refused(struct store *store, const struct store_batch *batch);
+
+int sqlite_prepare_expiry(struct store *store);
+/* In a transaction of its own, which is left open where it fails. */
+int sqlite_delete_old(struct store *store, struct store_expiry *expiry);
 
 /* The reader's side. */
 bool sqlite_open_reader(const struct config_store *config, struct store **out, struct error *error);

@@ -688,6 +688,73 @@ static void refused_requests_are_added_up(void **state)
     store_close(&store);
 }
 
+static struct store_expiry expire(struct store *store, int64_t before_wall_ms, size_t rows_max)
+{
+    struct error error;
+    struct store_expiry expiry = {.before_wall_ms = before_wall_ms, .rows_max = rows_max};
+    if (store_expire(store, &expiry, &error) != STORE_DONE)
+        fail_msg("%s", error.message);
+    return expiry;
+}
+
+static void old_rows_go_in_slices(void **state)
+{
+    struct place *place = *state;
+    struct store *store = open_store(place, no_offset, NULL);
+    struct record rows[10];
+    struct refused refused[5];
+    for (int i = 0; i < 10; i++) {
+        rows[i] = row_at(1790812800000 + i * 60000);
+        rows[i].request_id = uuid_first(1790812800000 + i * 60000); /* uuid_v7 never goes back */
+    }
+    for (int i = 0; i < 5; i++)
+        refused[i] = (struct refused){1790812800000 + i * 60000, STR("unauthorized"), STR("unix"),
+                                      STR("host-1"), 1};
+    struct store_batch batch = {
+        .rows = rows, .rows_count = 10, .refused = refused, .refused_count = 5};
+    assert_int_equal(commit(store, &batch), STORE_DONE);
+    struct store_expiry expiry = expire(store, 1790812800000, 3);
+    assert_int_equal(expiry.rows, 0);
+    assert_false(expiry.more);
+    expiry = expire(store, 1790812800000 + 4 * 60000, 3); /* 4 are before it */
+    assert_int_equal(expiry.rows, 3);
+    assert_true(expiry.more);
+    assert_string_equal(ask(place, "SELECT count(*), min(created_at) FROM gateway_logs"),
+                        "7|2026-10-01T00:03:00.000Z;");
+    assert_string_equal(ask(place, "SELECT count(*) FROM gateway_refused"), "2;");
+    expiry = expire(store, 1790812800000 + 4 * 60000, 3);
+    assert_int_equal(expiry.rows, 1);
+    assert_false(expiry.more);
+    assert_string_equal(ask(place, "SELECT count(*), min(created_at) FROM gateway_logs"),
+                        "6|2026-10-01T00:04:00.000Z;");
+    assert_string_equal(ask(place, "SELECT minute FROM gateway_refused"),
+                        "2026-10-01T00:04:00.000Z;");
+    assert_string_equal(ask(place, "SELECT sum(requests) FROM gateway_usage_hourly"), "10;");
+    store_close(&store);
+}
+
+static void a_locked_store_keeps_old_rows(void **state)
+{
+    struct place *place = *state;
+    struct store *store = open_store(place, no_offset, NULL);
+    struct record row = row_at(1);
+    row.request_id = uuid_first(1);
+    struct store_batch batch = {.rows = &row, .rows_count = 1};
+    assert_int_equal(commit(store, &batch), STORE_DONE);
+    sqlite3 *other;
+    assert_int_equal(sqlite3_open(place->path, &other), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(other, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+    struct error error;
+    struct store_expiry expiry = {.before_wall_ms = 1000, .rows_max = 5};
+    assert_int_equal(store_expire(store, &expiry, &error), STORE_AWAY);
+    assert_int_equal(store_reason(store), STORE_REASON_locked);
+    assert_int_equal(expiry.rows, 0);
+    sqlite3_close(other);
+    expiry = expire(store, 1000, 5);
+    assert_int_equal(expiry.rows, 1);
+    store_close(&store);
+}
+
 int main(void)
 {
 #define TEST(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
@@ -714,6 +781,8 @@ int main(void)
         TEST(usage_of_refused_rows_is_taken_back),
         TEST(usage_knows_the_months_of_the_zone),
         TEST(refused_requests_are_added_up),
+        TEST(old_rows_go_in_slices),
+        TEST(a_locked_store_keeps_old_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
