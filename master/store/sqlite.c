@@ -597,6 +597,7 @@ const struct store_driver store_sqlite = {
     .reason = sqlite_reason,
     .open_reader = sqlite_open_reader,
     .query = sqlite_query,
+    .spend = sqlite_spend,
     .inspect = sqlite_inspect,
     .close = sqlite_close,
 };

@@ -57,5 +57,10 @@ int sqlite_delete_old(struct store *store, struct store_expiry *expiry);
 bool sqlite_open_reader(const struct config_store *config, struct store **out, struct error *error);
 bool sqlite_query(struct store *store, struct store_query *query, store_row_fn *each, void *context,
                   struct error *error);
+bool sqlite_spend(struct store *store, const char *month, enum store_spend_by by,
+                  store_spend_fn *each, void *context, struct error *error);
+/* Their statements; a test looks how they would be run. */
+void sqlite_query_text(const struct store_query *query, struct buf *sql);
+void sqlite_spend_text(enum store_spend_by by, struct buf *sql);
 bool sqlite_inspect(const struct config_store *config, const char *host, struct store_found *found,
                     store_offset_fn *each, void *context, struct error *error);
