@@ -40,7 +40,7 @@ static void tell_round(struct retention *retention)
 {
     char before[CLOCK_RFC3339_SIZE];
     if (retention->rows > 0)
-        log_info("%" PRIu64 " rows from before %s were deleted", retention->rows,
+        log_info("old rows deleted: %" PRIu64 ", from before %s", retention->rows,
                  clock_rfc3339(retention->expiry.before_wall_ms, before));
     retention->rows = 0;
 }
