@@ -46,13 +46,16 @@ struct store *sqlite_new(const struct config_store *config, const char *host)
     store->driver = &store_sqlite;
     store->path = xstrdup(config->path);
     store->host = xstrdup(host);
+    store->months = config->months;
     store->scratch = xcalloc(record_columns_count, sizeof *store->scratch);
     return store;
 }
 
 static void disconnect(struct store *store)
 {
-    sqlite3_stmt **statements[] = {&store->insert_row, &store->put_offset, &store->forget_offset};
+    sqlite3_stmt **statements[] = {
+        &store->insert_row,  &store->put_offset,  &store->forget_offset, &store->add_usage,
+        &store->add_refused, &store->delete_rows, &store->delete_refused};
     for (size_t i = 0; i < sizeof statements / sizeof *statements; i++) {
         sqlite3_finalize(*statements[i]);
         *statements[i] = NULL;
@@ -68,6 +71,7 @@ void sqlite_close(struct store *store)
     free(store->path);
     free(store->host);
     free(store->scratch);
+    usage_free(&store->usage);
     free(store);
 }
 
@@ -268,7 +272,9 @@ static int prepare_statements(struct store *store)
     if (code == SQLITE_OK)
         code = sqlite_prepare(store, "DELETE FROM gateway_spool WHERE host = ? AND segment = ?",
                               &store->forget_offset);
-    return code;
+    if (code == SQLITE_OK)
+        code = sqlite_prepare_usage(store);
+    return code == SQLITE_OK ? sqlite_prepare_expiry(store) : code;
 }
 
 int sqlite_read_offsets(struct store *store, store_offset_fn *each, void *context)
@@ -333,7 +339,7 @@ static enum store_result sqlite_start(struct store *store, store_offset_fn *each
     return passes(store->reason) ? STORE_AWAY : STORE_REFUSED;
 }
 
-static int bind_text(sqlite3_stmt *statement, int place, struct str text)
+int sqlite_bind_text(sqlite3_stmt *statement, int place, struct str text)
 {
     return sqlite3_bind_text64(statement, place, text.at, text.len, SQLITE_STATIC, SQLITE_UTF8);
 }
@@ -345,19 +351,19 @@ static int bind_column(struct store *store, const struct record *row, size_t ind
     char *text = store->scratch[index].text;
     int place = (int)index + 1;
     if (column->kind == RECORD_KIND_UUID)
-        return bind_text(store->insert_row, place,
-                         str_of(uuid_format((const struct uuid *)field, text)));
+        return sqlite_bind_text(store->insert_row, place,
+                                str_of(uuid_format((const struct uuid *)field, text)));
     if (column->kind == RECORD_KIND_TEXT)
-        return bind_text(store->insert_row, place, *(const struct str *)field);
+        return sqlite_bind_text(store->insert_row, place, *(const struct str *)field);
     int64_t value = *(const int64_t *)field;
     if (value == RECORD_NULL)
         return sqlite3_bind_null(store->insert_row, place);
     if (column->kind == RECORD_KIND_TIME)
-        return bind_text(store->insert_row, place, str_of(clock_rfc3339(value, text)));
+        return sqlite_bind_text(store->insert_row, place, str_of(clock_rfc3339(value, text)));
     return sqlite3_bind_int64(store->insert_row, place, value);
 }
 
-static int finish(sqlite3_stmt *statement)
+int sqlite_finish(sqlite3_stmt *statement)
 {
     sqlite3_step(statement);
     return sqlite3_reset(statement);
@@ -370,13 +376,13 @@ static int insert_row(struct store *store, const struct record *row)
         if (code != SQLITE_OK)
             return code;
     }
-    return finish(store->insert_row);
+    return sqlite_finish(store->insert_row);
 }
 
 static int bind_segment(struct store *store, sqlite3_stmt *statement, const char *segment)
 {
-    int code = bind_text(statement, 1, str_of(store->host));
-    return code == SQLITE_OK ? bind_text(statement, 2, str_of(segment)) : code;
+    int code = sqlite_bind_text(statement, 1, str_of(store->host));
+    return code == SQLITE_OK ? sqlite_bind_text(statement, 2, str_of(segment)) : code;
 }
 
 static int write_offsets(struct store *store, const struct store_batch *batch)
@@ -386,13 +392,13 @@ static int write_offsets(struct store *store, const struct store_batch *batch)
         code = bind_segment(store, store->put_offset, batch->offsets[i].segment);
         sqlite3_bind_int64(store->put_offset, 3, (int64_t)batch->offsets[i].committed);
         if (code == SQLITE_OK)
-            code = finish(store->put_offset);
+            code = sqlite_finish(store->put_offset);
         STEP(offset_put);
     }
     for (size_t i = 0; code == SQLITE_OK && i < batch->gone_count; i++) {
         code = bind_segment(store, store->forget_offset, batch->gone[i]);
         if (code == SQLITE_OK)
-            code = finish(store->forget_offset);
+            code = sqlite_finish(store->forget_offset);
         STEP(offset_forgotten);
     }
     return code;
@@ -401,13 +407,16 @@ static int write_offsets(struct store *store, const struct store_batch *batch)
 static int insert_rows(struct store *store, struct store_batch *batch)
 {
     int code = SQLITE_OK;
+    usage_clear(&store->usage);
     for (size_t i = 0; code == SQLITE_OK && i < batch->rows_count; i++) {
         code = insert_row(store, &batch->rows[i]);
         STEP(row_inserted);
-        if (code == SQLITE_OK)
-            batch->new_rows += (size_t)sqlite3_changes(store->db);
+        if (code != SQLITE_OK || sqlite3_changes(store->db) == 0)
+            continue;
+        batch->new_rows++;
+        usage_add(&store->usage, &store->months, &batch->rows[i]);
     }
-    return code;
+    return code == SQLITE_OK ? sqlite_write_usage(store) : code;
 }
 
 /* `*rows_to_blame`: whether a refusal can be for the rows' content. */
@@ -420,7 +429,9 @@ static int write_batch(struct store *store, struct store_batch *batch, bool *row
         code = insert_rows(store, batch);
     if (code != SQLITE_OK)
         return code;
-    code = write_offsets(store, batch);
+    code = sqlite_write_refused(store, batch);
+    if (code == SQLITE_OK)
+        code = write_offsets(store, batch);
     *rows_to_blame = *rows_to_blame && code == SQLITE_OK;
     STEP(batch_to_commit);
     if (code == SQLITE_OK)
@@ -504,14 +515,11 @@ static bool connected(struct store *store, struct error *error)
     return store->db || bring_up(store, error);
 }
 
-static void commit_failed(struct store *store, int code, bool rows_to_blame,
-                          struct store_batch *batch, struct error *error)
+static void transaction_failed(struct store *store, int code, const char *doing,
+                               struct error *error)
 {
     store->reason = reason_of(store, code);
-    sqlite_failed(store, error, "can't write");
-    if (!rows_to_blame && store->reason == STORE_REASON_content)
-        store->reason = STORE_REASON_other;
-    batch->new_rows = 0;
+    sqlite_failed(store, error, doing);
     /* Some failures have rolled back already. */
     if (!sqlite3_get_autocommit(store->db))
         sqlite_run(store, "ROLLBACK");
@@ -529,8 +537,13 @@ static enum store_result sqlite_commit(struct store *store, struct store_batch *
     bool rows_to_blame;
     int code = write_batch(store, batch, &rows_to_blame);
     if (code != SQLITE_OK) {
-        commit_failed(store, code, rows_to_blame, batch, error);
-        return store->reason == STORE_REASON_content ? STORE_REFUSED : STORE_AWAY;
+        transaction_failed(store, code, "can't write", error);
+        batch->new_rows = 0;
+        if (store->reason == STORE_REASON_content && rows_to_blame)
+            return STORE_REFUSED;
+        if (store->reason == STORE_REASON_content)
+            store->reason = STORE_REASON_other;
+        return STORE_AWAY;
     }
     store->reason = STORE_REASON_none;
     if (!database_moved(store) && !wal_moved(store))
@@ -538,6 +551,20 @@ static enum store_result sqlite_commit(struct store *store, struct store_batch *
     batch->new_rows = 0;
     store->reason = STORE_REASON_unreachable;
     error_set(error, "%s: its files were deleted or replaced while it was written to", store->path);
+    return STORE_AWAY;
+}
+
+static enum store_result sqlite_expire(struct store *store, struct store_expiry *expiry,
+                                       struct error *error)
+{
+    if (!connected(store, error))
+        return STORE_AWAY;
+    int code = sqlite_delete_old(store, expiry);
+    store->reason = STORE_REASON_none;
+    if (code == SQLITE_OK)
+        return STORE_DONE;
+    transaction_failed(store, code, "can't delete old rows", error);
+    expiry->rows = 0;
     return STORE_AWAY;
 }
 
@@ -564,11 +591,13 @@ const struct store_driver store_sqlite = {
     .open = sqlite_open,
     .start = sqlite_start,
     .commit = sqlite_commit,
+    .expire = sqlite_expire,
     .step = sqlite_step,
     .wait = sqlite_wait,
     .reason = sqlite_reason,
     .open_reader = sqlite_open_reader,
     .query = sqlite_query,
+    .spend = sqlite_spend,
     .inspect = sqlite_inspect,
     .close = sqlite_close,
 };
