@@ -168,7 +168,7 @@ bool process_start(struct process *process, struct inheritance *inheritance, str
     if (process->role == PROCESS_WORKER && !take_slot(process, inheritance, error))
         return false;
     bool is_worker = process->role == PROCESS_WORKER;
-    secrets_before_fork(is_worker ? SECRETS_WORKER : SECRETS_NOBODY,
+    secrets_before_fork(is_worker ? SECRETS_WORKER : SECRETS_LOGGER,
                         is_worker ? process->config->secrets : NULL);
     pid_t pid = fork();
     if (pid == 0)
