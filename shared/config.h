@@ -6,6 +6,7 @@
 #include "shared/base/arena.h"
 #include "shared/base/hash.h"
 #include "shared/base/log.h"
+#include "shared/base/months.h"
 #include "shared/base/secret_memory.h"
 #include "shared/base/uuid.h"
 #include "shared/prompt/template.h"
@@ -34,9 +35,10 @@ struct config_listen {
 };
 
 struct config_store {
-    const char *driver; /* "sqlite", "postgres" */
-    const char *path;   /* the SQLite file */
-    const char *dsn;    /* opened, in `config.store_secrets`; NULL = none */
+    const char *driver;   /* "sqlite", "postgres" */
+    const char *path;     /* the SQLite file */
+    const char *dsn;      /* opened, in `config.store_secrets`; NULL = none */
+    struct months months; /* of the configuration's time zone, by which rows are summed up */
 };
 
 struct config_http {
@@ -122,6 +124,9 @@ struct config_token {
     int64_t expires_wall_ms; /* INT64_MAX = never */
 };
 
+/* Of which requests a row keeps the bodies; as keys.def names them. */
+enum log_bodies { LOG_BODIES_NONE, LOG_BODIES_ERRORS, LOG_BODIES_ALL };
+
 struct config {
     struct arena arena;
     struct secret_memory *secrets;       /* opened keys; zeroes in roles that may not see them */
@@ -130,12 +135,15 @@ struct config {
     size_t listens_count;
     int64_t workers; /* resolved: at least 1 */
     const char *state_dir, *runtime_dir;
+    const char *timezone;     /* its months are `store.months` */
     const char *user, *group; /* to become when started as root; NULL = not set */
     int64_t shutdown_timeout_ms;
     struct config_store store;
     struct config_http http;
     struct config_upstream upstream;
     int64_t log_queue; /* gateway_logs.queue */
+    enum log_bodies log_bodies;
+    int64_t log_max_body;
     enum log_level log_level;
     enum log_format log_format;
     struct config_credential *credentials;

@@ -12,6 +12,7 @@
 
 struct delay;
 struct log_writer;
+struct refusals;
 struct transfer;
 struct transfer_pool;
 
@@ -21,6 +22,7 @@ struct services {
     const struct config *config;
     struct transfer_pool *transfers;
     struct log_writer *log;
+    struct refusals *refusals;
     struct shm_worker *counts;
     struct requests *requests; /* in flight */
     unsigned worker;
@@ -59,6 +61,12 @@ struct attempt {
 struct name_list {
     struct str name;
     struct name_list *next;
+};
+
+/* What a row keeps of a body; absent when nothing. */
+struct kept_body {
+    struct str text;
+    bool cut; /* there was more */
 };
 
 struct exchange {
@@ -113,6 +121,7 @@ struct exchange {
     bool client_gone;
     int http_status;
     size_t bytes_out;
+    struct kept_body request_kept, response_kept;
 };
 
 /* Begins one for a complete head; never NULL. */

@@ -4,6 +4,7 @@
 #include "shared/base/step.h"
 #include "worker/answer.h"
 #include "worker/pipeline.h"
+#include "worker/refusals.h"
 
 /* An answer without the pipeline: `{"ok":true}`, or the failure. `request` is NULL when its head
  * could not be read. */
@@ -36,9 +37,11 @@ static void refuse(struct frontend *frontend, struct http_connection *connection
                    const struct http_request *request, const struct failure *failure,
                    const char *allow)
 {
+    const struct services *services = frontend->services;
+    refusals_count(services->refusals, failure->code, http_client_ip(connection));
     answer_at_once(connection, request, failure, allow);
     STEP(bytes_refused);
-    atomic_fetch_add_explicit(&frontend->services->counts->refused, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&services->counts->refused, 1, memory_order_relaxed);
 }
 
 static void on_head(void *context, struct http_connection *connection, struct http_request *request)

@@ -1,5 +1,6 @@
 #include "worker/log_writer.h"
 
+#include "shared/base/clock.h"
 #include "shared/base/log.h"
 #include "shared/base/step.h"
 #include "shared/base/xalloc.h"
@@ -146,14 +147,24 @@ static void drop_sent(struct log_writer *writer)
     }
 }
 
-static void add_frames(struct log_writer *writer, const struct record *record)
+/* What `encoded` holds. */
+static void add_frames(struct log_writer *writer, const struct uuid *id)
 {
     size_t before = writer->frames.len;
-    buf_clear(&writer->encoded);
-    record_encode(record, &writer->encoded);
-    if (!frames_encode(&record->request_id, buf_view(&writer->encoded), &writer->frames))
+    if (!frames_encode(id, buf_view(&writer->encoded), &writer->frames))
         log_error("a record of %zu bytes is too long to be logged", writer->encoded.len);
     writer->pushed_bytes += writer->frames.len - before;
+    buf_clear(&writer->encoded);
+}
+
+static void send_frames(struct log_writer *writer)
+{
+    if (!writer->polling)
+        write_frames(writer);
+    if (!writer->polling && writer->frames.len > 0) {
+        writer->polling = true;
+        uv_poll_start(&writer->poll, UV_WRITABLE, on_writable);
+    }
 }
 
 /* One look at the pipe for so many records. */
@@ -165,17 +176,24 @@ void log_writer_push(struct log_writer *writer, const struct record *record,
     if (writer->broken)
         return;
     drop_sent(writer);
-    add_frames(writer, record);
+    record_encode(record, &writer->encoded);
+    add_frames(writer, &record->request_id);
     *place(writer, writer->next++) =
         (struct pushed){.request = request, .end = writer->pushed_bytes};
-    if (!writer->polling)
-        write_frames(writer);
-    if (!writer->polling && writer->frames.len > 0) {
-        writer->polling = true;
-        uv_poll_start(&writer->poll, UV_WRITABLE, on_writable);
-    }
+    send_frames(writer);
     if (writer->in_pipe - writer->looked_at >= RECLAIM_AFTER)
         log_writer_reclaim(writer);
+}
+
+void log_writer_push_refused(struct log_writer *writer, const struct refused *refused)
+{
+    if (writer->broken)
+        return;
+    struct uuid id = uuid_v7(clock_wall_ms());
+    drop_sent(writer);
+    refused_encode(refused, &writer->encoded);
+    add_frames(writer, &id);
+    send_frames(writer);
 }
 
 bool log_writer_is_full(const struct log_writer *writer)

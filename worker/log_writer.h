@@ -8,6 +8,7 @@
 
 #include "shared/counters/requests.h"
 #include "shared/record/record.h"
+#include "shared/record/refused.h"
 
 #include <uv.h>
 
@@ -23,6 +24,8 @@ struct log_writer *log_writer_new(uv_loop_t *loop, int pipe, size_t queue_max,
  * gateway makes the rows of what is in the table. */
 void log_writer_push(struct log_writer *writer, const struct record *record,
                      struct shm_request *request);
+/* Takes a count of refused requests; it is never refused, either. */
+void log_writer_push_refused(struct log_writer *writer, const struct refused *refused);
 /* Frees the entries of the requests whose records are in the spool. Push does so now and then;
  * call it when the table is full, and once in a while. */
 void log_writer_reclaim(struct log_writer *writer);

@@ -1,6 +1,7 @@
 #include "worker/pipeline.h"
 
 #include "shared/base/log.h"
+#include "worker/bodies.h"
 #include "worker/stage/stage.h"
 
 #include <stdlib.h>
@@ -104,9 +105,10 @@ void pipeline_break_off(struct exchange *ex, enum api_error code, const char *me
 void pipeline_abandon(struct exchange *ex)
 {
     ex->bytes_in = ex->request->bytes_in;
+    ex->client_gone = true;
+    bodies_keep_request(ex);
     ex->connection = NULL;
     ex->request = NULL;
-    ex->client_gone = true;
     exchange_cancel_upstream(ex);
     ex->waiting = false;
     if (!ex->running)

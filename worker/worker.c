@@ -8,6 +8,7 @@
 #include "worker/frontend.h"
 #include "worker/log_writer.h"
 #include "worker/pipeline.h"
+#include "worker/refusals.h"
 #include "worker/upstream/transfer.h"
 
 #include <malloc.h>
@@ -53,9 +54,11 @@ _Noreturn static void leave(struct worker *worker, int status)
 
 static void leave_when_done(struct worker *worker)
 {
-    if (worker->leaving && worker->connections_gone &&
-        transfer_pool_running(worker->services.transfers) == 0 &&
-        log_writer_is_empty(worker->services.log))
+    if (!worker->leaving || !worker->connections_gone ||
+        transfer_pool_running(worker->services.transfers) > 0)
+        return;
+    refusals_flush(worker->services.refusals);
+    if (log_writer_is_empty(worker->services.log))
         leave(worker, 0);
 }
 
@@ -177,6 +180,7 @@ static void on_heartbeat(uv_timer_t *timer)
 {
     struct worker *worker = timer->data;
     give_memory_back(worker);
+    refusals_tick(worker->services.refusals);
     log_writer_reclaim(worker->services.log);
     STEP(worker_beats);
     atomic_store_explicit(&worker->services.counts->heartbeat_ms, clock_now_ms(),
@@ -220,6 +224,7 @@ static void open_services(struct worker *worker)
     services->context = worker;
     if (gethostname(services->host, sizeof services->host - 1) != 0)
         services->host[0] = '\0';
+    services->refusals = refusals_new(services->log, services->host);
 }
 
 static void open_server(struct worker *worker)

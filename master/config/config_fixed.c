@@ -8,6 +8,7 @@ static const struct {
 } fixed[] = {
     {"state_dir", offsetof(struct config, state_dir)},
     {"runtime_dir", offsetof(struct config, runtime_dir)},
+    {"timezone", offsetof(struct config, timezone)},
     {"user", offsetof(struct config, user)},
     {"group", offsetof(struct config, group)},
     {"store.driver", offsetof(struct config, store.driver)},

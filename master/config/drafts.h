@@ -10,7 +10,7 @@ struct service_draft {
     struct section section;
     struct config config;
     const struct yaml_node *listen;
-    int store_driver, log_level, log_format;
+    int store_driver, log_bodies, log_level, log_format;
 };
 
 struct credential_draft {

@@ -1,6 +1,7 @@
 #include "master/account.h"
 #include "master/config/drafts.h"
 #include "master/config/secret.h"
+#include "master/config/zone.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -182,6 +183,15 @@ static void read_dsn(struct reading *reading, struct service_draft *service)
     }
 }
 
+static void read_zone(struct reading *reading, struct service_draft *service)
+{
+    struct config *config = &service->config;
+    struct error error;
+    if (!service->section.bad[SERVICE_timezone] &&
+        !zone_months(config->timezone, reading->lasting, &config->store.months, &error))
+        section_error(reading, &service->section, SERVICE_timezone, "%s", error.message);
+}
+
 void service_draft_read(struct reading *reading, const struct config_file *file,
                         struct service_draft *service)
 {
@@ -192,6 +202,7 @@ void service_draft_read(struct reading *reading, const struct config_file *file,
     read_listen(reading, service);
     check_ca_file(reading, service);
     check_account(reading, service);
+    read_zone(reading, service);
     if (config->workers == 0)
         config->workers = processors();
     config->store.driver =
@@ -201,6 +212,7 @@ void service_draft_read(struct reading *reading, const struct config_file *file,
     read_dsn(reading, service);
     if (!config->store.path)
         config->store.path = arena_printf(reading->lasting, "%s/promptgate.db", config->state_dir);
+    config->log_bodies = (enum log_bodies)service->log_bodies;
     config->log_level = (enum log_level)service->log_level;
     config->log_format = (enum log_format)service->log_format;
 }

@@ -10,14 +10,18 @@ enum { KEEP_BYTES = 2 * BATCH_BYTES };
 
 void batch_init(struct batch *batch, struct rejected *rejected)
 {
-    *batch = (struct batch){.rows = xcalloc(BATCH_ROWS, sizeof *batch->rows), .rejected = rejected};
+    *batch = (struct batch){.rows = xcalloc(BATCH_ROWS, sizeof *batch->rows),
+                            .counts = xcalloc(BATCH_ROWS, sizeof *batch->counts),
+                            .rejected = rejected};
 }
 
 void batch_free(struct batch *batch)
 {
     buf_free(&batch->bytes);
     free(batch->rows);
+    free(batch->counts);
     batch->rows = NULL;
+    batch->counts = NULL;
 }
 
 bool batch_fill(struct batch *batch, struct spool *spool)
@@ -40,15 +44,24 @@ bool batch_pending(const struct batch *batch, struct spool *spool)
     return batch->count > 0 || spool_gone(spool, &names) > 0;
 }
 
+static bool decode_one(struct batch *batch, struct str bytes, struct error *reason)
+{
+    bool is_row = !refused_marked(bytes);
+    bool good = is_row ? record_decode(bytes, &batch->rows[batch->rows_count], reason)
+                       : refused_decode(bytes, &batch->counts[batch->counts_count], reason);
+    batch->rows_count += good && is_row;
+    batch->counts_count += good && !is_row;
+    return good;
+}
+
 static bool decode_rows(struct batch *batch, struct error *error)
 {
     for (; batch->decoded < batch->count; batch->decoded++) {
         size_t i = batch->decoded;
         struct str bytes = {batch->bytes.data + batch->entries[i].at, batch->entries[i].len};
         struct error reason;
-        if (record_decode(bytes, &batch->rows[batch->rows_count], &reason))
-            batch->rows_count++;
-        else if (!rejected_bytes(batch->rejected, bytes, reason.message, error))
+        if (!decode_one(batch, bytes, &reason) &&
+            !rejected_bytes(batch->rejected, bytes, reason.message, error))
             return false;
     }
     return true;
@@ -75,6 +88,8 @@ static void prepare(struct batch *batch, struct spool *spool)
     *request = (struct store_batch){.rows = batch->rows + batch->at, .rows_count = batch->len};
     if (batch->parted && left > 0)
         return;
+    request->refused = batch->counts;
+    request->refused_count = batch->counts_count;
     request->offsets_count = spool_offsets(spool, &request->offsets);
     request->gone_count = spool_gone(spool, &request->gone);
 }
@@ -82,7 +97,7 @@ static void prepare(struct batch *batch, struct spool *spool)
 static void clear(struct batch *batch)
 {
     batch->submitted = batch->parted = false;
-    batch->count = batch->decoded = batch->rows_count = batch->at = 0;
+    batch->count = batch->decoded = batch->rows_count = batch->counts_count = batch->at = 0;
     buf_clear(&batch->bytes);
     if (batch->bytes.cap > KEEP_BYTES)
         buf_free(&batch->bytes);

@@ -1,6 +1,6 @@
-/* Records on their way from the spool into the store: taken until there are enough, then committed
- * in one transaction with the spool's offsets. At most one batch is in hand, so memory is bounded
- * whatever the store does.
+/* Records, rows and counts of refused requests, on their way from the spool into the store: taken
+ * until there are enough, then committed in one transaction with the spool's offsets. At most one
+ * batch is in hand, so memory is bounded whatever the store does.
  *
  * When the store refuses a batch for its content, parts of it are committed without the offsets:
  * half as many rows after each refusal, until the one row is alone and is set aside, then twice as
@@ -20,13 +20,15 @@ struct batch {
     struct {
         size_t at, len;
     } entries[BATCH_ROWS];
-    size_t count;               /* of entries */
-    bool submitted;             /* and kept as it is until it is committed */
-    struct record *rows;        /* decoded from the entries once it is submitted */
-    size_t rows_count, decoded; /* decoded: entries that were looked at */
-    size_t at, len;             /* the rows under way; those before `at` are settled */
-    bool parted;                /* the offsets come last */
-    bool refused;               /* the row at `at` is to be set aside, for this reason: */
+    size_t count;           /* of entries */
+    bool submitted;         /* and kept as it is until it is committed */
+    struct record *rows;    /* decoded from the entries once it is submitted */
+    struct refused *counts; /* likewise */
+    size_t rows_count, counts_count;
+    size_t decoded; /* entries that were looked at */
+    size_t at, len; /* the rows under way; those before `at` are settled */
+    bool parted;    /* the offsets come last */
+    bool refused;   /* the row at `at` is to be set aside, for this reason: */
     struct error refusal;
     bool stuck; /* the last STORE_AWAY was for want of room to set something aside */
     struct rejected *rejected;

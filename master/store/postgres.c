@@ -30,12 +30,14 @@ enum state {
     STATE_READING,      /* this host's offsets */
     STATE_READY,        /* nothing under way */
     STATE_COPYING,      /* BEGIN, and rows into the staging table */
-    STATE_COMMITTING,   /* from there into gateway_logs */
+    STATE_TAKING,       /* from there into gateway_logs */
+    STATE_COMMITTING,   /* what was added up, offsets, COMMIT */
+    STATE_EXPIRING,     /* dropping a partition */
     STATE_ROLLING_BACK, /* the connection is good, what was tried is not */
     STATES
 };
 
-enum job { JOB_NONE, JOB_START, JOB_COMMIT };
+enum job { JOB_NONE, JOB_START, JOB_COMMIT, JOB_EXPIRE };
 
 struct store {
     const struct store_driver *driver;
@@ -62,8 +64,13 @@ struct store {
     int schema;
     /* The batch, and the months that have a partition, as months since 1970. */
     struct store_batch *batch;
-    size_t rows_sent, new_rows;
-    bool end_sent, rows_taken, committed;
+    size_t rows_sent, rows_matched, new_rows;
+    bool end_sent, committed;
+    struct uuid doubtful; /* the first row of a batch whose COMMIT was not answered */
+    size_t doubtful_rows; /* and how many of its rows were new */
+    struct months zone;
+    struct usage_table usage; /* of the new rows */
+    struct store_expiry *expiry;
     bool again; /* a partition was missing once already */
     int months[MONTHS_KNOWN];
     size_t months_count;
@@ -102,7 +109,9 @@ static const char *doing(const struct store *store)
         [STATE_PARTITIONING] = "can't make a partition",
         [STATE_READING] = "can't read how far the spool is",
         [STATE_COPYING] = "can't send rows",
+        [STATE_TAKING] = "can't write",
         [STATE_COMMITTING] = "can't write",
+        [STATE_EXPIRING] = "can't delete what is too old",
     };
     return words[store->state] ? words[store->state] : "nothing is under way";
 }
@@ -111,6 +120,10 @@ static enum store_result leave_with(struct store *store, enum store_reason reaso
                                     enum store_result result)
 {
     store->reason = reason;
+    if (store->state == STATE_COMMITTING && store->batch->rows_count > 0) {
+        store->doubtful = store->batch->rows[0].request_id;
+        store->doubtful_rows = store->new_rows;
+    }
     disconnect(store);
     return result;
 }
@@ -155,8 +168,9 @@ static void note_failure(struct store *store, const PGresult *result)
 
 static bool rows_are_to_blame(const struct store *store)
 {
-    bool writing = store->state == STATE_COPYING || store->state == STATE_COMMITTING;
-    return writing && store->batch->rows_count > 0 && !store->rows_taken;
+    bool sums = store->state == STATE_COMMITTING && store->batch->rows_count > 0 &&
+                strncmp(store->sqlstate, "22", 2) == 0; /* a sum that is out of range */
+    return store->state == STATE_COPYING || store->state == STATE_TAKING || sums;
 }
 
 /* It has said why. */
@@ -280,16 +294,29 @@ static void ask_partitions(struct store *store)
 static void ask_offsets(struct store *store)
 {
     buf_puts(&store->sql, "SELECT segment, committed FROM gateway_spool WHERE host = ");
-    postgres_sql_literal(store->conn, store->host, &store->sql);
+    postgres_sql_literal(store->conn, str_of(store->host), &store->sql);
 }
 
-static void ask_batch(struct store *store)
+static void ask_rows(struct store *store)
 {
-    store->rows_sent = store->new_rows = 0;
-    store->end_sent = store->rows_taken = store->committed = false;
+    store->rows_sent = store->rows_matched = store->new_rows = 0;
+    store->end_sent = false;
     buf_clear(&store->chunk);
     postgres_copy_begin(&store->chunk);
-    postgres_sql_batch(store->conn, store->host, store->batch, &store->sql);
+    postgres_sql_rows(&store->sql);
+}
+
+static void ask_rest(struct store *store)
+{
+    store->committed = false;
+    buf_puts(&store->sql, store->batch->rows_count == 0 ? "BEGIN;" : "");
+    postgres_sql_rest(store->conn, store->host, store->batch, &store->usage, &store->sql);
+}
+
+static void ask_expiry(struct store *store)
+{
+    buf_printf(&store->sql, "SELECT rows, more FROM gateway_logs_expire(%lld, %zu)",
+               (long long)store->expiry->before_wall_ms, store->expiry->rows_max);
 }
 
 static void ask_rollback(struct store *store)
@@ -339,14 +366,45 @@ static void take_offsets(struct store *store, const PGresult *result)
                     strtoull(PQgetvalue(result, i, 1), NULL, 10));
 }
 
-static void take_batch(struct store *store, const PGresult *result)
+/* New rows come in the order of the batch. Of two with one id it is the first. */
+static void take_new_row(struct store *store, const char *text)
 {
-    const char *new_rows = field(result, "new_rows");
-    if (new_rows) {
-        store->new_rows = strtoull(new_rows, NULL, 10);
-        store->rows_taken = true;
-    }
+    const struct store_batch *batch = store->batch;
+    struct uuid id;
+    if (!uuid_parse(str_of(text), &id))
+        return;
+    while (store->rows_matched < batch->rows_count &&
+           uuid_compare(&batch->rows[store->rows_matched].request_id, &id) != 0)
+        store->rows_matched++;
+    if (store->rows_matched == batch->rows_count)
+        return;
+    usage_add(&store->usage, &store->zone, &batch->rows[store->rows_matched++]);
+    store->new_rows++;
+}
+
+static void take_new_rows(struct store *store, const PGresult *result)
+{
+    if (PQfnumber(result, "new_row") != 0)
+        return;
+    for (int i = 0; i < PQntuples(result); i++)
+        take_new_row(store, PQgetvalue(result, i, 0));
+    if (store->new_rows == (size_t)PQntuples(result) || store->failed)
+        return;
+    store->failed = true;
+    say(store, doing(store), "the server has stored other rows than were sent");
+}
+
+static void take_commit(struct store *store, const PGresult *result)
+{
     store->committed |= strcmp(PQcmdStatus((PGresult *)(uintptr_t)result), "COMMIT") == 0;
+}
+
+static void take_expiry(struct store *store, const PGresult *result)
+{
+    const char *rows = field(result, "rows"), *more = field(result, "more");
+    store->expiry->rows = rows ? strtoull(rows, NULL, 10) : 0;
+    store->expiry->more = more && more[0] == 't';
+    store->months_count = 0;
 }
 
 /* ---- which state follows */
@@ -364,7 +422,10 @@ static enum state after_number(struct store *store)
 
 static enum state after_partitions(struct store *store)
 {
-    return store->job == JOB_START ? STATE_READING : STATE_COPYING;
+    if (store->job != JOB_COMMIT)
+        return store->job == JOB_START ? STATE_READING : STATE_EXPIRING;
+    usage_clear(&store->usage);
+    return store->batch->rows_count > 0 ? STATE_COPYING : STATE_COMMITTING;
 }
 
 static enum state after_rollback(struct store *store)
@@ -399,8 +460,10 @@ static const struct {
     [STATE_PARTITIONING] = {"partitioning", ANSWER_MS, ask_partitions, NULL, after_partitions, 0},
     [STATE_READING] = {"reading", ANSWER_MS, ask_offsets, take_offsets, NULL, STATE_READY},
     [STATE_READY] = {.name = "ready"},
-    [STATE_COPYING] = {"copying", BATCH_MS, ask_batch, take_batch, NULL, STATE_READY},
-    [STATE_COMMITTING] = {"committing", 0, NULL, take_batch, NULL, STATE_READY},
+    [STATE_COPYING] = {"copying", BATCH_MS, ask_rows, NULL, NULL, STATE_READY},
+    [STATE_TAKING] = {"taking", 0, NULL, take_new_rows, NULL, STATE_COMMITTING},
+    [STATE_COMMITTING] = {"committing", BATCH_MS, ask_rest, take_commit, NULL, STATE_READY},
+    [STATE_EXPIRING] = {"expiring", BATCH_MS, ask_expiry, take_expiry, NULL, STATE_READY},
     [STATE_ROLLING_BACK] = {"rolling back", ANSWER_MS, ask_rollback, NULL, after_rollback, 0},
 };
 
@@ -418,6 +481,7 @@ static void enter(struct store *store, enum state state)
         return;
     buf_clear(&store->sql);
     store->failed = false;
+    store->sqlstate[0] = '\0';
     rules[state].ask(store);
     store->asked = store->sql.len > 0;
     if (store->asked && !PQsendQuery(store->conn, buf_cstr(&store->sql)))
@@ -468,7 +532,7 @@ static enum store_result send_rows(struct store *store)
     int sent = PQputCopyEnd(store->conn, NULL);
     if (sent <= 0)
         return sent < 0 ? connection_failed(store) : STORE_WORKING;
-    enter(store, STATE_COMMITTING);
+    enter(store, STATE_TAKING);
     return STORE_DONE;
 }
 
@@ -533,11 +597,22 @@ static enum store_result step_query(struct store *store)
         return PQstatus(store->conn) == CONNECTION_OK ? judge(store) : server_left(store);
     if (store->schema_wrong)
         return schema_is_wrong(store);
-    if ((store->state == STATE_COPYING || store->state == STATE_COMMITTING) && !store->committed)
+    if (store->state == STATE_COPYING || (store->state == STATE_COMMITTING && !store->committed))
         return not_committed(store);
     choose_fn *choose = rules[store->state].choose;
     enter(store, choose ? choose(store) : rules[store->state].then);
     return STORE_DONE;
+}
+
+/* A commit whose answer was lost may have been done: its rows were new then. */
+static size_t count_new(struct store *store)
+{
+    const struct store_batch *batch = store->batch;
+    bool again = batch->rows_count > 0 && store->new_rows == 0 &&
+                 uuid_compare(&batch->rows[0].request_id, &store->doubtful) == 0;
+    size_t count = again ? store->doubtful_rows : store->new_rows;
+    store->doubtful_rows = 0;
+    return count;
 }
 
 /* Until something has to be waited for, or the job is over. */
@@ -553,7 +628,7 @@ static enum store_result advance(struct store *store, struct error *error)
     if (result == STORE_DONE) {
         store->reason = STORE_REASON_none;
         if (store->job == JOB_COMMIT)
-            store->batch->new_rows = store->new_rows;
+            store->batch->new_rows = count_new(store);
     } else {
         *error = store->failure;
     }
@@ -572,6 +647,7 @@ static bool postgres_open(const struct config_store *config, const char *host, s
     store->driver = &store_postgres;
     store->dsn = config->dsn;
     store->host = xstrdup(host);
+    store->zone = config->months;
     postgres_dsn_place(config->dsn, &store->place);
     *out = store;
     return true;
@@ -584,6 +660,7 @@ static void postgres_close(struct store *store)
     buf_free(&store->place);
     buf_free(&store->sql);
     buf_free(&store->chunk);
+    usage_free(&store->usage);
     free(store);
 }
 
@@ -622,17 +699,29 @@ static bool is_connected(struct store *store)
     return PQstatus(store->conn) == CONNECTION_OK;
 }
 
-static enum store_result postgres_commit(struct store *store, struct store_batch *batch,
-                                         struct error *error)
+static enum store_result begin_job(struct store *store, enum job job, struct error *error)
 {
-    store->job = JOB_COMMIT;
+    store->job = job;
     store->verdict = STORE_DONE;
     store->again = false;
-    store->batch = batch;
     if (!is_connected(store))
         return connect_anew(store, error);
     enter(store, STATE_PARTITIONING);
     return advance(store, error);
+}
+
+static enum store_result postgres_commit(struct store *store, struct store_batch *batch,
+                                         struct error *error)
+{
+    store->batch = batch;
+    return begin_job(store, JOB_COMMIT, error);
+}
+
+static enum store_result postgres_expire(struct store *store, struct store_expiry *expiry,
+                                         struct error *error)
+{
+    store->expiry = expiry;
+    return begin_job(store, JOB_EXPIRE, error);
 }
 
 static struct store_wait postgres_wait(const struct store *store)
@@ -659,11 +748,13 @@ const struct store_driver store_postgres = {
     .open = postgres_open,
     .start = postgres_start,
     .commit = postgres_commit,
+    .expire = postgres_expire,
     .step = advance,
     .wait = postgres_wait,
     .reason = postgres_store_reason,
     .open_reader = postgres_open_reader,
     .query = postgres_query,
+    .spend = postgres_spend,
     .inspect = postgres_inspect,
     .close = postgres_close,
 };

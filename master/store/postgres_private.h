@@ -2,6 +2,7 @@
 #pragma once
 
 #include "master/store/postgres.h"
+#include "master/store/usage.h"
 
 #include <libpq-fe.h>
 
@@ -37,14 +38,17 @@ PGconn *postgres_connect(const char *dsn);
 
 /* ---- statements */
 
-/* The staging table of a session, and the prepared statement that takes rows from there. */
+/* The staging table of a session, and its prepared statements. */
 void postgres_sql_prepare(struct buf *sql);
-/* `BEGIN` to `COMMIT` of a batch. With rows it stops in the middle, for COPY. */
-void postgres_sql_batch(PGconn *conn, const char *host, const struct store_batch *batch,
-                        struct buf *sql);
+/* From BEGIN on: stops for COPY, then takes the rows from there, with an id for each new one. */
+void postgres_sql_rows(struct buf *sql);
+/* And from there to COMMIT. */
+void postgres_sql_rest(PGconn *conn, const char *host, const struct store_batch *batch,
+                       const struct usage_table *usage, struct buf *sql);
 /* gateway_logs' columns as store_row_fn wants them, parted by commas. */
 void postgres_sql_readable(struct buf *sql);
-void postgres_sql_literal(PGconn *conn, const char *text, struct buf *sql);
+/* Quoted; an absent text is ''. */
+void postgres_sql_literal(PGconn *conn, struct str text, struct buf *sql);
 
 /* ---- rows in COPY's binary format */
 
@@ -69,6 +73,8 @@ bool postgres_open_reader(const struct config_store *config, struct store **out,
                           struct error *error);
 bool postgres_query(struct store *store, struct store_query *query, store_row_fn *each,
                     void *context, struct error *error);
+bool postgres_spend(struct store *store, const char *month, enum store_spend_by by,
+                    store_spend_fn *each, void *context, struct error *error);
 bool postgres_inspect(const struct config_store *config, const char *host,
                       struct store_found *found, store_offset_fn *each, void *context,
                       struct error *error);

@@ -14,6 +14,7 @@ struct store {
 static const struct store_driver reader_driver = {
     .name = "postgres",
     .query = postgres_query,
+    .spend = postgres_spend,
     .close = postgres_close_reader,
 };
 
@@ -126,7 +127,7 @@ static bool read_offsets(struct store *store, const char *host, store_offset_fn 
 {
     struct buf sql = {0};
     buf_puts(&sql, "SELECT segment, committed FROM gateway_spool WHERE host = ");
-    postgres_sql_literal(store->conn, host, &sql);
+    postgres_sql_literal(store->conn, str_of(host), &sql);
     PGresult *result = ask(store, buf_cstr(&sql), "can't read", error);
     buf_free(&sql);
     for (int i = 0; result && i < PQntuples(result); i++)
@@ -166,19 +167,54 @@ bool postgres_inspect(const struct config_store *config, const char *host,
 
 /* ---- rows */
 
-static void put_query(const struct store_query *query, struct buf *sql)
+static void put_equal(PGconn *conn, const char *column, struct str wanted, struct buf *sql)
+{
+    if (!wanted.at)
+        return;
+    buf_printf(sql, " AND %s = ", column);
+    postgres_sql_literal(conn, wanted, sql);
+}
+
+static void put_bound(const char *comparison, int64_t wall_ms, struct buf *sql)
+{
+    if (wall_ms > 0)
+        buf_printf(sql, " AND request_id %s gateway_logs_first_id(%lld)", comparison,
+                   (long long)wall_ms);
+}
+
+static void put_filter(PGconn *conn, const struct store_filter *filter, struct buf *sql)
+{
+    put_equal(conn, "project", filter->project, sql);
+    put_equal(conn, "endpoint", filter->endpoint, sql);
+    put_equal(conn, "token", filter->token, sql);
+    put_equal(conn, "status", filter->status, sql);
+    put_equal(conn, "routing_decision", filter->decision, sql);
+    put_bound(">=", filter->since_wall_ms, sql);
+    put_bound("<", filter->until_wall_ms, sql);
+}
+
+/* Partial indexes are of use only where what makes them partial is said. */
+static void put_hints(const struct store_filter *filter, struct buf *sql)
+{
+    if (filter->status.at && !str_eq(filter->status, STR("ok")))
+        buf_puts(sql, " AND status <> 'ok'");
+}
+
+static void put_query(PGconn *conn, const struct store_query *query, struct buf *sql)
 {
     buf_puts(sql, "SELECT stored, ");
     postgres_sql_readable(sql);
     if (query->after < 0)
-        buf_printf(
-            sql,
-            " FROM (SELECT * FROM gateway_logs ORDER BY request_id DESC LIMIT %zu) AS newest "
-            "ORDER BY request_id",
-            query->limit);
+        buf_puts(sql, " FROM (SELECT * FROM gateway_logs WHERE true");
     else
-        buf_printf(sql, " FROM gateway_logs WHERE stored > %lld ORDER BY stored LIMIT %zu",
-                   (long long)query->after, query->limit);
+        buf_printf(sql, " FROM gateway_logs WHERE stored > %lld", (long long)query->after);
+    put_filter(conn, &query->filter, sql);
+    put_hints(&query->filter, sql);
+    if (query->after < 0)
+        buf_printf(sql, " ORDER BY request_id DESC LIMIT %zu) AS newest ORDER BY request_id",
+                   query->limit);
+    else
+        buf_printf(sql, " ORDER BY stored LIMIT %zu", query->limit);
 }
 
 static bool tell_row(const PGresult *result, struct store_query *query, store_row_fn *each,
@@ -201,7 +237,7 @@ static bool read_rows(struct store *store, struct store_query *query, store_row_
                       void *context, struct error *error)
 {
     struct buf sql = {0};
-    put_query(query, &sql);
+    put_query(store->conn, query, &sql);
     bool good = PQsendQuery(store->conn, buf_cstr(&sql)) && PQsetSingleRowMode(store->conn);
     buf_free(&sql);
     if (!good)
@@ -232,4 +268,45 @@ bool postgres_query(struct store *store, struct store_query *query, store_row_fn
     struct error ignored;
     bool ended = run(store, "ROLLBACK", good ? error : &ignored);
     return good && ended;
+}
+
+/* ---- sums */
+
+static bool tell_spend(const PGresult *result, int row, store_spend_fn *each, void *context)
+{
+    struct str text[2];
+    int64_t numbers[4];
+    for (int i = 0; i < 2; i++)
+        text[i] = (struct str){PQgetvalue(result, row, i), (size_t)PQgetlength(result, row, i)};
+    for (int i = 0; i < 4; i++)
+        numbers[i] = strtoll(PQgetvalue(result, row, 2 + i), NULL, 10);
+    const struct store_spend spend = {.group = text[0],
+                                      .name = text[1],
+                                      .requests = numbers[0],
+                                      .prompt_tokens = numbers[1],
+                                      .completion_tokens = numbers[2],
+                                      .cost_nano_usd = numbers[3]};
+    return each(context, &spend);
+}
+
+bool postgres_spend(struct store *store, const char *month, enum store_spend_by by,
+                    store_spend_fn *each, void *context, struct error *error)
+{
+    static const char *const keys[] = {[STORE_BY_ENDPOINT] = "project, endpoint",
+                                       [STORE_BY_TOKEN] = "project, token",
+                                       [STORE_BY_MODEL] = "provider, model"};
+    struct buf sql = {0};
+    buf_printf(&sql,
+               "SELECT %s, sum(requests), sum(prompt_tokens), sum(completion_tokens), "
+               "sum(cost_nano_usd) FROM gateway_usage_hourly WHERE month = ",
+               keys[by]);
+    postgres_sql_literal(store->conn, str_of(month), &sql);
+    buf_puts(&sql, " GROUP BY 1, 2 ORDER BY 6 DESC, 1, 2");
+    PGresult *result = ask(store, buf_cstr(&sql), "can't read", error);
+    buf_free(&sql);
+    bool more = result != NULL;
+    for (int row = 0; more && row < PQntuples(result); row++)
+        more = tell_spend(result, row, each, context);
+    PQclear(result);
+    return result != NULL;
 }

@@ -46,13 +46,15 @@ struct store *sqlite_new(const struct config_store *config, const char *host)
     store->driver = &store_sqlite;
     store->path = xstrdup(config->path);
     store->host = xstrdup(host);
+    store->months = config->months;
     store->scratch = xcalloc(record_columns_count, sizeof *store->scratch);
     return store;
 }
 
 static void disconnect(struct store *store)
 {
-    sqlite3_stmt **statements[] = {&store->insert_row, &store->put_offset, &store->forget_offset};
+    sqlite3_stmt **statements[] = {&store->insert_row, &store->put_offset, &store->forget_offset,
+                                   &store->add_usage, &store->add_refused};
     for (size_t i = 0; i < sizeof statements / sizeof *statements; i++) {
         sqlite3_finalize(*statements[i]);
         *statements[i] = NULL;
@@ -68,6 +70,7 @@ void sqlite_close(struct store *store)
     free(store->path);
     free(store->host);
     free(store->scratch);
+    usage_free(&store->usage);
     free(store);
 }
 
@@ -268,7 +271,7 @@ static int prepare_statements(struct store *store)
     if (code == SQLITE_OK)
         code = sqlite_prepare(store, "DELETE FROM gateway_spool WHERE host = ? AND segment = ?",
                               &store->forget_offset);
-    return code;
+    return code == SQLITE_OK ? sqlite_prepare_usage(store) : code;
 }
 
 int sqlite_read_offsets(struct store *store, store_offset_fn *each, void *context)
@@ -333,7 +336,7 @@ static enum store_result sqlite_start(struct store *store, store_offset_fn *each
     return passes(store->reason) ? STORE_AWAY : STORE_REFUSED;
 }
 
-static int bind_text(sqlite3_stmt *statement, int place, struct str text)
+int sqlite_bind_text(sqlite3_stmt *statement, int place, struct str text)
 {
     return sqlite3_bind_text64(statement, place, text.at, text.len, SQLITE_STATIC, SQLITE_UTF8);
 }
@@ -345,19 +348,19 @@ static int bind_column(struct store *store, const struct record *row, size_t ind
     char *text = store->scratch[index].text;
     int place = (int)index + 1;
     if (column->kind == RECORD_KIND_UUID)
-        return bind_text(store->insert_row, place,
-                         str_of(uuid_format((const struct uuid *)field, text)));
+        return sqlite_bind_text(store->insert_row, place,
+                                str_of(uuid_format((const struct uuid *)field, text)));
     if (column->kind == RECORD_KIND_TEXT)
-        return bind_text(store->insert_row, place, *(const struct str *)field);
+        return sqlite_bind_text(store->insert_row, place, *(const struct str *)field);
     int64_t value = *(const int64_t *)field;
     if (value == RECORD_NULL)
         return sqlite3_bind_null(store->insert_row, place);
     if (column->kind == RECORD_KIND_TIME)
-        return bind_text(store->insert_row, place, str_of(clock_rfc3339(value, text)));
+        return sqlite_bind_text(store->insert_row, place, str_of(clock_rfc3339(value, text)));
     return sqlite3_bind_int64(store->insert_row, place, value);
 }
 
-static int finish(sqlite3_stmt *statement)
+int sqlite_finish(sqlite3_stmt *statement)
 {
     sqlite3_step(statement);
     return sqlite3_reset(statement);
@@ -370,13 +373,13 @@ static int insert_row(struct store *store, const struct record *row)
         if (code != SQLITE_OK)
             return code;
     }
-    return finish(store->insert_row);
+    return sqlite_finish(store->insert_row);
 }
 
 static int bind_segment(struct store *store, sqlite3_stmt *statement, const char *segment)
 {
-    int code = bind_text(statement, 1, str_of(store->host));
-    return code == SQLITE_OK ? bind_text(statement, 2, str_of(segment)) : code;
+    int code = sqlite_bind_text(statement, 1, str_of(store->host));
+    return code == SQLITE_OK ? sqlite_bind_text(statement, 2, str_of(segment)) : code;
 }
 
 static int write_offsets(struct store *store, const struct store_batch *batch)
@@ -386,13 +389,13 @@ static int write_offsets(struct store *store, const struct store_batch *batch)
         code = bind_segment(store, store->put_offset, batch->offsets[i].segment);
         sqlite3_bind_int64(store->put_offset, 3, (int64_t)batch->offsets[i].committed);
         if (code == SQLITE_OK)
-            code = finish(store->put_offset);
+            code = sqlite_finish(store->put_offset);
         STEP(offset_put);
     }
     for (size_t i = 0; code == SQLITE_OK && i < batch->gone_count; i++) {
         code = bind_segment(store, store->forget_offset, batch->gone[i]);
         if (code == SQLITE_OK)
-            code = finish(store->forget_offset);
+            code = sqlite_finish(store->forget_offset);
         STEP(offset_forgotten);
     }
     return code;
@@ -401,13 +404,16 @@ static int write_offsets(struct store *store, const struct store_batch *batch)
 static int insert_rows(struct store *store, struct store_batch *batch)
 {
     int code = SQLITE_OK;
+    usage_clear(&store->usage);
     for (size_t i = 0; code == SQLITE_OK && i < batch->rows_count; i++) {
         code = insert_row(store, &batch->rows[i]);
         STEP(row_inserted);
-        if (code == SQLITE_OK)
-            batch->new_rows += (size_t)sqlite3_changes(store->db);
+        if (code != SQLITE_OK || sqlite3_changes(store->db) == 0)
+            continue;
+        batch->new_rows++;
+        usage_add(&store->usage, &store->months, &batch->rows[i]);
     }
-    return code;
+    return code == SQLITE_OK ? sqlite_write_usage(store) : code;
 }
 
 /* `*rows_to_blame`: whether a refusal can be for the rows' content. */
@@ -420,7 +426,9 @@ static int write_batch(struct store *store, struct store_batch *batch, bool *row
         code = insert_rows(store, batch);
     if (code != SQLITE_OK)
         return code;
-    code = write_offsets(store, batch);
+    code = sqlite_write_refused(store, batch);
+    if (code == SQLITE_OK)
+        code = write_offsets(store, batch);
     *rows_to_blame = *rows_to_blame && code == SQLITE_OK;
     STEP(batch_to_commit);
     if (code == SQLITE_OK)

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "master/store/sqlite.h"
+#include "master/store/usage.h"
 #include "shared/base/clock.h"
 
 #include <sqlite3.h>
@@ -20,7 +21,9 @@ struct store {
     enum store_reason reason; /* of the last call */
     bool was_open;            /* once at least: a file that is made now is made anew */
     sqlite3 *db;              /* NULL until started */
-    sqlite3_stmt *insert_row, *put_offset, *forget_offset;
+    sqlite3_stmt *insert_row, *put_offset, *forget_offset, *add_usage, *add_refused;
+    struct months months;
+    struct usage_table usage;       /* of the rows that this transaction has inserted */
     struct sqlite_scratch *scratch; /* one for each column */
     dev_t wal_device;               /* the -wal file that this connection writes; */
     ino_t wal_inode;                /* 0 = not known yet */
@@ -35,6 +38,15 @@ int sqlite_prepare(struct store *store, const char *sql, sqlite3_stmt **statemen
 /* The first column of the first row as a number; `*value` stays when there is no row. */
 int sqlite_read_number(struct store *store, const char *sql, int64_t *value);
 int sqlite_read_offsets(struct store *store, store_offset_fn *each, void *context);
+
+int sqlite_bind_text(sqlite3_stmt *statement, int place, struct str text);
+/* Runs a statement that answers no rows. */
+int sqlite_finish(sqlite3_stmt *statement);
+
+/* What is added up beside the rows, in the same transaction. */
+int sqlite_prepare_usage(struct store *store);
+int sqlite_write_usage(struct store *store);
+int sqlite_write_refused(struct store *store, const struct store_batch *batch);
 
 /* The reader's side. */
 bool sqlite_open_reader(const struct config_store *config, struct store **out, struct error *error);

@@ -46,6 +46,14 @@ enum store_result store_commit(struct store *store, struct store_batch *batch, s
     return store->driver->commit(store, batch, error);
 }
 
+enum store_result store_expire(struct store *store, struct store_expiry *expiry,
+                               struct error *error)
+{
+    expiry->rows = 0;
+    expiry->more = false;
+    return store->driver->expire(store, expiry, error);
+}
+
 enum store_result store_step(struct store *store, struct error *error)
 {
     return store->driver->step(store, error);
@@ -110,6 +118,12 @@ bool store_query(struct store *store, struct store_query *query, store_row_fn *e
                  struct error *error)
 {
     return store->driver->query(store, query, each, context, error);
+}
+
+bool store_spend(struct store *store, const char *month, enum store_spend_by by,
+                 store_spend_fn *each, void *context, struct error *error)
+{
+    return store->driver->spend(store, month, by, each, context, error);
 }
 
 bool store_inspect(const struct config_store *config, const char *host, struct store_found *found,

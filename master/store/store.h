@@ -7,6 +7,7 @@
 
 #include "shared/config.h"
 #include "shared/record/record.h"
+#include "shared/record/refused.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -42,7 +43,9 @@ struct store_batch {
     size_t offsets_count;
     const char *const *gone; /* segments whose file is deleted: their offsets are forgotten */
     size_t gone_count;
-    size_t new_rows; /* out: rows whose request_id was not there before */
+    const struct refused *refused; /* added to what is counted there; once only, for they come */
+    size_t refused_count;          /* together with the offsets */
+    size_t new_rows;               /* out: rows whose request_id was not there before */
 };
 
 /* What a caller in STORE_WORKING waits for. */
@@ -54,12 +57,29 @@ struct store_wait {
 
 typedef void store_offset_fn(void *context, const char *segment, uint64_t committed);
 
+/* What is too old to be kept: rows of gateway_logs by request id, and of gateway_refused. A driver
+ * deletes about `rows_max` of them, or whole partitions; gateway_usage_hourly stays as it is. */
+struct store_expiry {
+    int64_t before_wall_ms;
+    size_t rows_max;
+    size_t rows; /* out: how many rows of gateway_logs are gone, as far as the driver knows */
+    bool more;   /* out: there are more to delete */
+};
+
 /* One row for a reader: values as text, in the order of columns.def, absent ones with a NULL `at`.
  * Times are RFC 3339 in UTC, ids canonical, integers decimal, booleans "true" and "false". Valid
  * during the call. False ends the reading. */
 typedef bool store_row_fn(void *context, const struct str *values);
 
+/* Rows that a reader wants: an absent text is any. */
+struct store_filter {
+    struct str project, endpoint, token, status, decision;
+    int64_t since_wall_ms; /* by request id: not before, */
+    int64_t until_wall_ms; /* and before; 0 = whenever */
+};
+
 struct store_query {
+    struct store_filter filter;
     /* The newest rows by request id, oldest of them first, at most `limit`. With `after` not
      * negative: the rows stored since the query that answered this position, in the order they
      * were stored, at most `limit`. (A row is stored when its request has ended, so its id may be
@@ -68,6 +88,19 @@ struct store_query {
     int64_t after;
     int64_t position; /* out: for the next query's `after` */
 };
+
+/* A month's requests, added up from gateway_usage_hourly. */
+enum store_spend_by { STORE_BY_ENDPOINT, STORE_BY_TOKEN, STORE_BY_MODEL };
+
+struct store_spend {
+    /* A project and its endpoint, a project and its token, or a provider and its model. "" for
+     * requests that had none. */
+    struct str group, name;
+    int64_t requests, prompt_tokens, completion_tokens, cost_nano_usd;
+};
+
+/* The dearest first; valid during the call. False ends the reading. */
+typedef bool store_spend_fn(void *context, const struct store_spend *spend);
 
 /* What a reader learns of a store and of what it holds. */
 struct store_found {
@@ -87,6 +120,8 @@ struct store_driver {
                                struct error *error);
     enum store_result (*commit)(struct store *store, struct store_batch *batch,
                                 struct error *error);
+    enum store_result (*expire)(struct store *store, struct store_expiry *expiry,
+                                struct error *error);
     enum store_result (*step)(struct store *store, struct error *error);
     struct store_wait (*wait)(const struct store *store);
     enum store_reason (*reason)(const struct store *store);
@@ -94,6 +129,8 @@ struct store_driver {
                         struct error *error);
     bool (*query)(struct store *store, struct store_query *query, store_row_fn *each, void *context,
                   struct error *error);
+    bool (*spend)(struct store *store, const char *month, enum store_spend_by by,
+                  store_spend_fn *each, void *context, struct error *error);
     bool (*inspect)(const struct config_store *config, const char *host, struct store_found *found,
                     store_offset_fn *each, void *context, struct error *error);
     void (*close)(struct store *store);
@@ -114,6 +151,9 @@ enum store_result store_start(struct store *store, store_offset_fn *each, void *
  * is opened anew, without telling offsets. Rows that were there already are left as they were. */
 enum store_result store_commit(struct store *store, struct store_batch *batch, struct error *error)
     __attribute__((warn_unused_result));
+/* Deletes a slice of what is too old, between two batches. STORE_REFUSED never. */
+enum store_result store_expire(struct store *store, struct store_expiry *expiry,
+                               struct error *error) __attribute__((warn_unused_result));
 /* Goes on with the call that answered STORE_WORKING. */
 enum store_result store_step(struct store *store, struct error *error)
     __attribute__((warn_unused_result));
@@ -133,6 +173,10 @@ bool store_open_reader(const struct config_store *config, struct store **store, 
     __attribute__((warn_unused_result));
 bool store_query(struct store *store, struct store_query *query, store_row_fn *each, void *context,
                  struct error *error) __attribute__((warn_unused_result));
+/* `month` is "YYYY-MM", as rows are summed up by. */
+bool store_spend(struct store *store, const char *month, enum store_spend_by by,
+                 store_spend_fn *each, void *context, struct error *error)
+    __attribute__((warn_unused_result));
 /* Looks without changing anything, whatever schema it has, and tells the offsets of this host's
  * segments. A store that isn't there yet is found, too; false when it can't be read. */
 bool store_inspect(const struct config_store *config, const char *host, struct store_found *found,

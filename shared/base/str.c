@@ -104,6 +104,15 @@ size_t utf8_sequence(const char *text, size_t len)
     return 0;
 }
 
+struct str str_cut(struct str s, size_t max)
+{
+    if (s.len <= max)
+        return s;
+    while (max > 0 && ((unsigned char)s.at[max] & 0xC0) == 0x80)
+        max--;
+    return (struct str){s.at, max};
+}
+
 size_t str_distance(struct str a, struct str b, size_t limit)
 {
     size_t row[64];

@@ -46,6 +46,8 @@ int hex_digit(char c);
 
 /* Length of the well-formed UTF-8 sequence at `at` (1..4), 0 when there is none (RFC 3629). */
 size_t utf8_sequence(const char *at, size_t len);
+/* At most `max` bytes from the front, cut before a UTF-8 sequence rather than in it. */
+struct str str_cut(struct str s, size_t max);
 /* Edit distance of two short names, for "did you mean"; `limit` and above are reported as `limit`.
  */
 size_t str_distance(struct str a, struct str b, size_t limit);

@@ -500,6 +500,11 @@ void http_set_data(struct http_connection *connection, void *data)
     connection->data = data;
 }
 
+const char *http_client_ip(const struct http_connection *c)
+{
+    return c->client_ip;
+}
+
 void *http_data(const struct http_connection *connection)
 {
     return connection->data;

@@ -108,6 +108,9 @@ void http_server_drain(struct http_server *server);
 void http_set_data(struct http_connection *connection, void *data);
 void *http_data(const struct http_connection *connection);
 
+/* Of the peer; "unix" on a UNIX socket. */
+const char *http_client_ip(const struct http_connection *connection);
+
 /* Reads the body (also when there is none: `body` then comes with an empty one). events.body or
  * events.refused follows, from the loop or from within this call. */
 void http_read_body(struct http_connection *connection);

@@ -1,16 +1,8 @@
 #include "shared/record/record.h"
 
+#include "shared/record/fields.h"
+
 #include <stddef.h>
-
-/* An encoded record is a run of fields in the order of columns.def, absent ones left out:
- *
- *   1 byte   field number, the column's position from 0
- *   1 byte   type: 'u' UUID, 'i' integer (INT, TIME, BOOL), 't' text
- *   1-5      length of the value, LEB128
- *   length   the value; integers are little-endian two's complement, as short as they go
- */
-
-enum { LENGTH_BYTES_MAX = 5 };
 
 const struct record_column record_columns[] = {
 #define COLUMN(name, kind) {#name, RECORD_KIND_##kind, offsetof(struct record, name)},
@@ -19,216 +11,20 @@ const struct record_column record_columns[] = {
 };
 const size_t record_columns_count = sizeof record_columns / sizeof *record_columns;
 
-_Static_assert(sizeof record_columns / sizeof *record_columns <= 256, "a field number is one byte");
-
-static const char wire_types[] = {
-    [RECORD_KIND_UUID] = 'u', [RECORD_KIND_TIME] = 'i', [RECORD_KIND_TEXT] = 't',
-    [RECORD_KIND_INT] = 'i',  [RECORD_KIND_BOOL] = 'i',
-};
-
-static struct str *text_of(struct record *record, const struct record_column *column)
-{
-    return (struct str *)((char *)record + column->offset);
-}
-
-static int64_t *number_of(struct record *record, const struct record_column *column)
-{
-    return (int64_t *)((char *)record + column->offset);
-}
+_Static_assert(sizeof record_columns / sizeof *record_columns <= 255,
+               "a field number is one byte, and one of them marks what is no row (refused.c)");
 
 void record_init(struct record *record)
 {
-    *record = (struct record){0};
-    for (size_t i = 0; i < record_columns_count; i++) {
-        enum record_kind kind = record_columns[i].kind;
-        if (kind != RECORD_KIND_TEXT && kind != RECORD_KIND_UUID)
-            *number_of(record, &record_columns[i]) = RECORD_NULL;
-    }
-}
-
-/* How many bytes from `at` on are ASCII without NUL; whole words, so it may stop a little early. */
-static size_t plain_run(const char *at, size_t len)
-{
-    const uint64_t ones = 0x0101010101010101, tops = 0x8080808080808080;
-    size_t done = 0;
-    for (; len - done >= 8; done += 8) {
-        uint64_t word;
-        memcpy(&word, at + done, 8);
-        if ((word & tops) || ((word - ones) & ~word & tops))
-            break;
-    }
-    return done;
-}
-
-/* Length of the valid start of `text`: UTF-8 without NUL. */
-static size_t valid_run(struct str text)
-{
-    size_t at = 0;
-    while (at < text.len) {
-        at += plain_run(text.at + at, text.len - at);
-        size_t step = at < text.len ? utf8_sequence(text.at + at, text.len - at) : 0;
-        if (step == 0 || text.at[at] == '\0')
-            break;
-        at += step;
-    }
-    return at;
-}
-
-static void append_valid(struct buf *out, struct str text)
-{
-    while (text.len > 0) {
-        size_t run = valid_run(text);
-        buf_append(out, text.at, run);
-        if (run == text.len)
-            break;
-        buf_puts(out, "\xEF\xBF\xBD");
-        text.at += run + 1;
-        text.len -= run + 1;
-    }
-}
-
-static void append_head(struct buf *out, size_t number, enum record_kind kind, size_t len)
-{
-    buf_putc(out, (char)number);
-    buf_putc(out, wire_types[kind]);
-    for (; len >= 0x80; len >>= 7)
-        buf_putc(out, (char)(len | 0x80));
-    buf_putc(out, (char)len);
-}
-
-static void append_number(struct buf *out, size_t number, enum record_kind kind, int64_t value)
-{
-    size_t len = 1;
-    while (len < 8 &&
-           (value < -(INT64_C(1) << (8 * len - 1)) || value >= INT64_C(1) << (8 * len - 1)))
-        len++;
-    append_head(out, number, kind, len);
-    for (size_t i = 0; i < len; i++)
-        buf_putc(out, (char)((uint64_t)value >> (8 * i)));
-}
-
-static void append_text(struct buf *out, size_t number, struct str text)
-{
-    if (valid_run(text) == text.len) {
-        append_head(out, number, RECORD_KIND_TEXT, text.len);
-        buf_str(out, text);
-        return;
-    }
-    struct buf mended = {0};
-    append_valid(&mended, text);
-    append_head(out, number, RECORD_KIND_TEXT, mended.len);
-    buf_str(out, buf_view(&mended));
-    buf_free(&mended);
-}
-
-static void append_field(struct buf *out, const struct record *record, size_t number)
-{
-    const struct record_column *column = &record_columns[number];
-    const char *field = (const char *)record + column->offset;
-    if (column->kind == RECORD_KIND_UUID) {
-        append_head(out, number, column->kind, sizeof(struct uuid));
-        buf_append(out, field, sizeof(struct uuid));
-    } else if (column->kind == RECORD_KIND_TEXT) {
-        const struct str *text = (const struct str *)field;
-        if (text->at)
-            append_text(out, number, *text);
-    } else {
-        int64_t value = *(const int64_t *)field;
-        if (value != RECORD_NULL)
-            append_number(out, number, column->kind, value);
-    }
+    fields_init(record_columns, record_columns_count, record);
 }
 
 void record_encode(const struct record *record, struct buf *out)
 {
-    for (size_t i = 0; i < record_columns_count; i++)
-        append_field(out, record, i);
-}
-
-struct field {
-    unsigned number;
-    char type;
-    struct str value;
-};
-
-/* Takes one field off the front of `rest`. */
-static bool take_field(struct str *rest, struct field *field)
-{
-    if (rest->len < 3)
-        return false;
-    field->number = (uint8_t)rest->at[0];
-    field->type = rest->at[1];
-    size_t at = 2, len = 0;
-    for (unsigned i = 0;; i++) {
-        if (i == LENGTH_BYTES_MAX || at == rest->len)
-            return false;
-        uint8_t byte = (uint8_t)rest->at[at++];
-        len |= (size_t)(byte & 0x7F) << (7 * i);
-        if (!(byte & 0x80))
-            break;
-    }
-    if (len > rest->len - at)
-        return false;
-    field->value = (struct str){rest->at + at, len};
-    rest->at += at + len;
-    rest->len -= at + len;
-    return true;
-}
-
-static bool read_number(struct str value, int64_t *number)
-{
-    if (value.len < 1 || value.len > 8)
-        return false;
-    bool negative = value.at[value.len - 1] & 0x80;
-    uint64_t bits = negative ? UINT64_MAX : 0;
-    for (size_t i = value.len; i-- > 0;)
-        bits = bits << 8 | (uint8_t)value.at[i];
-    memcpy(number, &bits, sizeof *number);
-    return *number != RECORD_NULL;
-}
-
-static bool read_field(struct record *record, const struct field *field)
-{
-    const struct record_column *column = &record_columns[field->number];
-    if (field->type != wire_types[column->kind])
-        return false;
-    switch (column->kind) {
-    case RECORD_KIND_UUID:
-        if (field->value.len != sizeof(struct uuid))
-            return false;
-        memcpy((char *)record + column->offset, field->value.at, sizeof(struct uuid));
-        return true;
-    case RECORD_KIND_TEXT:
-        *text_of(record, column) = field->value;
-        return valid_run(field->value) == field->value.len;
-    case RECORD_KIND_TIME:
-    case RECORD_KIND_INT:
-        return read_number(field->value, number_of(record, column));
-    case RECORD_KIND_BOOL:
-        return read_number(field->value, number_of(record, column));
-    }
-    return false;
+    fields_encode(record_columns, record_columns_count, record, out);
 }
 
 bool record_decode(struct str bytes, struct record *record, struct error *error)
 {
-    record_init(record);
-    size_t total = bytes.len;
-    unsigned next = 0;
-    while (bytes.len > 0) {
-        struct field field;
-        size_t at = total - bytes.len;
-        if (!take_field(&bytes, &field))
-            return error_set(error, "record: the field at byte %zu is cut short", at);
-        if (field.number < next)
-            return error_set(error, "record: field %u at byte %zu is out of order", field.number,
-                             at);
-        if (next == 0 && field.number != 0)
-            return error_set(error, "record: it has no %s", record_columns[0].name);
-        next = field.number + 1;
-        if (field.number < record_columns_count && !read_field(record, &field))
-            return error_set(error, "record: field %u (%s) at byte %zu has a bad value",
-                             field.number, record_columns[field.number].name, at);
-    }
-    return next > 0 || error_set(error, "record: it is empty");
+    return fields_decode(record_columns, record_columns_count, bytes, record, error);
 }

@@ -7,6 +7,7 @@
 // run needs no more memory than a short one.
 import { execFileSync } from 'node:child_process';
 import path from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 
 import { PROMPTGATE, UUID7 } from './harness.mjs';
 
@@ -19,6 +20,36 @@ const ROWLESS = new Set(['bad_http', 'headers_too_large', 'overloaded', 'unautho
 /** The counters file in numbers: { slots: [{ requests, rows, … }], logged_rows, … }. */
 export function readCounters(file) {
     return JSON.parse(execFileSync(DUMP, [file], { encoding: 'utf8' }));
+}
+
+const KEYS = ['project', 'endpoint', 'token', 'provider', 'model', 'status', 'routing_decision'];
+const SUMS = ['prompt_tokens', 'completion_tokens', 'cached_tokens', 'cache_write_tokens',
+              'reasoning_tokens', 'total_tokens', 'cost_nano_usd', 'bytes_in', 'bytes_out',
+              'latency_ms', 'gateway_us', 'first_token_ms'];
+const SUMS_OF_ROWS = `
+    SELECT substr(created_at, 1, 13) AS hour, ${KEYS.map((key) => `coalesce(${key}, '')`)},
+           coalesce(streamed, 0), count(*), ${SUMS.map((sum) => `coalesce(sum(${sum}), 0)`)},
+           count(latency_ms), count(gateway_us), count(first_token_ms)
+    FROM gateway_logs GROUP BY hour, ${KEYS}, streamed`;
+const histogram = (name) =>
+    Array.from({ length: 24 }, (_, n) => `${name}_b${String(n).padStart(2, '0')}`).join(' + ');
+const SUMS_OF_USAGE = `
+    SELECT substr(hour, 1, 13) AS hour, ${KEYS}, streamed, sum(requests),
+           ${SUMS.map((sum) => `sum(${sum})`)},
+           ${['latency_ms', 'gateway_us', 'first_token_ms'].map((name) => `sum(${histogram(name)})`)}
+    FROM gateway_usage_hourly GROUP BY substr(hour, 1, 13), ${KEYS}, streamed`;
+
+/** What a store, a file, has added up: { refused, wrong: [hours and keys where the rollups are not
+ * the sums of the rows] }. The gateway has been stopped. */
+export function readSums(file) {
+    const store = new DatabaseSync(file, { readOnly: true });
+    const rows = store.prepare(SUMS_OF_ROWS).all().map((row) => JSON.stringify(Object.values(row)));
+    const usage = store.prepare(SUMS_OF_USAGE).all().map((row) => JSON.stringify(Object.values(row)));
+    const refused = store.prepare('SELECT coalesce(sum(count), 0) AS sum FROM gateway_refused').get().sum;
+    store.close();
+    const [inRows, inUsage] = [new Set(rows), new Set(usage)];
+    return { refused, wrong: [...rows.filter((sum) => !inUsage.has(sum)).map((sum) => `rows ${sum}`),
+                              ...usage.filter((sum) => !inRows.has(sum)).map((sum) => `rollup ${sum}`)] };
 }
 
 /** "ok" or the error's code, as the row's status must say it. */
@@ -339,10 +370,22 @@ export class Audit {
                                                 logged_rows: logged, refused: sum('refused') } });
     }
 
+    /** A refused request is told to the logger when its minute is over, so a worker that is killed
+     * takes those of one with it. */
+    #settleSums({ refused, wrong }, counters, killed) {
+        for (const what of wrong) {
+            this.#disagree('a rollup that is not the sum of the rows', what);
+        }
+        const counted = counters.slots.reduce((total, slot) => total + slot.refused, 0);
+        if (refused > counted || (refused < counted && !killed.worker)) {
+            this.#disagree('refused requests', `${refused} in the store, ${counted} counted`);
+        }
+    }
+
     /** Call it when every row that will ever come was given. `counters` as of readCounters, if they
-     * began at zero with the first request; `killed` how many of each role were. Returns the
-     * disagreements; [] is what is wanted. */
-    finish({ counters = null, killed = {} } = {}) {
+     * began at zero with the first request; `sums` as of readSums, with them; `killed` how many of
+     * each role were. Returns the disagreements; [] is what is wanted. */
+    finish({ counters = null, sums = null, killed = {} } = {}) {
         for (const request of this.#open.values()) {
             if (request.ended === undefined) {
                 this.#disagree('a request without an end', request);
@@ -353,6 +396,9 @@ export class Audit {
         this.#settleAnswered();
         if (counters) {
             this.#settleCounters(counters, killed);
+        }
+        if (sums) {
+            this.#settleSums(sums, counters, killed);
         }
         return this.disagreements;
     }

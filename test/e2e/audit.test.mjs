@@ -5,7 +5,7 @@ import { DatabaseSync } from 'node:sqlite';
 import { afterEach, beforeEach, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { Audit, readCounters, RowReader } from './audit.mjs';
+import { Audit, readCounters, readSums, RowReader } from './audit.mjs';
 import { demo, startGateway } from './harness.mjs';
 
 const id = (n) => `019a0000-0000-7000-8000-${String(n).padStart(12, '0')}`;
@@ -267,6 +267,18 @@ test('a counter that is wrong: logged_rows; less is right only when a logger was
     assert.deepEqual(Object.keys(audit.kinds), ['a counter']);
 });
 
+test('rollups and refused requests that disagree with the rows and counters', () => {
+    const about = (sums, killed = {}) => {
+        audit = new Audit();
+        return audit.finish({ counters: counters(0, { refused: 2 }), sums, killed });
+    };
+    const heard = (list, what) => list.some((one) => one.includes(what));
+    assert.ok(heard(about({ refused: 2, wrong: ['x'] }), 'a rollup that is not the sum of the rows: x'));
+    assert.ok(heard(about({ refused: 1, wrong: [] }), 'refused requests: 1 in the store, 2 counted'));
+    assert.ok(!heard(about({ refused: 1, wrong: [] }, { worker: 1 }), 'in the store'));
+    assert.ok(heard(about({ refused: 3, wrong: [] }, { worker: 1 }), 'in the store'));
+});
+
 let gateway;
 afterEach(async () => {
     await gateway?.stop();
@@ -287,7 +299,15 @@ test('a real gateway: rows and counters agree with what the client saw', async (
     reader.more().forEach((one) => audit.row(one));
     assert.deepEqual(reader.more(), [], 'each row once');
     store.close();
+    await gateway.stop();
     const counted = readCounters(path.join(gateway.directory, 'run/counters'));
-    assert.deepEqual(audit.finish({ counters: counted }), []);
+    const sums = readSums(gateway.database);
+    const told = new DatabaseSync(gateway.database, { readOnly: true });
+    const refused = told.prepare('SELECT code, network, sum(count) AS count FROM gateway_refused ' +
+                                 'GROUP BY code, network').all();
+    told.close();
+    assert.deepEqual(refused.map((row) => ({ ...row })),
+                     [{ code: 'unauthorized', network: '127.0.0.0/24', count: 4 }]);
+    assert.deepEqual(audit.finish({ counters: counted, sums }), []);
     assert.deepEqual(audit.counts.outcomes, { ok: 16, unauthorized: 4 });
 });

@@ -13,7 +13,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { Addresses, Connection, post } from '../soak/client.mjs';
 import { Upstream } from '../soak/upstream.mjs';
-import { Audit, readCounters, RowReader } from './audit.mjs';
+import { Audit, readCounters, readSums, RowReader } from './audit.mjs';
 import { configFiles, demo, makeToken, PATIENCE, PROJECT_ID, PROMPTGATE, run, startGateway,
          until, writeFiles } from './harness.mjs';
 import { KEY } from './mock.mjs';
@@ -382,7 +382,8 @@ class Lane {
         await this.upstream.stop();
         const { audit } = this;
         const killed = this.killed ? { worker: 1, logger: 1 } : {};
-        assert.deepEqual(audit.finish({ counters, killed }), []);
+        const sums = readSums(this.gateway.database);
+        assert.deepEqual(audit.finish({ counters, sums, killed }), []);
         const left = path.join(this.gateway.directory, 'state/spool');
         assert.deepEqual(fs.readdirSync(left).filter((name) => name.endsWith('.seg')), []);
         return audit.counts;

@@ -10,7 +10,7 @@ import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { Audit, readCounters, RowReader } from '../e2e/audit.mjs';
+import { Audit, readCounters, readSums, RowReader } from '../e2e/audit.mjs';
 import { demo, PATIENCE, PROMPTGATE, SANITIZE, startGateway, until } from '../e2e/harness.mjs';
 import { KEY } from '../e2e/mock.mjs';
 import { Chaos, MOST_WORKERS } from './chaos.mjs';
@@ -196,7 +196,8 @@ async function soak() {
 
     const thirds = samples.thirds();
     const findings = [
-        ...audit.finish({ counters: readCounters(countersOf(gateway)), killed: chaos.killed }),
+        ...audit.finish({ counters: readCounters(countersOf(gateway)),
+                          sums: readSums(gateway.database), killed: chaos.killed }),
         ...chaos.problems, ...chaos.strangeDeaths(), ...growth(thirds), ...left,
         ...await strays(gateway), ...rejected(gateway),
     ];

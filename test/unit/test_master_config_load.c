@@ -631,7 +631,7 @@ static void types_are_checked(void **state)
                  "state_dir: run\nlog: info\nworkers: \"2\"\nhttp:\nstore: { driver: mysql }\n"
                  "upstream: { keepalive: \"5\", ca_file: /nonexistent/ca.pem }\nadmin: null\n"
                  "shutdown_timeout: null\nmax_body: 1\nlisten: []\nruntime_dir: no\n"
-                 "gateway_logs: { queue: 1e6 }\n");
+                 "gateway_logs: { queue: 1e6 }\ntimezone: Europe/Berlni\n");
     folder_expect(
         folder,
         "promptgate.yaml:1:12: state_dir: must be an absolute path, not \"run\"\n"
@@ -642,14 +642,17 @@ static void types_are_checked(void **state)
         "promptgate.yaml:6:38: upstream.ca_file: the file /nonexistent/ca.pem cannot be read: No "
         "such file or directory\n"
         "promptgate.yaml:7:1: admin: unknown key; known here are listen, user, group, workers, "
-        "state_dir, runtime_dir, shutdown_timeout, store, http, upstream, gateway_logs, log\n"
+        "state_dir, runtime_dir, timezone, shutdown_timeout, store, http, upstream, "
+        "gateway_logs, log\n"
         "promptgate.yaml:8:19: shutdown_timeout: must be a time with its unit: ms, s, m, h or d, "
         "from 0s to 1h, not null; leave the key out for the default, 30s\n"
         "promptgate.yaml:9:1: max_body: unknown key; did you mean http.max_body?\n"
         "promptgate.yaml:10:9: listen: must name at least one address, such as 0.0.0.0:8080\n"
         "promptgate.yaml:11:14: runtime_dir: must be an absolute path, not \"no\"\n"
         "promptgate.yaml:12:24: gateway_logs.queue: must be a size in bytes, or with KiB, MiB or "
-        "GiB, from 64KiB to 1GiB, not \"1e6\"\n");
+        "GiB, from 64KiB to 1GiB, not \"1e6\"\n"
+        "promptgate.yaml:13:11: timezone: must be a time zone that this host knows, such as UTC or "
+        "Europe/Berlin (a file of /usr/share/zoneinfo), not \"Europe/Berlni\"\n");
 }
 
 static void files_and_folders(void **state)

@@ -18,6 +18,7 @@ struct fake {
     unsigned char kept[ROWS]; /* times a row was taken */
     uint64_t committed;       /* of the one segment */
     unsigned commits, refusals;
+    int64_t refused;      /* requests, by the counts that came with offsets */
     unsigned away_at;     /* answers STORE_AWAY at this call, counted from 1; 0 = never */
     bool refuses_always;  /* also where there are no rows */
     const char *rejected; /* directory: what was refused must be there before the offset moves */
@@ -66,6 +67,9 @@ static enum store_result fake_commit(struct store *store, struct store_batch *ba
     }
     for (size_t i = 0; i < batch->rows_count; i++)
         batch->new_rows += fake->kept[number_of(&batch->rows[i])]++ == 0;
+    for (size_t i = 0; i < batch->refused_count; i++)
+        fake->refused += batch->refused[i].count;
+    assert_true(batch->offsets_count > 0 || batch->refused_count == 0);
     for (size_t i = 0; i < batch->offsets_count; i++) {
         fake->committed = batch->offsets[i].committed;
         assert_int_equal(files(fake->rejected), fake->poisoned);
@@ -305,6 +309,56 @@ static void a_store_that_refuses_everything(void **state)
     assert_int_equal(spool_stats(place->spool).pending_bytes, 0);
 }
 
+static void send_count(struct place *place, int64_t count)
+{
+    struct buf bytes = {0};
+    struct uuid id = id_of(999);
+    const struct refused refused = {60000, STR("unauthorized"), STR("unix"), STR("host"), count};
+    refused_encode(&refused, &bytes);
+    write_frames(place, &id, buf_view(&bytes));
+    buf_free(&bytes);
+}
+
+/* They are added to what is there, so they come once, whatever becomes of the rows beside them and
+ * wherever the store goes away. */
+static void counts_are_added_once(void **state)
+{
+    struct place *place = *state;
+    for (unsigned round = 0; round < 60; round++) {
+        uint64_t new_rows = 0;
+        place->fake.commits = place->fake.poisoned = 0;
+        place->fake.refused = 0;
+        place->fake.away_at = round / 2 + 1;
+        send_count(place, 1000);
+        for (unsigned i = 0; i < 9; i++)
+            send_row(place, i, i == 4 || i == 8);
+        send_count(place, 7);
+        batch_fill(&place->batch, place->spool);
+        if (commit(place, &new_rows) == STORE_AWAY) {
+            assert_int_equal(place->fake.refused, 0);
+            if (round % 2) {
+                close_all(place);
+                open_all(place);
+                batch_fill(&place->batch, place->spool);
+            }
+            assert_int_equal(commit(place, &new_rows), STORE_DONE);
+        }
+        assert_int_equal(place->fake.refused, 1007);
+        assert_int_equal(spool_stats(place->spool).pending_bytes, 0);
+        close_all(place);
+        scratch_remove(place->spool_dir);
+        scratch_remove(place->rejected_dir);
+        open_all(place);
+    }
+    send_count(place, 5);
+    batch_fill(&place->batch, place->spool);
+    uint64_t new_rows = 0;
+    place->fake.away_at = place->fake.poisoned = 0;
+    assert_int_equal(commit(place, &new_rows), STORE_DONE);
+    assert_int_equal(place->fake.refused, 1012);
+    assert_int_equal(new_rows, 0);
+}
+
 static char *read_whole(const char *directory, const char *name, size_t *len)
 {
     char path[SCRATCH_PATH];
@@ -394,10 +448,15 @@ int main(void)
 {
 #define TEST(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(commits_in_one_go),       TEST(one_poisonous_row_anywhere),
-        TEST(few_commits_for_one_row), TEST(many_and_nothing_but_poison),
-        TEST(away_at_each_call),       TEST(a_store_that_refuses_everything),
-        TEST(what_is_in_the_file),     TEST(a_record_that_cant_be_read),
+        TEST(commits_in_one_go),
+        TEST(one_poisonous_row_anywhere),
+        TEST(few_commits_for_one_row),
+        TEST(many_and_nothing_but_poison),
+        TEST(counts_are_added_once),
+        TEST(away_at_each_call),
+        TEST(a_store_that_refuses_everything),
+        TEST(what_is_in_the_file),
+        TEST(a_record_that_cant_be_read),
         TEST(no_room_to_set_aside),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

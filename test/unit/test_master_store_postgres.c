@@ -1,136 +1,12 @@
 #include "master/store/migrations.h"
-#include "master/store/store.h"
+#include "master/store/usage.h"
 #include "shared/base/clock.h"
-#include "test/unit/postgres_server.h"
+#include "test/unit/postgres_place.h"
 
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <time.h>
-
-static struct postgres_server server;
-static bool installed;
-
-struct place {
-    char name[32]; /* of the database */
-    char dsn[2 * SCRATCH_PATH];
-    struct config_store config;
-    PGconn *admin; /* the superuser, in that database */
-};
-
-static void name_database(struct place *place, const char *user, const char *database)
-{
-    snprintf(place->dsn, sizeof place->dsn, "host=%s user=%s dbname=%s password=very-secret",
-             server.directory, user, database);
-    place->config = (struct config_store){.driver = "postgres", .dsn = place->dsn};
-}
-
-static int set_up(void **state)
-{
-    static int count;
-    struct place *place = calloc(1, sizeof *place);
-    char sql[128];
-    *state = place;
-    if (!installed)
-        return 0;
-    PGconn *conn = server_connect(&server, "postgres", "postgres");
-    snprintf(place->name, sizeof place->name, "test_%d", ++count);
-    snprintf(sql, sizeof sql, "CREATE DATABASE %s OWNER gateway", place->name);
-    server_run(conn, sql);
-    PQfinish(conn);
-    place->admin = server_connect(&server, "postgres", place->name);
-    name_database(place, "gateway", place->name);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    struct place *place = *state;
-    PQfinish(place->admin);
-    free(place);
-    return 0;
-}
-
-static void no_offset(void *context, const char *segment, uint64_t committed)
-{
-    (void)context;
-    fail_msg("unexpected offset %s %llu", segment, (unsigned long long)committed);
-}
-
-static enum store_result start(struct store *store, store_offset_fn *each, void *context,
-                               struct error *error)
-{
-    return store_complete(store, store_start(store, each, context, error), error);
-}
-
-static struct store *open_store(const struct place *place, store_offset_fn *each, void *context)
-{
-    struct store *store = NULL;
-    struct error error;
-    assert_true(store_open(&place->config, "host-1", &store, &error));
-    if (start(store, each, context, &error) != STORE_DONE)
-        fail_msg("%s", error.message);
-    return store;
-}
-
-/* What the database says; '|' between columns, ';' behind rows. */
-static const char *ask(const struct place *place, const char *sql)
-{
-    static char answer[4096];
-    PGresult *result = PQexec(place->admin, sql);
-    size_t len = 0;
-    answer[0] = '\0';
-    ExecStatusType status = PQresultStatus(result);
-    if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK)
-        fail_msg("%s: %s", sql, PQerrorMessage(place->admin));
-    for (int row = 0; row < PQntuples(result); row++) {
-        for (int i = 0; i < PQnfields(result); i++)
-            len +=
-                (size_t)snprintf(answer + len, sizeof answer - len, "%s%s", i ? "|" : "",
-                                 PQgetisnull(result, row, i) ? "NULL" : PQgetvalue(result, row, i));
-        len += (size_t)snprintf(answer + len, sizeof answer - len, ";");
-    }
-    PQclear(result);
-    return answer;
-}
-
-static const int64_t now_ms = 1790000000042;
-
-/* uuid_v7 never goes back in time; this does. */
-static struct record row_at(int64_t wall_ms)
-{
-    struct record row;
-    record_init(&row);
-    row.request_id = uuid_v7(now_ms);
-    for (int i = 0; i < 6; i++)
-        row.request_id.bytes[i] = (uint8_t)(wall_ms >> (40 - 8 * i));
-    row.created_at = wall_ms;
-    row.status = STR("ok");
-    return row;
-}
-
-static enum store_result commit_with(struct store *store, struct store_batch *batch,
-                                     struct error *error)
-{
-    error->message[0] = '\0';
-    enum store_result result = store_complete(store, store_commit(store, batch, error), error);
-    if ((result == STORE_DONE) != (error->message[0] == '\0'))
-        fail_msg("%d: %s", (int)result, error->message);
-    return result;
-}
-
-static enum store_result commit(struct store *store, struct store_batch *batch)
-{
-    struct error error;
-    return commit_with(store, batch, &error);
-}
-
-static void assert_committed(struct store *store, struct store_batch *batch)
-{
-    struct error error;
-    if (commit_with(store, batch, &error) != STORE_DONE)
-        fail_msg("%s", error.message);
-}
 
 /* No list of columns is written twice: the migration's must be those of columns.def. */
 static void table_has_the_records_columns(void **state)
@@ -148,9 +24,9 @@ static void table_has_the_records_columns(void **state)
         if (strcmp(record_columns[i].name, "cost_nano_usd") == 0)
             buf_puts(&expected, "cost_usd|double precision;");
     }
-    buf_puts(&expected, "stored|bigint;");
     assert_string_equal(ask(place, "SELECT column_name, data_type FROM information_schema.columns "
-                                   "WHERE table_name = 'gateway_logs' ORDER BY ordinal_position"),
+                                   "WHERE table_name = 'gateway_logs' AND column_name <> 'stored' "
+                                   "ORDER BY ordinal_position"),
                         buf_cstr(&expected));
     buf_free(&expected);
     store_close(&store);
@@ -193,11 +69,6 @@ static void known_rows_are_left_alone(void **state)
     assert_int_equal(batch.new_rows, 1);
     assert_string_equal(ask(place, "SELECT status FROM gateway_logs"), "ok;ok;ok;");
     store_close(&store);
-}
-
-static void note_offset(void *context, const char *segment, uint64_t committed)
-{
-    buf_printf(context, "%s=%llu;", segment, (unsigned long long)committed);
 }
 
 static void offsets_come_back(void **state)
@@ -347,44 +218,138 @@ static void free_rows(struct record *rows)
     free(rows);
 }
 
-/* Cut after each number of steps in turn, until there are no more of them: always all or nothing,
- * and told so. */
+/* The server does what it was sent, and its answer never comes. */
+static void lose_answer(struct store *store)
+{
+    char bytes[4096];
+    int descriptor = store_wait(store).descriptor;
+    usleep(30000);
+    while (recv(descriptor, bytes, sizeof bytes, MSG_DONTWAIT) > 0)
+        continue;
+    shutdown(descriptor, SHUT_RDWR);
+}
+
+static void assert_stored_once(const struct place *place)
+{
+    assert_string_equal(ask(place, "SELECT (SELECT count(*) FROM gateway_logs), "
+                                   "(SELECT sum(requests) FROM gateway_usage_hourly), "
+                                   "(SELECT sum(count) FROM gateway_refused), "
+                                   "(SELECT sum(committed) FROM gateway_spool)"),
+                        "64|64|7|10;");
+}
+
+/* Cut after `at` steps, if there are so many: all or nothing, and told so. */
+static bool commit_and_cut(struct place *place, struct store *store, struct store_batch *batch,
+                           unsigned at, bool answer_only)
+{
+    struct error error;
+    ask(place, "TRUNCATE gateway_logs, gateway_usage_hourly, gateway_refused, gateway_spool");
+    enum store_result result = store_commit(store, batch, &error);
+    for (unsigned i = 0; i < at && result == STORE_WORKING; i++) {
+        struct store_wait wait = store_wait(store);
+        poll(&(struct pollfd){.fd = wait.descriptor, .events = wait.events}, 1, 5000);
+        result = store_step(store, &error);
+    }
+    if (result != STORE_WORKING) {
+        assert_int_equal(result, STORE_DONE);
+        return false;
+    }
+    if (answer_only)
+        lose_answer(store);
+    else
+        end_sessions(place);
+    result = store_complete(store, result, &error);
+    if (result == STORE_AWAY) {
+        assert_int_equal(store_reason(store), STORE_REASON_unreachable);
+        assert_int_equal(batch->new_rows, 0);
+        if (strcmp(ask(place, "SELECT count(*) FROM gateway_logs"), "0;") != 0)
+            assert_stored_once(place);
+        assert_committed(store, batch);
+    }
+    assert_int_equal(batch->new_rows, 64);
+    assert_stored_once(place);
+    return true;
+}
+
 static void a_connection_cut_in_mid_batch_is_away(void **state)
 {
     enum { ROWS = 64, BODY = 64 << 10 };
     struct place *place = *state;
     struct store *store = open_store(place, no_offset, NULL);
     struct record *rows = many_rows(ROWS, BODY);
-    struct store_batch batch = {.rows = rows, .rows_count = ROWS};
-    unsigned cuts = 0;
-    for (unsigned at = 0;; at++) {
-        struct error error;
-        ask(place, "TRUNCATE gateway_logs");
-        enum store_result result = store_commit(store, &batch, &error);
-        for (unsigned i = 0; i < at && result == STORE_WORKING; i++) {
-            struct store_wait wait = store_wait(store);
-            poll(&(struct pollfd){.fd = wait.descriptor, .events = wait.events}, 1, 5000);
-            result = store_step(store, &error);
-        }
-        if (result != STORE_WORKING) {
-            assert_int_equal(result, STORE_DONE);
-            break;
-        }
-        end_sessions(place);
-        result = store_complete(store, result, &error);
-        if (result == STORE_AWAY) {
-            cuts++;
-            assert_int_equal(store_reason(store), STORE_REASON_unreachable);
-            assert_int_equal(batch.new_rows, 0);
-            if (strcmp(ask(place, "SELECT count(*) FROM gateway_logs"), "0;") != 0)
-                assert_string_equal(ask(place, "SELECT count(*) FROM gateway_logs"), "64;");
-        }
-        assert_committed(store, &batch);
-        assert_string_equal(ask(place, "SELECT count(*) FROM gateway_logs"), "64;");
+    const struct refused refused[] = {
+        {now_ms, STR("unauthorized"), STR("10.0.0.0/24"), STR("host-1"), 5},
+        {now_ms, STR("unauthorized"), STR("10.0.0.0/24"), STR("host-1"), 2}};
+    const struct store_offset offset = {"a", 10};
+    struct store_batch batch = {.rows = rows,
+                                .rows_count = ROWS,
+                                .refused = refused,
+                                .refused_count = 2,
+                                .offsets = &offset,
+                                .offsets_count = 1};
+    for (int answer_only = 0; answer_only < 2; answer_only++) {
+        unsigned at = 0;
+        while (commit_and_cut(place, store, &batch, at, answer_only))
+            at++;
+        assert_true(at > 3);
     }
-    assert_true(cuts > 3);
     store_close(&store);
     free_rows(rows);
+}
+
+static void new_rows_are_added_up(void **state)
+{
+    struct place *place = *state;
+    struct store *store = open_store(place, no_offset, NULL);
+    struct record rows[4];
+    for (int i = 0; i < 4; i++) {
+        rows[i] = row_at(now_ms);
+        rows[i].endpoint = STR("o'hara");
+        rows[i].cost_nano_usd = 10;
+        rows[i].latency_ms = i;
+    }
+    rows[3].endpoint = STR_ABSENT;
+    struct store_batch batch = {.rows = rows, .rows_count = 2};
+    assert_committed(store, &batch);
+    batch.rows_count = 4;
+    assert_committed(store, &batch);
+    assert_int_equal(batch.new_rows, 2);
+    assert_string_equal(
+        ask(place, "SELECT month, hour AT TIME ZONE 'UTC', endpoint, streamed, requests, "
+                   "cost_nano_usd, latency_ms, latency_ms_b00, latency_ms_b01, latency_ms_b02, "
+                   "first_token_ms_b00 FROM gateway_usage_hourly ORDER BY endpoint"),
+        "2026-09|2026-09-21 14:00:00||f|1|10|3|0|0|1|0;"
+        "2026-09|2026-09-21 14:00:00|o'hara|f|3|30|3|1|1|1|0;");
+    store_close(&store);
+}
+
+static void the_rollups_table_has_its_columns(void **state)
+{
+    struct place *place = *state;
+    struct store *store = open_store(place, no_offset, NULL);
+    struct buf expected = {0};
+    for (size_t i = 0; i < usage_columns_count; i++)
+        buf_printf(&expected, "%s;", usage_columns[i].name);
+    assert_string_equal(ask(place, "SELECT column_name FROM information_schema.columns WHERE "
+                                   "table_name = 'gateway_usage_hourly' ORDER BY ordinal_position"),
+                        buf_cstr(&expected));
+    buf_free(&expected);
+    store_close(&store);
+}
+
+/* One row's sum is more than a column holds: that row is set aside, the others are not held up. */
+static void a_sum_out_of_range_is_content(void **state)
+{
+    struct place *place = *state;
+    struct store *store = open_store(place, no_offset, NULL);
+    struct record rows[2] = {row_at(now_ms), row_at(now_ms)};
+    rows[0].prompt_tokens = rows[1].prompt_tokens = INT64_MAX - 1;
+    struct store_batch batch = {.rows = rows, .rows_count = 1};
+    assert_committed(store, &batch);
+    batch.rows = rows + 1;
+    assert_int_equal(commit(store, &batch), STORE_REFUSED);
+    assert_string_equal(ask(place, "SELECT count(*) FROM gateway_logs"), "1;");
+    store_close(&store);
 }
 
 static void partitions_are_made_for_what_comes(void **state)
@@ -496,6 +461,43 @@ static int64_t wall_ms(void)
     return now_ms;
 }
 
+static void expire(struct store *store, int64_t before_wall_ms, size_t rows, bool more)
+{
+    struct store_expiry expiry = {.before_wall_ms = before_wall_ms, .rows_max = 100};
+    struct error error;
+    enum store_result result = store_expire(store, &expiry, &error);
+    if (store_complete(store, result, &error) != STORE_DONE)
+        fail_msg("%s", error.message);
+    assert_int_equal(expiry.rows, rows);
+    assert_int_equal(expiry.more, more);
+}
+
+static void what_is_too_old_is_dropped_by_months(void **state)
+{
+    struct place *place = *state;
+    struct store *store = open_store(place, no_offset, NULL);
+    const int64_t day_ms = 86400000;
+    struct record rows[3] = {row_at(0), row_at(40 * day_ms), row_at(now_ms)};
+    const struct refused refused[] = {{0, STR("not_found"), STR("unix"), STR("host-1"), 1},
+                                      {now_ms, STR("not_found"), STR("unix"), STR("host-1"), 1}};
+    struct store_batch batch = {
+        .rows = rows, .rows_count = 3, .refused = refused, .refused_count = 2};
+    assert_committed(store, &batch);
+    ask(place, "ANALYZE gateway_logs");
+    expire(store, 30 * day_ms, 0, false); /* in the first month */
+    expire(store, 70 * day_ms, 1, true);
+    assert_string_equal(ask(place, "SELECT count(*) FROM gateway_logs"), "2;");
+    assert_string_equal(ask(place, "SELECT count(*) FROM gateway_refused"), "1;");
+    expire(store, 70 * day_ms, 1, false);
+    expire(store, 70 * day_ms, 0, false);
+    assert_string_equal(ask(place, "SELECT sum(requests) FROM gateway_usage_hourly"), "3;");
+    /* An older row that comes after all has its partition again. */
+    batch.refused_count = 0;
+    assert_committed(store, &batch);
+    assert_int_equal(batch.new_rows, 2);
+    store_close(&store);
+}
+
 /* Something listens and says nothing: the time is limited. */
 static void a_silent_server_is_away(void **state)
 {
@@ -591,144 +593,6 @@ static void a_schema_that_became_newer_is_away(void **state)
     store_close(&store);
 }
 
-static bool note_row(void *context, const struct str *values)
-{
-    buf_str(context, values[0]);
-    buf_putc(context, ' ');
-    return true;
-}
-
-static int64_t query(struct store *store, size_t limit, int64_t after, struct buf *seen)
-{
-    struct error error;
-    struct store_query query = {.limit = limit, .after = after};
-    buf_clear(seen);
-    if (!store_query(store, &query, note_row, seen, &error))
-        fail_msg("%s", error.message);
-    return query.position;
-}
-
-static void assert_ids(struct buf *seen, const struct record *rows, const char *order)
-{
-    struct buf expected = {0};
-    for (; *order; order++) {
-        char text[UUID_TEXT_LEN + 1];
-        buf_printf(&expected, "%s ", uuid_format(&rows[*order - '0'].request_id, text));
-    }
-    assert_string_equal(buf_cstr(seen), buf_cstr(&expected));
-    buf_free(&expected);
-}
-
-static void readers_get_the_newest_then_the_new(void **state)
-{
-    struct place *place = *state;
-    struct error error;
-    struct store *reader = NULL, *store;
-    assert_false(store_open_reader(&place->config, &reader, &error));
-    assert_non_null(strstr(error.message, "no rows yet"));
-    store = open_store(place, no_offset, NULL);
-    struct record rows[6];
-    for (int i = 0; i < 6; i++)
-        rows[i] = row_at(now_ms + i);
-    struct buf seen = {0};
-    assert_true(store_open_reader(&place->config, &reader, &error));
-    assert_int_equal(query(reader, 10, -1, &seen), 0);
-    assert_ids(&seen, rows, "");
-
-    struct store_batch batch = {.rows = rows + 1, .rows_count = 4};
-    assert_committed(store, &batch);
-    int64_t position = query(reader, 3, -1, &seen);
-    assert_ids(&seen, rows, "234");
-    assert_int_equal(query(reader, 0, -1, &seen), position);
-    assert_int_equal(query(reader, 10, position, &seen), position);
-    assert_ids(&seen, rows, "");
-
-    /* 0 began before all others and ended last: it is new all the same. */
-    struct record late[2] = {rows[5], rows[0]};
-    batch = (struct store_batch){.rows = late, .rows_count = 2};
-    assert_committed(store, &batch);
-    position = query(reader, 1, position, &seen);
-    assert_ids(&seen, rows, "5");
-    query(reader, 10, position, &seen);
-    assert_ids(&seen, rows, "0");
-    query(reader, 10, -1, &seen);
-    assert_ids(&seen, rows, "012345");
-    store_close(&reader);
-    store_close(&store);
-    buf_free(&seen);
-}
-
-static bool check_values(void *context, const struct str *values)
-{
-    *(int *)context += 1;
-    for (size_t i = 0; i < record_columns_count; i++) {
-        const char *name = record_columns[i].name;
-        const char *expected = strcmp(name, "created_at") == 0      ? "1970-01-01T00:00:00.007Z"
-                               : strcmp(name, "streamed") == 0      ? "false"
-                               : strcmp(name, "latency_ms") == 0    ? "-5"
-                               : strcmp(name, "error_message") == 0 ? ""
-                               : strcmp(name, "status") == 0        ? "ok"
-                                                                    : NULL;
-        if (i == 0)
-            assert_int_equal(values[i].len, UUID_TEXT_LEN);
-        else if (expected)
-            assert_true(values[i].at && str_eq(values[i], str_of(expected)));
-        else
-            assert_null(values[i].at);
-    }
-    return false; /* one is enough */
-}
-
-static void values_are_text(void **state)
-{
-    struct place *place = *state;
-    struct store *store = open_store(place, no_offset, NULL), *reader;
-    struct record rows[2] = {row_at(7), row_at(8)};
-    rows[0].streamed = 0;
-    rows[0].latency_ms = -5;
-    rows[0].error_message = STR("");
-    struct store_batch batch = {.rows = rows, .rows_count = 2};
-    assert_committed(store, &batch);
-    struct error error;
-    assert_true(store_open_reader(&place->config, &reader, &error));
-    struct store_query query = {.limit = 10, .after = -1};
-    int count = 0;
-    assert_true(store_query(reader, &query, check_values, &count, &error));
-    assert_int_equal(count, 1);
-    store_close(&reader);
-    store_close(&store);
-}
-
-static void looking_changes_nothing(void **state)
-{
-    struct place *place = *state;
-    struct store_found found;
-    struct error error;
-    assert_true(store_inspect(&place->config, "host-1", &found, no_offset, NULL, &error));
-    assert_false(found.exists);
-    assert_int_equal(found.schema_known, migrations_newest("postgres"));
-    assert_string_equal(ask(place, "SELECT count(*) FROM pg_class WHERE relname = "
-                                   "'schema_migrations'"),
-                        "0;");
-    struct store *store = open_store(place, no_offset, NULL);
-    struct record row = row_at(now_ms);
-    const struct store_offset offset = {"a", 10};
-    struct store_batch batch = {
-        .rows = &row, .rows_count = 1, .offsets = &offset, .offsets_count = 1};
-    assert_committed(store, &batch);
-    struct buf seen = {0};
-    assert_true(store_inspect(&place->config, "host-1", &found, note_offset, &seen, &error));
-    assert_true(found.exists);
-    assert_int_equal(found.schema, found.schema_known);
-    assert_int_equal(found.rows, 1);
-    assert_string_equal(buf_cstr(&seen), "a=10;");
-    store_close(&store);
-    buf_free(&seen);
-    name_database(place, "gateway", "no_such_database");
-    assert_false(store_inspect(&place->config, "host-1", &found, no_offset, NULL, &error));
-    assert_null(strstr(error.message, "very-secret"));
-}
-
 /* Stopped and started again: away, then back. */
 static void a_restarted_server_is_found_again(void **state)
 {
@@ -749,27 +613,6 @@ static void a_restarted_server_is_found_again(void **state)
     store_close(&store);
 }
 
-static int start_server(void **state)
-{
-    (void)state;
-    if (!server_start(&server, &installed))
-        return installed ? -1 : 0;
-    PGconn *conn = server_connect(&server, "postgres", "postgres");
-    server_run(conn, "CREATE ROLE gateway LOGIN");
-    server_run(conn, "CREATE ROLE other LOGIN");
-    PQfinish(conn);
-    return 0;
-}
-
-static int remove_server(void **state)
-{
-    (void)state;
-    server_remove(&server);
-    return 0;
-}
-
-#define TEST(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -783,6 +626,10 @@ int main(void)
         TEST(read_only_is_away),
         TEST(an_idle_connection_is_made_anew),
         TEST(a_connection_cut_in_mid_batch_is_away),
+        TEST(new_rows_are_added_up),
+        TEST(the_rollups_table_has_its_columns),
+        TEST(a_sum_out_of_range_is_content),
+        TEST(what_is_too_old_is_dropped_by_months),
         TEST(partitions_are_made_for_what_comes),
         TEST(many_months_in_one_batch),
         TEST(what_nobody_is_let_in_to_is_refused),
@@ -792,16 +639,7 @@ int main(void)
         TEST(migrations_are_applied_once),
         TEST(a_newer_schema_is_refused),
         TEST(a_schema_that_became_newer_is_away),
-        TEST(readers_get_the_newest_then_the_new),
-        TEST(values_are_text),
-        TEST(looking_changes_nothing),
         TEST(a_restarted_server_is_found_again),
     };
-    struct postgres_server found = {0};
-    server_find(&found);
-    if (!found.programs[0]) {
-        printf("store_postgres: skipped, no PostgreSQL server is installed\n");
-        return 0;
-    }
-    return cmocka_run_group_tests_name("store_postgres", tests, start_server, remove_server);
+    return RUN_TESTS("store_postgres", tests);
 }

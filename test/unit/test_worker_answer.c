@@ -447,6 +447,107 @@ static void another_client_is_not_disturbed(void **state)
     expect_no_row(g);
 }
 
+/* --- bodies in rows --- */
+
+static void bodies_of_all(void **state)
+{
+    struct gateway *g = *state;
+    g->config.log_bodies = LOG_BODIES_ALL;
+    g->config.log_max_body = 4096;
+    ask_endpoint(g, "echo", "{\"message\" : \"Grüße\"}");
+    struct record row = only_row(g);
+    expect_text(row.request_body, "{\"message\" : \"Grüße\"}");
+    expect_text(row.response_body, g->answer.body);
+    assert_int_equal(row.request_body_cut, 0);
+    assert_int_equal(row.response_body_cut, 0);
+    ask_endpoint(g, "echo", "not json");
+    row = only_row(g);
+    expect_text(row.request_body, "not json");
+    expect_text(row.response_body, g->answer.body);
+}
+
+static void bodies_of_errors(void **state)
+{
+    struct gateway *g = *state;
+    g->config.log_bodies = LOG_BODIES_ERRORS;
+    g->config.log_max_body = 4096;
+    ask_endpoint(g, "echo", "{\"message\":\"Hi\"}");
+    struct record row = only_row(g);
+    assert_null(row.request_body.at);
+    assert_null(row.response_body.at);
+    assert_int_equal(row.request_body_cut, RECORD_NULL);
+    ask_endpoint(g, "fail-503", "{\"message\":\"Hi\"}");
+    row = only_row(g);
+    expect_text(row.request_body, "{\"message\":\"Hi\"}");
+    expect_text(row.response_body, g->answer.body);
+    /* Refused by its head: its body was never read. */
+    ask_endpoint(g, "nothing-here", "{\"message\":\"Hi\"}");
+    row = only_row(g);
+    assert_null(row.request_body.at);
+    expect_text(row.response_body, g->answer.body);
+}
+
+/* In the middle of "ü", and at its end. */
+static void long_bodies_are_cut_between_characters(void **state)
+{
+    struct gateway *g = *state;
+    g->config.log_bodies = LOG_BODIES_ALL;
+    for (int max = 13; max <= 15; max++) {
+        g->config.log_max_body = max;
+        ask_endpoint(g, "echo", "{\"message\":\"üü\"}");
+        struct record row = only_row(g);
+        expect_text(row.request_body, max < 14 ? "{\"message\":\"" : "{\"message\":\"ü");
+        assert_int_equal(row.request_body_cut, 1);
+        assert_int_equal(row.response_body_cut, 1);
+        assert_true(row.response_body.len <= (size_t)max);
+    }
+    g->config.log_max_body = 0;
+    ask_endpoint(g, "echo", "{\"message\":\"üü\"}");
+    struct record row = only_row(g);
+    expect_text(row.request_body, "");
+    assert_int_equal(row.request_body_cut, 1);
+}
+
+/* A secret stays out wherever the cut falls, whole and in part. */
+static void bodies_hold_no_secrets(void **state)
+{
+    struct gateway *g = *state;
+    g->config.log_bodies = LOG_BODIES_ALL;
+    provider_says(
+        g, 200,
+        "{\"id\":\"x\",\"model\":\"m\",\"choices\":[{\"message\":{\"role\":\"assistant\","
+        "\"content\":\"sk-very-secret and proxy-secret-7.\"},\"finish_reason\":\"stop\"}]}");
+    for (int max = 20; max < 200; max++) {
+        g->config.log_max_body = max;
+        ask_endpoint(g, "net", "{\"message\":\"Say sk-very-secret, please\"}");
+        struct record row = only_row(g);
+        struct buf both = {0};
+        buf_str(&both, row.request_body);
+        buf_puts(&both, " | ");
+        buf_str(&both, row.response_body);
+        if (strstr(buf_cstr(&both), "sk-v") || strstr(buf_cstr(&both), "proxy-s"))
+            fail_msg("%s", buf_cstr(&both));
+        if (max > 190)
+            assert_non_null(strstr(buf_cstr(&both), "[key] and [key]."));
+        buf_free(&both);
+    }
+}
+
+static void the_body_of_one_who_left(void **state)
+{
+    struct gateway *g = *state;
+    g->config.log_bodies = LOG_BODIES_ERRORS;
+    g->config.log_max_body = 4096;
+    gateway_post(g, "/api/" DEMO "/stuck", GOOD, "{\"message\":\"Hi\"}");
+    turn_until(g, gateway_in_flight(g) == 1);
+    gateway_hang_up(g);
+    turn_until(g, g->ended == 1);
+    struct record row = only_row(g);
+    expect_text(row.status, "client_closed");
+    expect_text(row.request_body, "{\"message\":\"Hi\"}");
+    assert_null(row.response_body.at);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, gateway_setup, gateway_teardown)
 
 int main(void)
@@ -474,6 +575,11 @@ int main(void)
         TEST(half_closed),
         TEST(gone_in_the_head),
         TEST(another_client_is_not_disturbed),
+        TEST(bodies_of_all),
+        TEST(bodies_of_errors),
+        TEST(long_bodies_are_cut_between_characters),
+        TEST(bodies_hold_no_secrets),
+        TEST(the_body_of_one_who_left),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,6 +10,7 @@
 #include "test/unit/mock_upstream.h"
 #include "worker/frontend.h"
 #include "worker/log_writer.h"
+#include "worker/refusals.h"
 #include "worker/upstream/transfer.h"
 
 #include <errno.h>
@@ -293,6 +294,7 @@ static inline int gateway_begin(void **state, size_t queue_max)
         .ended = gateway_ended,
         .context = g,
     };
+    g->services.refusals = refusals_new(g->services.log, g->services.host);
     g->client = -1;
     gateway_listen(g);
     *state = g;
@@ -347,6 +349,7 @@ static inline int gateway_teardown(void **state)
     assert_int_equal(g->all_idle, 1);
     assert_int_equal(atomic_load(&g->counts.rows), atomic_load(&g->counts.requests));
     assert_int_equal(transfer_pool_running(g->services.transfers), 0);
+    refusals_free(&g->services.refusals);
     requests_deinit(&g->requests);
     free(g->table);
     mock_stop(&g->mock);

@@ -3,57 +3,15 @@
 
 #include "shared/base/clock.h"
 #include "worker/pipeline.h"
+#include "worker/secrets.h"
 #include "worker/upstream/delay.h"
 #include "worker/upstream/transfer.h"
 
-enum { SAID_MAX_BYTES = 500, ERROR_BODY_MAX_BYTES = 64 * 1024, HEADER_SECRET_MIN_BYTES = 8 };
+enum { SAID_MAX_BYTES = 500, ERROR_BODY_MAX_BYTES = 64 * 1024 };
 
 static const struct provider *provider(const struct exchange *ex)
 {
     return provider_of(ex->attempt.target->provider);
-}
-
-/* The length of the credential's secret that `said` begins with; 0 when there is none. Headers may
- * carry a key, too; a value as short as a flag carries none, and could stand anywhere. */
-static size_t secret_at(const struct config_credential *credential, struct str said)
-{
-    struct str key = str_of(credential->api_key);
-    size_t longest = key.len > 0 && str_starts(said, key) ? key.len : 0;
-    for (size_t i = 0; i < credential->headers_count; i++) {
-        struct str value = str_of(credential->headers[i].value);
-        if (value.len >= HEADER_SECRET_MIN_BYTES && value.len > longest && str_starts(said, value))
-            longest = value.len;
-    }
-    return longest;
-}
-
-/* What a provider repeats of its credential must not reach a client or a row. */
-static struct str without_secrets(struct exchange *ex, struct str said)
-{
-    struct buf clean = {0};
-    if (!said.at)
-        return said;
-    while (said.len > 0) {
-        size_t secret = secret_at(ex->attempt.target->credential, said);
-        if (secret)
-            buf_puts(&clean, "[key]");
-        else
-            buf_putc(&clean, *said.at);
-        said.at += secret ? secret : 1;
-        said.len -= secret ? secret : 1;
-    }
-    said = arena_copy(&ex->arena, buf_view(&clean));
-    buf_free(&clean);
-    return said;
-}
-
-static struct str cut(struct str text, size_t max)
-{
-    if (text.len <= max)
-        return text;
-    while (max > 0 && ((unsigned char)text.at[max] & 0xC0) == 0x80)
-        max--;
-    return (struct str){text.at, max};
 }
 
 static void fail_attempt(struct exchange *ex, enum api_error code, const char *message)
@@ -69,7 +27,7 @@ static void judge_refusal(struct exchange *ex)
     ex->reply.body.len =
         ex->reply.body.len < ERROR_BODY_MAX_BYTES ? ex->reply.body.len : ERROR_BODY_MAX_BYTES;
     enum provider_fault fault = provider(ex)->read_error(&ex->reply, &ex->arena, &said);
-    said = cut(without_secrets(ex, said), SAID_MAX_BYTES);
+    said = without_secrets(ex->attempt.target->credential, said, SAID_MAX_BYTES, &ex->arena);
     int status = ex->reply.status;
     char *message = arena_printf(&ex->arena, "The provider answered with status %d%s%.*s", status,
                                  said.len ? ": " : ".", STR_ARG(said));

@@ -5,6 +5,7 @@
 #include "shared/base/step.h"
 #include "shared/record/attempts.h"
 #include "worker/log_writer.h"
+#include "worker/refusals.h"
 
 static int64_t to_ms(int64_t us)
 {
@@ -75,6 +76,12 @@ static void fill(const struct exchange *ex, struct record *record)
     record->gateway_us = exchange_gateway_us(ex, now_us);
     record->bytes_in = (int64_t)ex->bytes_in;
     record->bytes_out = (int64_t)ex->bytes_out;
+    record->request_body = ex->request_kept.text;
+    record->response_body = ex->response_kept.text;
+    if (ex->request_kept.text.at)
+        record->request_body_cut = ex->request_kept.cut;
+    if (ex->response_kept.text.at)
+        record->response_body_cut = ex->response_kept.cut;
     record->host = str_of(ex->services->host);
     record->worker = ex->services->worker;
 }
@@ -84,6 +91,7 @@ enum stage_result stage_record(struct exchange *ex)
     if (!ex->token) {
         STEP(request_refused);
         atomic_fetch_add_explicit(&ex->services->counts->refused, 1, memory_order_relaxed);
+        refusals_count(ex->services->refusals, ex->failure.code, ex->client_ip.at);
         return STAGE_NEXT;
     }
     struct record record;

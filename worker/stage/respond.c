@@ -4,6 +4,7 @@
 
 #include "shared/base/clock.h"
 #include "worker/answer.h"
+#include "worker/bodies.h"
 
 static void note_outcome(const struct exchange *ex)
 {
@@ -39,6 +40,8 @@ enum stage_result stage_respond(struct exchange *ex)
         .body = buf_view(&body),
     };
     ex->bytes_in = ex->request->bytes_in;
+    bodies_keep_request(ex);
+    bodies_keep_response(ex, buf_view(&body));
     http_set_data(ex->connection, NULL);
     ex->bytes_out = http_respond(ex->connection, &response);
     ex->connection = NULL;

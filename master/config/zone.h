@@ -1,0 +1,11 @@
+/* Time zones by their names in the system's zone files. */
+#pragma once
+
+#include "shared/base/arena.h"
+#include "shared/base/error.h"
+#include "shared/base/months.h"
+
+/* Works out the months of a zone such as "Europe/Berlin"; they live in `arena`. "UTC" needs no
+ * file. For a process of one thread: TZ is another one meanwhile. */
+bool zone_months(const char *name, struct arena *arena, struct months *months, struct error *error)
+    __attribute__((warn_unused_result));
