@@ -19,6 +19,7 @@ static const struct command {
     {"check", cmd_check, "read the configuration and print every error"},
     {"token", cmd_token, "create, list and revoke client tokens"},
     {"logs", cmd_logs, "show what was logged of requests"},
+    {"spend", cmd_spend, "show what this month's requests have cost"},
     {"db", cmd_db, "look at the store and the spool, bring the schema up to date"},
     {"version", cmd_version, "print the version"},
 };

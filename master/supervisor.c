@@ -222,7 +222,8 @@ static bool add_generation(struct supervisor *s, struct config *config, struct e
     return true;
 }
 
-/* The logger keeps the configuration it was started with; a new one gets the newest. */
+/* The logger keeps the configuration it was started with (but for what begin_serving tells it); a
+ * new one gets the newest. */
 static void forget_generation(struct supervisor *s, unsigned index)
 {
     struct generation *generation = s->generations[index];
@@ -251,6 +252,7 @@ static void begin_serving(struct supervisor *s, struct generation *generation)
     generation->serving_since_ms = clock_now_ms();
     log_setup(generation->config->log_level, generation->config->log_format);
     s->logger.config = generation->config;
+    atomic_store(&s->counters.header->logger.retention_ms, generation->config->log_retention_ms);
 }
 
 /* Whether no older worker accepts any more, or is not to be waited for. */

@@ -33,7 +33,7 @@ wanted_commands() {
 
 wanted_packages() {
     echo "libc6-dev libuv1-dev libcurl4-openssl-dev libjson-c-dev libyaml-dev libsodium-dev"
-    echo "libsqlite3-dev libpq-dev ca-certificates"
+    echo "libsqlite3-dev libpq-dev ca-certificates tzdata"
     [ "$purpose" != check ] || echo "libcmocka-dev"
 }
 

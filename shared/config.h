@@ -143,7 +143,7 @@ struct config {
     struct config_upstream upstream;
     int64_t log_queue; /* gateway_logs.queue */
     enum log_bodies log_bodies;
-    int64_t log_max_body;
+    int64_t log_max_body, log_retention_ms;
     enum log_level log_level;
     enum log_format log_format;
     struct config_credential *credentials;

@@ -1,7 +1,10 @@
 #include "master/cli/commands.h"
 #include "master/cli/options.h"
+#include "master/cli/table.h"
 #include "master/config/config_load.h"
+#include "master/config/values.h"
 #include "master/store/store.h"
+#include "shared/base/clock.h"
 #include "shared/base/json.h"
 
 #include <stdio.h>
@@ -24,7 +27,11 @@ struct output {
 
 static int usage(void)
 {
-    fputs("usage: promptgate logs [--limit N] [--follow] [--json] [--config DIR]\n", stderr);
+    fputs("usage: promptgate logs [--endpoint [PROJECT/]SLUG] [--token NAME] [--status STATUS]\n"
+          "           [--decision NAME] [--since TIME] [--until TIME] [--limit N] [--follow]\n"
+          "           [--json] [--config DIR]\n"
+          "TIME is as 2026-06-30T12:00:00Z, or so long ago: 2h, 30m, 7d\n",
+          stderr);
     return 2;
 }
 
@@ -39,13 +46,12 @@ static void append_value(struct buf *line, enum record_kind kind, struct str val
         json_write_string_or_null(line, value);
 }
 
-/* Nano-USD as USD, exact: nine decimals. */
 static void append_cost_usd(struct buf *line, struct str nano_usd)
 {
     unsigned long long nano;
     buf_puts(line, ",\"cost_usd\":");
     if (nano_usd.at && str_to_u64(nano_usd, &nano))
-        buf_printf(line, "%llu.%09llu", nano / 1000000000, nano % 1000000000);
+        cli_append_usd(line, (int64_t)nano);
     else
         buf_puts(line, "null");
 }
@@ -107,14 +113,6 @@ static void print_heading(void)
            "PROJECT/ENDPOINT", "TOKEN", "STATUS", "HTTP", "MODEL", "TOKENS", "MS", "NANO-USD");
 }
 
-/* A terminal must not be told what to do by a model's name. */
-static void blank_controls(struct buf *line)
-{
-    for (size_t i = 0; i < line->len; i++)
-        if ((unsigned char)line->data[i] < 0x20 || line->data[i] == 0x7F)
-            line->data[i] = ' ';
-}
-
 static bool print_one(void *context, const struct str *values)
 {
     struct output *output = context;
@@ -123,9 +121,7 @@ static bool print_one(void *context, const struct str *values)
         append_json(&output->line, values);
     } else {
         append_row(&output->line, values);
-        blank_controls(&output->line);
-        while (output->line.data[output->line.len - 1] == ' ')
-            output->line.len--;
+        cli_clean_line(&output->line);
     }
     buf_putc(&output->line, '\n');
     return fwrite(output->line.data, 1, output->line.len, stdout) == output->line.len;
@@ -143,16 +139,18 @@ static bool print_query(struct store *store, struct store_query *query, struct o
     return fflush(stdout) == 0;
 }
 
-static int show(struct store *store, size_t limit, bool follow, bool json)
+static int show(struct store *store, const struct store_filter *filter, size_t limit, bool follow,
+                bool json)
 {
     struct output output = {.json = json};
-    struct store_query query = {.limit = limit, .after = -1};
+    struct store_query query = {.filter = *filter, .limit = limit, .after = -1};
     if (!json)
         print_heading();
     bool good = print_query(store, &query, &output);
     while (good && follow) {
         usleep(FOLLOW_MS * 1000);
-        query = (struct store_query){.limit = FOLLOW_ROWS, .after = query.position};
+        query.after = query.position;
+        query.limit = FOLLOW_ROWS;
         good = print_query(store, &query, &output);
     }
     buf_free(&output.line);
@@ -170,15 +168,64 @@ static bool read_limit(const char *text, size_t *limit)
     return true;
 }
 
+static bool bad_time(const char *option, const char *text)
+{
+    fprintf(
+        stderr,
+        "promptgate logs: %s: must be a time such as 2026-06-30T12:00:00Z, or how long ago, such "
+        "as 2h, not \"%s\"\n",
+        option, text);
+    return false;
+}
+
+static bool read_time(const char *option, const char *text, int64_t *wall_ms)
+{
+    union value ago;
+    if (!text || value_parse_time(str_of(text), wall_ms))
+        return true;
+    if (!value_parse(VALUE_DURATION, "0s..36500d", str_of(text), &ago))
+        return bad_time(option, text);
+    *wall_ms = clock_wall_ms() - ago.number;
+    return true;
+}
+
+/* "demo/summarize", or an endpoint of this name in any project. */
+static void read_endpoint(const char *text, struct store_filter *filter)
+{
+    struct str rest = str_of(text), first = text ? str_split(&rest, '/') : STR_ABSENT;
+    filter->project = rest.at ? first : STR_ABSENT;
+    filter->endpoint = rest.at ? rest : first;
+}
+
+static bool take_filter(int *argc, char **argv, struct store_filter *filter)
+{
+    const char *endpoint = NULL, *token = NULL, *status = NULL, *decision = NULL;
+    const char *since = NULL, *until = NULL;
+    if (!cli_take_value(argc, argv, "--endpoint", &endpoint) ||
+        !cli_take_value(argc, argv, "--token", &token) ||
+        !cli_take_value(argc, argv, "--status", &status) ||
+        !cli_take_value(argc, argv, "--decision", &decision) ||
+        !cli_take_value(argc, argv, "--since", &since) ||
+        !cli_take_value(argc, argv, "--until", &until))
+        return false;
+    filter->token = str_of(token);
+    filter->status = str_of(status);
+    filter->decision = str_of(decision);
+    read_endpoint(endpoint, filter);
+    return read_time("--since", since, &filter->since_wall_ms) &&
+           read_time("--until", until, &filter->until_wall_ms);
+}
+
 int cmd_logs(int argc, char **argv)
 {
     struct cli_options options;
     const char *limit_text = NULL;
     size_t limit = LIMIT_DEFAULT;
+    struct store_filter filter = {0};
     bool follow = cli_take_flag(&argc, argv, "--follow");
     if (!cli_take_options(&argc, argv, &options) ||
-        !cli_take_value(&argc, argv, "--limit", &limit_text) || argc > 1 ||
-        !read_limit(limit_text, &limit))
+        !cli_take_value(&argc, argv, "--limit", &limit_text) ||
+        !take_filter(&argc, argv, &filter) || argc > 1 || !read_limit(limit_text, &limit))
         return usage();
     struct config_report report = {0};
     struct config *config = config_load_service(options.config, &report);
@@ -190,7 +237,7 @@ int cmd_logs(int argc, char **argv)
     else if (!store_open_reader(&config->store, &store, &error))
         fprintf(stderr, "promptgate logs: %s\n", error.message);
     else
-        status = show(store, limit, follow, options.json);
+        status = show(store, &filter, limit, follow, options.json);
     store_close(&store);
     config_free(&config);
     config_report_free(&report);

@@ -1,6 +1,7 @@
 #include "master/logger/run.h"
 
 #include "master/logger/batch.h"
+#include "master/logger/retention.h"
 #include "shared/base/clock.h"
 #include "shared/base/log.h"
 #include "shared/base/step.h"
@@ -29,6 +30,7 @@ enum phase {
     PHASE_STARTING,   /* store_start has to be called, or called again */
     PHASE_IDLE,       /* filling the batch */
     PHASE_COMMITTING, /* the batch is submitted */
+    PHASE_EXPIRING,   /* old rows are being deleted */
     PHASE_OVER,
 };
 
@@ -55,12 +57,14 @@ struct logger {
     int told_reason;       /* of what was said in the log about it; 0 = nothing yet */
     unsigned retry_ms;     /* the next wait while it is away */
     bool due;              /* the batch has waited long enough */
+    bool slice_due;        /* old rows may be deleted */
+    struct retention retention;
     bool sync_failed;
     unsigned inputs_open;
     unsigned inputs_blocked;
     struct input *inputs;
     uv_loop_t loop;
-    uv_timer_t flush, retry, sync, disk, publish;
+    uv_timer_t flush, retry, sync, disk, publish, expire;
     struct spool_sync *syncing; /* in another thread; NULL = none is */
     int64_t sync_began_ms;
     uv_work_t sync_work;
@@ -214,10 +218,10 @@ static void step_store(struct logger *logger)
     struct error error;
     unwatch_store(logger);
     logger->working = false;
-    bool starting = logger->phase == PHASE_STARTING;
+    bool committing = logger->phase == PHASE_COMMITTING;
     take_result(logger,
-                starting ? store_step(logger->store, &error)
-                         : batch_step(&logger->batch, logger->spool, logger->store, &error),
+                committing ? batch_step(&logger->batch, logger->spool, logger->store, &error)
+                           : store_step(logger->store, &error),
                 &error);
 }
 
@@ -285,11 +289,31 @@ static void batch_done(struct logger *logger)
     uv_timer_start(&logger->flush, on_more, 0, 0);
 }
 
+static void on_expire(uv_timer_t *timer)
+{
+    struct logger *logger = timer->data;
+    logger->slice_due = true;
+    advance(logger);
+}
+
+/* Of a store that is away the next batch tells. */
+static void slice_ended(struct logger *logger, enum store_result result, const struct error *error)
+{
+    if (result != STORE_DONE)
+        log_debug("old rows stay: %s", error->message);
+    int64_t pause_ms = retention_end(&logger->retention, result == STORE_DONE);
+    uv_timer_start(&logger->expire, on_expire, (uint64_t)pause_ms, 0);
+    set_phase(logger, PHASE_IDLE);
+    advance(logger);
+}
+
 static void take_result(struct logger *logger, enum store_result result, struct error *error)
 {
     bool starting = logger->phase == PHASE_STARTING;
     if (result == STORE_WORKING)
         watch_store(logger);
+    else if (logger->phase == PHASE_EXPIRING)
+        slice_ended(logger, result, error);
     else if (result == STORE_DONE && starting)
         store_started(logger);
     else if (result == STORE_DONE)
@@ -325,6 +349,23 @@ static void on_flush(uv_timer_t *timer)
     advance(logger);
 }
 
+static bool begin_slice(struct logger *logger)
+{
+    struct error error;
+    int64_t keep_ms = atomic_load(&shared_header(logger)->logger.retention_ms);
+    if (!logger->slice_due || logger->inputs_open == 0)
+        return false;
+    logger->slice_due = false;
+    if (keep_ms == 0) {
+        uv_timer_start(&logger->expire, on_expire, RETENTION_FIRST_MS, 0);
+        return false;
+    }
+    set_phase(logger, PHASE_EXPIRING);
+    retention_begin(&logger->retention, keep_ms);
+    take_result(logger, store_expire(logger->store, &logger->retention.expiry, &error), &error);
+    return true;
+}
+
 /* Goes on with a batch that is in parts. Else takes what the spool has; commits when there is
  * enough of it, or it has waited, or nothing more will come. */
 static void advance(struct logger *logger)
@@ -336,6 +377,8 @@ static void advance(struct logger *logger)
         attempt(logger);
         return;
     }
+    if (begin_slice(logger))
+        return;
     bool full = batch_fill(&logger->batch, logger->spool);
     bool last = logger->inputs_open == 0;
     bool due = logger->due && logger->batch.count > 0;
@@ -480,13 +523,14 @@ static void open_inputs(struct logger *logger)
 
 static void open_timers(struct logger *logger)
 {
-    uv_timer_t *timers[] = {&logger->flush, &logger->retry,   &logger->sync,
-                            &logger->disk,  &logger->publish, &logger->store_timer};
+    uv_timer_t *timers[] = {&logger->flush,   &logger->retry,       &logger->sync,  &logger->disk,
+                            &logger->publish, &logger->store_timer, &logger->expire};
     for (size_t i = 0; i < sizeof timers / sizeof *timers; i++) {
         uv_timer_init(&logger->loop, timers[i]);
         timers[i]->data = logger;
     }
     uv_timer_start(&logger->publish, on_publish, PUBLISH_MS, PUBLISH_MS);
+    uv_timer_start(&logger->expire, on_expire, RETENTION_FIRST_MS, 0);
     /* What an earlier logger left. */
     if (spool_dirty(logger->spool))
         uv_timer_start(&logger->sync, on_sync, 0, 0);
@@ -521,6 +565,7 @@ int logger_run(const struct logger_setup *setup, struct spool *spool, struct sto
     }
     rejected_init(&logger.rejected, setup->config->state_dir);
     batch_init(&logger.batch, &logger.rejected);
+    retention_init(&logger.retention);
     publish_store(&logger, LOGGER_STORE_UNKNOWN, STORE_REASON_none);
     publish_disk(&logger);
     open_timers(&logger);

@@ -11,7 +11,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-enum job { JOB_NONE, JOB_START, JOB_COMMIT, JOB_LEAVE };
+enum job { JOB_NONE, JOB_START, JOB_COMMIT, JOB_EXPIRE, JOB_LEAVE };
 
 /* What the inner store told about a segment, for the caller's thread. */
 struct told_offset {
@@ -31,6 +31,7 @@ struct background {
     /* The thread's while it has a job, else the caller's. */
     enum job last;
     struct store_batch *batch;
+    struct store_expiry *expiry;
     enum store_result result;
     struct error error;
     struct told_offset *told;
@@ -70,6 +71,8 @@ static enum store_result do_job(struct background *background, enum job job)
 {
     if (job == JOB_START)
         return store_start(background->inner, keep_offset, background, &background->error);
+    if (job == JOB_EXPIRE)
+        return store_expire(background->inner, background->expiry, &background->error);
     return store_commit(background->inner, background->batch, &background->error);
 }
 
@@ -132,6 +135,14 @@ static enum store_result commit(struct store *store, struct store_batch *batch, 
     return submit(background, JOB_COMMIT, error);
 }
 
+static enum store_result expire(struct store *store, struct store_expiry *expiry,
+                                struct error *error)
+{
+    struct background *background = background_of(store);
+    background->expiry = expiry;
+    return submit(background, JOB_EXPIRE, error);
+}
+
 static void pass_offsets_on(struct background *background)
 {
     for (size_t i = 0; i < background->told_count; i++) {
@@ -190,6 +201,7 @@ void store_in_background(struct store **store)
         .name = "background",
         .start = start,
         .commit = commit,
+        .expire = expire,
         .step = step,
         .wait = wait_for,
         .reason = reason,

@@ -53,8 +53,9 @@ struct store *sqlite_new(const struct config_store *config, const char *host)
 
 static void disconnect(struct store *store)
 {
-    sqlite3_stmt **statements[] = {&store->insert_row, &store->put_offset, &store->forget_offset,
-                                   &store->add_usage, &store->add_refused};
+    sqlite3_stmt **statements[] = {
+        &store->insert_row,  &store->put_offset,  &store->forget_offset, &store->add_usage,
+        &store->add_refused, &store->delete_rows, &store->delete_refused};
     for (size_t i = 0; i < sizeof statements / sizeof *statements; i++) {
         sqlite3_finalize(*statements[i]);
         *statements[i] = NULL;
@@ -271,7 +272,9 @@ static int prepare_statements(struct store *store)
     if (code == SQLITE_OK)
         code = sqlite_prepare(store, "DELETE FROM gateway_spool WHERE host = ? AND segment = ?",
                               &store->forget_offset);
-    return code == SQLITE_OK ? sqlite_prepare_usage(store) : code;
+    if (code == SQLITE_OK)
+        code = sqlite_prepare_usage(store);
+    return code == SQLITE_OK ? sqlite_prepare_expiry(store) : code;
 }
 
 int sqlite_read_offsets(struct store *store, store_offset_fn *each, void *context)
@@ -512,14 +515,11 @@ static bool connected(struct store *store, struct error *error)
     return store->db || bring_up(store, error);
 }
 
-static void commit_failed(struct store *store, int code, bool rows_to_blame,
-                          struct store_batch *batch, struct error *error)
+static void transaction_failed(struct store *store, int code, const char *doing,
+                               struct error *error)
 {
     store->reason = reason_of(store, code);
-    sqlite_failed(store, error, "can't write");
-    if (!rows_to_blame && store->reason == STORE_REASON_content)
-        store->reason = STORE_REASON_other;
-    batch->new_rows = 0;
+    sqlite_failed(store, error, doing);
     /* Some failures have rolled back already. */
     if (!sqlite3_get_autocommit(store->db))
         sqlite_run(store, "ROLLBACK");
@@ -537,8 +537,13 @@ static enum store_result sqlite_commit(struct store *store, struct store_batch *
     bool rows_to_blame;
     int code = write_batch(store, batch, &rows_to_blame);
     if (code != SQLITE_OK) {
-        commit_failed(store, code, rows_to_blame, batch, error);
-        return store->reason == STORE_REASON_content ? STORE_REFUSED : STORE_AWAY;
+        transaction_failed(store, code, "can't write", error);
+        batch->new_rows = 0;
+        if (store->reason == STORE_REASON_content && rows_to_blame)
+            return STORE_REFUSED;
+        if (store->reason == STORE_REASON_content)
+            store->reason = STORE_REASON_other;
+        return STORE_AWAY;
     }
     store->reason = STORE_REASON_none;
     if (!database_moved(store) && !wal_moved(store))
@@ -546,6 +551,20 @@ static enum store_result sqlite_commit(struct store *store, struct store_batch *
     batch->new_rows = 0;
     store->reason = STORE_REASON_unreachable;
     error_set(error, "%s: its files were deleted or replaced while it was written to", store->path);
+    return STORE_AWAY;
+}
+
+static enum store_result sqlite_expire(struct store *store, struct store_expiry *expiry,
+                                       struct error *error)
+{
+    if (!connected(store, error))
+        return STORE_AWAY;
+    int code = sqlite_delete_old(store, expiry);
+    store->reason = STORE_REASON_none;
+    if (code == SQLITE_OK)
+        return STORE_DONE;
+    transaction_failed(store, code, "can't delete old rows", error);
+    expiry->rows = 0;
     return STORE_AWAY;
 }
 
@@ -572,11 +591,13 @@ const struct store_driver store_sqlite = {
     .open = sqlite_open,
     .start = sqlite_start,
     .commit = sqlite_commit,
+    .expire = sqlite_expire,
     .step = sqlite_step,
     .wait = sqlite_wait,
     .reason = sqlite_reason,
     .open_reader = sqlite_open_reader,
     .query = sqlite_query,
+    .spend = sqlite_spend,
     .inspect = sqlite_inspect,
     .close = sqlite_close,
 };

@@ -21,7 +21,8 @@ struct store {
     enum store_reason reason; /* of the last call */
     bool was_open;            /* once at least: a file that is made now is made anew */
     sqlite3 *db;              /* NULL until started */
-    sqlite3_stmt *insert_row, *put_offset, *forget_offset, *add_usage, *add_refused;
+    sqlite3_stmt *insert_row, *put_offset, *forget_offset, *add_usage, *add_refused, *delete_rows,
+        *delete_refused;
     struct months months;
     struct usage_table usage;       /* of the rows that this transaction has inserted */
     struct sqlite_scratch *scratch; /* one for each column */
@@ -48,9 +49,18 @@ int sqlite_prepare_usage(struct store *store);
 int sqlite_write_usage(struct store *store);
 int sqlite_write_refused(struct store *store, const struct store_batch *batch);
 
+int sqlite_prepare_expiry(struct store *store);
+/* In a transaction of its own, which is left open where it fails. */
+int sqlite_delete_old(struct store *store, struct store_expiry *expiry);
+
 /* The reader's side. */
 bool sqlite_open_reader(const struct config_store *config, struct store **out, struct error *error);
 bool sqlite_query(struct store *store, struct store_query *query, store_row_fn *each, void *context,
                   struct error *error);
+bool sqlite_spend(struct store *store, const char *month, enum store_spend_by by,
+                  store_spend_fn *each, void *context, struct error *error);
+/* Their statements; a test looks how they would be run. */
+void sqlite_query_text(const struct store_query *query, struct buf *sql);
+void sqlite_spend_text(enum store_spend_by by, struct buf *sql);
 bool sqlite_inspect(const struct config_store *config, const char *host, struct store_found *found,
                     store_offset_fn *each, void *context, struct error *error);

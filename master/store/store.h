@@ -82,8 +82,9 @@ struct store_query {
     struct store_filter filter;
     /* The newest rows by request id, oldest of them first, at most `limit`. With `after` not
      * negative: the rows stored since the query that answered this position, in the order they
-     * were stored, at most `limit`. (A row is stored when its request has ended, so its id may be
-     * older than others that are there already: an id can't say what is new.) */
+     * were stored, at most `limit`. Only those that the filter lets through, either way. (A row is
+     * stored when its request has ended, so its id may be older than others that are there already:
+     * an id can't say what is new.) */
     size_t limit;
     int64_t after;
     int64_t position; /* out: for the next query's `after` */

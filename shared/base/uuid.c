@@ -25,6 +25,16 @@ struct uuid uuid_v7(int64_t wall_ms)
     return id;
 }
 
+struct uuid uuid_first(int64_t wall_ms)
+{
+    struct uuid id = {{0}};
+    for (int i = 0; i < 6; i++)
+        id.bytes[i] = (uint8_t)((uint64_t)wall_ms >> (40 - 8 * i));
+    id.bytes[6] = 0x70;
+    id.bytes[8] = 0x80;
+    return id;
+}
+
 static bool is_dash_place(size_t index)
 {
     return index == 8 || index == 13 || index == 18 || index == 23;

@@ -15,6 +15,8 @@ struct uuid {
 /* A new version 7 id for `wall_ms`. Not to be shared across fork without new calls: every call
  * reads fresh random bits. */
 struct uuid uuid_v7(int64_t wall_ms);
+/* The least version 7 id of `wall_ms`: all that were made before sort before it. */
+struct uuid uuid_first(int64_t wall_ms);
 /* Lower-case text with NUL. Returns `text`. */
 char *uuid_format(const struct uuid *id, char text[UUID_TEXT_LEN + 1]);
 /* 8-4-4-4-12 hexadecimal digits of either case, any version; false for everything else. */

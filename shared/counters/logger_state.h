@@ -1,5 +1,6 @@
-/* What the logger publishes about itself in the counters file, for `db status` and metrics. Each
- * word is for itself: two read one after the other may be of different moments. */
+/* What the logger publishes about itself in the counters file, for `db status` and metrics, and
+ * what a reload tells it. Each word is for itself: two read one after the other may be of different
+ * moments. */
 #pragma once
 
 #include <stdatomic.h>
@@ -8,6 +9,8 @@
 enum logger_store { LOGGER_STORE_UNKNOWN, LOGGER_STORE_OK, LOGGER_STORE_AWAY };
 
 struct logger_state {
+    _Atomic int64_t retention_ms; /* by the master, of the newest configuration that serves: rows
+                                     are kept so long; 0 = not known yet */
     _Atomic int64_t reached_for;  /* the master_pid in whose time the store was reached first */
     _Atomic int32_t store;        /* enum logger_store */
     _Atomic int32_t store_reason; /* why it is away: a number of master/store/reasons.def */

@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SHM_LAYOUT = 4, SHM_SOCKETS_MAX = 256 };
+enum { SHM_LAYOUT = 5, SHM_SOCKETS_MAX = 256 };
 /* As many records as a log pipe and a full gateway_logs.queue hold, or nearly: their requests keep
  * their entries until the spool has them. */
 enum { SHM_REQUESTS_PER_SLOT = 16384 };

@@ -106,3 +106,80 @@ test('logs in a terminal that has no key, and while a project is being edited', 
     assert.equal(status, 0, stderr);
     assert.ok(parsed(stdout).some((row) => row.request_id === id));
 });
+
+test('logs with filters: those rows and no others', async () => {
+    const began = new Date().toISOString();
+    await sent('hello', 200);
+    await sent('fail', 502);
+    const logs = async (...options) => {
+        const { status, stdout, stderr } =
+            await run('logs', '--config', gateway.config, '--json', '--limit', '1000', ...options);
+        assert.equal(status, 0, stderr);
+        return parsed(stdout);
+    };
+    const all = await logs();
+    const expected = (fits) => all.filter(fits).map((row) => row.request_id);
+    const same = async (options, fits) => {
+        const wanted = expected(fits);
+        assert.ok(wanted.length > 0 && wanted.length < all.length, options.join(' '));
+        assert.deepEqual((await logs(...options)).map((row) => row.request_id), wanted, options.join(' '));
+    };
+    await same(['--endpoint', 'fail'], (row) => row.endpoint === 'fail');
+    await same(['--endpoint', 'demo/hello'], (row) => row.endpoint === 'hello');
+    await same(['--status', 'provider_error'], (row) => row.status === 'provider_error');
+    await same(['--status=ok'], (row) => row.status === 'ok');
+    await same(['--since', began], (row) => row.created_at >= began);
+    await same(['--until', began], (row) => row.created_at < began);
+    await same(['--since', began, '--endpoint', 'fail'],
+               (row) => row.created_at >= began && row.endpoint === 'fail');
+    assert.deepEqual(await logs('--endpoint', 'other/hello'), []);
+    assert.deepEqual(await logs('--decision', 'x'), []);
+    assert.deepEqual(await logs('--until', '2h'), []);
+    assert.equal((await logs('--since', '2h')).length, all.length);
+    assert.equal((await logs('--token', all[0].token)).length, all.length);
+    const wrong = await run('logs', '--config', gateway.config, '--since', 'yesterday');
+    assert.equal(wrong.status, 2);
+    assert.match(wrong.stderr, /--since: must be a time such as .* not "yesterday"/);
+});
+
+test('logs --follow with a filter', async () => {
+    const child = spawn(PROMPTGATE, ['logs', '--config', gateway.config, '--follow', '--json', '--limit', '1',
+                                     '--status', 'provider_error']);
+    let stdout = '';
+    child.stdout.on('data', (part) => { stdout += part; });
+    try {
+        await until('the first row', () => stdout.includes('\n'));
+        await sent('hello', 200);
+        const id = await sent('fail', 502);
+        await until('the failed one', () => stdout.includes(id));
+        assert.deepEqual([...new Set(parsed(stdout).map((row) => row.status))], ['provider_error']);
+    } finally {
+        child.kill();
+    }
+});
+
+test('spend: this month by endpoint, token and model, and what it adds up to', async () => {
+    const rows = gateway.rows();
+    const spend = async (...options) => {
+        const { status, stdout, stderr } = await run('spend', '--config', gateway.config, ...options);
+        assert.equal(status, 0, stderr);
+        return stdout;
+    };
+    const sum = (list, name) => list.reduce((total, row) => total + (row[name] ?? 0), 0);
+    for (const [by, column] of [['endpoint', 'endpoint'], ['token', 'token'], ['model', 'model']]) {
+        const said = JSON.parse(await spend('--json', '--by', by));
+        assert.match(said.month, /^\d{4}-\d{2}$/);
+        assert.equal(said.timezone, 'UTC');
+        assert.equal(said.by, by);
+        for (const line of said.spend) {
+            const of = rows.filter((row) => row[column] === line[column]);
+            assert.equal(line.requests, of.length);
+            assert.equal(line.prompt_tokens, sum(of, 'prompt_tokens'));
+            assert.equal(line.completion_tokens, sum(of, 'completion_tokens'));
+        }
+        assert.equal(said.total.requests, rows.length);
+        assert.equal(said.total.cost_usd, 0);
+    }
+    assert.match(await spend(), /^\d{4}-\d{2} \(UTC\) .*\n(?:demo\/\w+ .*\n)+total .*\n$/);
+    assert.equal((await run('spend', '--config', gateway.config, '--by', 'colour')).status, 2);
+});

@@ -104,6 +104,18 @@ static void refuses_other_texts(void **state)
     assert_false(uuid_parse(STR("0192f0c1-7e7a-7cc3-98c4-dc0c0c07398\0"), &id));
 }
 
+static void the_first_id_of_a_moment(void **state)
+{
+    (void)state;
+    char text[UUID_TEXT_LEN + 1];
+    struct uuid first = uuid_first(0x0192f0c17e7a);
+    assert_string_equal(uuid_format(&first, text), "0192f0c1-7e7a-7000-8000-000000000000");
+    struct uuid made = uuid_v7(1999999999999), next = uuid_first(2000000000000);
+    first = uuid_first(1999999999999);
+    assert_true(uuid_compare(&first, &made) < 0);
+    assert_true(uuid_compare(&made, &next) < 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -114,6 +126,7 @@ int main(void)
         cmocka_unit_test(random_bits_differ),
         cmocka_unit_test(text_goes_both_ways),
         cmocka_unit_test(refuses_other_texts),
+        cmocka_unit_test(the_first_id_of_a_moment),
     };
     return cmocka_run_group_tests_name("base/uuid", tests, NULL, NULL);
 }

@@ -84,6 +84,7 @@ static void the_main_file_shows_the_defaults(void **state)
     assert_int_equal(shown->shutdown_timeout_ms, plain->shutdown_timeout_ms);
     assert_int_equal(shown->log_queue, plain->log_queue);
     assert_int_equal(shown->log_bodies, plain->log_bodies);
+    assert_int_equal(shown->log_retention_ms, plain->log_retention_ms);
     assert_int_equal(shown->log_max_body, plain->log_max_body);
     assert_string_equal(shown->timezone, plain->timezone);
     assert_int_equal(shown->log_level, plain->log_level);

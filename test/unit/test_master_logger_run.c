@@ -65,6 +65,32 @@ static void killed_and_started_again(void **state)
     assert_int_equal(segments(place), 0);
 }
 
+/* By ids that are of 1970: the rows have their numbers, shifted, in front. */
+static void old_rows_are_deleted_beside_new_ones(void **state)
+{
+    struct place *place = *state;
+    start(place);
+    assert_true(is_ready(place, PATIENCE_MS));
+    for (unsigned i = 0; i < 1500; i++)
+        send_row(place, i % SLOTS, i << 16, 100);
+    wait_for_rows(place, 1500);
+    assert_int_equal(number(place, "SELECT count(*) FROM gateway_logs"), 1500);
+    atomic_store(&place->counters.header->logger.retention_ms, 3600000);
+    for (unsigned i = 0; i < 3000; i++)
+        send_row(place, i % SLOTS, (1500 + i) << 16, 100);
+    wait_for_rows(place, 4500);
+    for (int waited = 0; waited < PATIENCE_MS / 10; waited++) {
+        if (number(place, "SELECT count(*) FROM gateway_logs WHERE request_id < '0100'") == 0)
+            break;
+        usleep(10000);
+    }
+    close_inputs(place);
+    assert_int_equal(wait_for_end(place), 0);
+    assert_int_equal(number(place, "SELECT count(*) FROM gateway_logs"), 0);
+    assert_int_equal(number(place, "SELECT sum(requests) FROM gateway_usage_hourly"), 4500);
+    assert_int_equal(atomic_load(&place->counters.header->logged_rows), 4500);
+}
+
 static int64_t resident_kib(pid_t pid)
 {
     char path[64], line[256];
@@ -272,6 +298,7 @@ int main(void)
 #define TEST(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(every_row_arrives),
+        TEST(old_rows_are_deleted_beside_new_ones),
         TEST(a_lonely_row_is_committed_soon),
         TEST(termination_is_not_for_the_logger),
         TEST(killed_and_started_again),

@@ -1,0 +1,184 @@
+#include "master/cli/commands.h"
+#include "master/cli/options.h"
+#include "master/cli/table.h"
+#include "master/config/config_load.h"
+#include "master/store/store.h"
+#include "shared/base/clock.h"
+#include "shared/base/json.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+static const struct grouping {
+    const char *name;
+    enum store_spend_by by;
+    const char *group, *member; /* what the two names of a line are */
+} groupings[] = {
+    {"endpoint", STORE_BY_ENDPOINT, "project", "endpoint"},
+    {"token", STORE_BY_TOKEN, "project", "token"},
+    {"model", STORE_BY_MODEL, "provider", "model"},
+};
+
+struct output {
+    const struct grouping *grouping;
+    bool json;
+    bool any;
+    struct store_spend total;
+    struct buf line;
+};
+
+static int usage(void)
+{
+    fputs("usage: promptgate spend [--by endpoint|token|model] [--json] [--config DIR]\n", stderr);
+    return 2;
+}
+
+/* --- JSON --- */
+
+static void append_sums(struct buf *out, const struct store_spend *spend)
+{
+    buf_printf(out,
+               "\"requests\":%" PRId64 ",\"prompt_tokens\":%" PRId64
+               ",\"completion_tokens\":%" PRId64 ",\"cost_nano_usd\":%" PRId64 ",\"cost_usd\":",
+               spend->requests, spend->prompt_tokens, spend->completion_tokens,
+               spend->cost_nano_usd);
+    cli_append_usd(out, spend->cost_nano_usd);
+}
+
+static void append_name(struct buf *out, const char *name, struct str value)
+{
+    buf_printf(out, "\"%s\":", name);
+    json_write_string_or_null(out, value.len ? value : STR_ABSENT);
+    buf_putc(out, ',');
+}
+
+static void append_json(struct output *output, const struct store_spend *spend)
+{
+    buf_puts(&output->line, output->any ? ",{" : "{");
+    append_name(&output->line, output->grouping->group, spend->group);
+    append_name(&output->line, output->grouping->member, spend->name);
+    append_sums(&output->line, spend);
+    buf_putc(&output->line, '}');
+}
+
+static void begin_json(struct output *output, const char *month, const char *timezone)
+{
+    append_name(&output->line, "month", str_of(month));
+    append_name(&output->line, "timezone", str_of(timezone));
+    append_name(&output->line, "by", str_of(output->grouping->name));
+    buf_puts(&output->line, "\"spend\":[");
+}
+
+static void end_json(struct output *output)
+{
+    buf_puts(&output->line, "],\"total\":{");
+    append_sums(&output->line, &output->total);
+    buf_puts(&output->line, "}}\n");
+}
+
+/* --- the table --- */
+
+static void append_row(struct buf *line, struct str name, const struct store_spend *spend)
+{
+    struct buf usd = {0};
+    size_t start = line->len;
+    cli_append_usd(&usd, spend->cost_nano_usd);
+    buf_printf(line, "%-48.*s %10" PRId64 " %14" PRId64 " %14" PRId64 " %18s", STR_ARG(name),
+               spend->requests, spend->prompt_tokens, spend->completion_tokens, buf_cstr(&usd));
+    struct buf clean = {.data = line->data + start, .len = line->len - start};
+    cli_clean_line(&clean);
+    line->len = start + clean.len;
+    buf_putc(line, '\n');
+    buf_free(&usd);
+}
+
+static void append_table_row(struct output *output, const struct store_spend *spend)
+{
+    struct buf name = {0};
+    buf_str(&name, spend->group.len ? spend->group : STR("-"));
+    buf_putc(&name, '/');
+    buf_str(&name, spend->name.len ? spend->name : STR("-"));
+    append_row(&output->line, buf_view(&name), spend);
+    buf_free(&name);
+}
+
+static void begin_table(struct output *output, const char *month, const char *timezone)
+{
+    struct buf heading = {0};
+    buf_printf(&heading, "%s (%s)", month, timezone);
+    buf_printf(&output->line, "%-48s %10s %14s %14s %18s\n", buf_cstr(&heading), "REQUESTS",
+               "TOKENS IN", "TOKENS OUT", "USD");
+    buf_free(&heading);
+}
+
+/* --- both --- */
+
+static bool take_one(void *context, const struct store_spend *spend)
+{
+    struct output *output = context;
+    output->total.requests += spend->requests;
+    output->total.prompt_tokens += spend->prompt_tokens;
+    output->total.completion_tokens += spend->completion_tokens;
+    output->total.cost_nano_usd += spend->cost_nano_usd;
+    if (output->json)
+        append_json(output, spend);
+    else
+        append_table_row(output, spend);
+    output->any = true;
+    return true;
+}
+
+static int show(struct store *store, const struct config *config, struct output *output)
+{
+    struct error error;
+    char month[MONTH_SIZE];
+    month_name(&config->store.months, clock_wall_ms(), month);
+    if (output->json)
+        buf_putc(&output->line, '{');
+    (output->json ? begin_json : begin_table)(output, month, config->timezone);
+    if (!store_spend(store, month, output->grouping->by, take_one, output, &error)) {
+        fprintf(stderr, "promptgate spend: %s\n", error.message);
+        return 1;
+    }
+    if (output->json)
+        end_json(output);
+    else
+        append_row(&output->line, STR("total"), &output->total);
+    bool good = fwrite(output->line.data, 1, output->line.len, stdout) == output->line.len;
+    return good && fflush(stdout) == 0 ? 0 : 1;
+}
+
+static const struct grouping *grouping_named(const char *name)
+{
+    for (size_t i = 0; i < sizeof groupings / sizeof *groupings; i++)
+        if (strcmp(groupings[i].name, name) == 0)
+            return &groupings[i];
+    return NULL;
+}
+
+int cmd_spend(int argc, char **argv)
+{
+    struct cli_options options;
+    const char *by = "endpoint";
+    struct output output = {0};
+    if (!cli_take_options(&argc, argv, &options) || !cli_take_value(&argc, argv, "--by", &by) ||
+        argc > 1 || !(output.grouping = grouping_named(by)))
+        return usage();
+    output.json = options.json;
+    struct config_report report = {0};
+    struct config *config = config_load_service(options.config, &report);
+    struct store *store = NULL;
+    struct error error;
+    int status = 1;
+    if (!config)
+        config_report_print(&report, stderr);
+    else if (!store_open_reader(&config->store, &store, &error))
+        fprintf(stderr, "promptgate spend: %s\n", error.message);
+    else
+        status = show(store, config, &output);
+    buf_free(&output.line);
+    store_close(&store);
+    config_free(&config);
+    config_report_free(&report);
+    return status;
+}
