@@ -132,7 +132,8 @@ CREATE INDEX gateway_logs_by_decision ON gateway_logs (routing_decision, request
 -- Drops the oldest month that ended before a time in milliseconds, and deletes as many rows of
 -- gateway_refused as are allowed. `rows` is how many rows the month had, as far as statistics know.
 CREATE FUNCTION gateway_logs_expire(before_wall_ms bigint, rows_max bigint,
-                                    OUT rows bigint, OUT more boolean) LANGUAGE plpgsql AS $$
+                                    OUT rows bigint, OUT more boolean)
+    LANGUAGE plpgsql SET lock_timeout = '500ms' AS $$
 DECLARE
     before timestamptz := to_timestamp(before_wall_ms / 1000.0);
     months regclass[] := ARRAY(

@@ -218,15 +218,19 @@ static void free_rows(struct record *rows)
     free(rows);
 }
 
-/* The server does what it was sent, and its answer never comes. */
-static void lose_answer(struct store *store)
+static const struct refused some_refused[] = {
+    {now_ms, STR("unauthorized"), STR("10.0.0.0/24"), STR("host-1"), 5},
+    {now_ms, STR("unauthorized"), STR("10.0.0.0/24"), STR("host-1"), 2}};
+static const struct store_offset some_offset = {"a", 10};
+
+static struct store_batch batch_of(const struct record *rows)
 {
-    char bytes[4096];
-    int descriptor = store_wait(store).descriptor;
-    usleep(30000);
-    while (recv(descriptor, bytes, sizeof bytes, MSG_DONTWAIT) > 0)
-        continue;
-    shutdown(descriptor, SHUT_RDWR);
+    return (struct store_batch){.rows = rows,
+                                .rows_count = 64,
+                                .refused = some_refused,
+                                .refused_count = 2,
+                                .offsets = &some_offset,
+                                .offsets_count = 1};
 }
 
 static void assert_stored_once(const struct place *place)
@@ -238,25 +242,25 @@ static void assert_stored_once(const struct place *place)
                         "64|64|7|10;");
 }
 
+static void wait_for_store(const struct store *store)
+{
+    struct store_wait wait = store_wait(store);
+    poll(&(struct pollfd){.fd = wait.descriptor, .events = wait.events}, 1, 5000);
+}
+
 /* Cut after `at` steps, if there are so many: all or nothing, and told so. */
 static bool commit_and_cut(struct place *place, struct store *store, struct store_batch *batch,
-                           unsigned at, bool answer_only)
+                           unsigned at)
 {
     struct error error;
     ask(place, "TRUNCATE gateway_logs, gateway_usage_hourly, gateway_refused, gateway_spool");
     enum store_result result = store_commit(store, batch, &error);
     for (unsigned i = 0; i < at && result == STORE_WORKING; i++) {
-        struct store_wait wait = store_wait(store);
-        poll(&(struct pollfd){.fd = wait.descriptor, .events = wait.events}, 1, 5000);
+        wait_for_store(store);
         result = store_step(store, &error);
     }
-    if (result != STORE_WORKING) {
-        assert_int_equal(result, STORE_DONE);
-        return false;
-    }
-    if (answer_only)
-        lose_answer(store);
-    else
+    bool cut = result == STORE_WORKING;
+    if (cut)
         end_sessions(place);
     result = store_complete(store, result, &error);
     if (result == STORE_AWAY) {
@@ -268,31 +272,51 @@ static bool commit_and_cut(struct place *place, struct store *store, struct stor
     }
     assert_int_equal(batch->new_rows, 64);
     assert_stored_once(place);
-    return true;
+    return cut;
 }
 
 static void a_connection_cut_in_mid_batch_is_away(void **state)
 {
-    enum { ROWS = 64, BODY = 64 << 10 };
     struct place *place = *state;
     struct store *store = open_store(place, no_offset, NULL);
-    struct record *rows = many_rows(ROWS, BODY);
-    const struct refused refused[] = {
-        {now_ms, STR("unauthorized"), STR("10.0.0.0/24"), STR("host-1"), 5},
-        {now_ms, STR("unauthorized"), STR("10.0.0.0/24"), STR("host-1"), 2}};
-    const struct store_offset offset = {"a", 10};
-    struct store_batch batch = {.rows = rows,
-                                .rows_count = ROWS,
-                                .refused = refused,
-                                .refused_count = 2,
-                                .offsets = &offset,
-                                .offsets_count = 1};
-    for (int answer_only = 0; answer_only < 2; answer_only++) {
-        unsigned at = 0;
-        while (commit_and_cut(place, store, &batch, at, answer_only))
-            at++;
-        assert_true(at > 3);
+    struct record *rows = many_rows(64, 64 << 10);
+    struct store_batch batch = batch_of(rows);
+    unsigned at = 0;
+    while (commit_and_cut(place, store, &batch, at))
+        at++;
+    assert_true(at > 3);
+    store_close(&store);
+    free_rows(rows);
+}
+
+/* The server has done it, and its answer never comes: done again, nothing is counted twice. */
+static void a_commit_without_an_answer_counts_once(void **state)
+{
+    struct place *place = *state;
+    struct store *store = open_store(place, no_offset, NULL);
+    struct record *rows = many_rows(64, 10);
+    struct store_batch batch = batch_of(rows);
+    struct error error;
+    char bytes[4096];
+    enum store_result result = store_commit(store, &batch, &error);
+    for (;;) {
+        assert_int_equal(result, STORE_WORKING);
+        wait_for_store(store);
+        if (strcmp(ask(place, "SELECT count(*) FROM gateway_logs"), "0;") != 0)
+            break;
+        result = store_step(store, &error);
     }
+    int descriptor = store_wait(store).descriptor;
+    while (recv(descriptor, bytes, sizeof bytes, MSG_DONTWAIT) > 0)
+        continue;
+    shutdown(descriptor, SHUT_RDWR);
+    assert_int_equal(store_complete(store, result, &error), STORE_AWAY);
+    assert_stored_once(place);
+    assert_committed(store, &batch);
+    assert_int_equal(batch.new_rows, 64);
+    assert_stored_once(place);
+    assert_committed(store, &batch);
+    assert_int_equal(batch.new_rows, 0);
     store_close(&store);
     free_rows(rows);
 }
@@ -626,6 +650,7 @@ int main(void)
         TEST(read_only_is_away),
         TEST(an_idle_connection_is_made_anew),
         TEST(a_connection_cut_in_mid_batch_is_away),
+        TEST(a_commit_without_an_answer_counts_once),
         TEST(new_rows_are_added_up),
         TEST(the_rollups_table_has_its_columns),
         TEST(a_sum_out_of_range_is_content),
