@@ -18,7 +18,17 @@ static size_t count_wanted(const struct config *config)
     return wanted;
 }
 
-static uint32_t claim_target(struct accounts *accounts, const struct config_target *target)
+/* What is counted: by what it is known, what rows call it, and where its account's number is. */
+struct counted {
+    enum account_kind kind;
+    struct str name, label;
+    const int64_t *caps;
+    uint32_t *account;
+};
+
+typedef void counted_fn(void *context, const struct counted *counted);
+
+static void visit_target(struct config_target *target, counted_fn *visit, void *context)
 {
     char label[ACCOUNT_LABEL_BYTES];
     struct buf name = {0};
@@ -26,30 +36,52 @@ static uint32_t claim_target(struct accounts *accounts, const struct config_targ
     buf_printf(&name, "%s/%s/%s", provider, target->credential->name, target->model);
     account_target_label(label, str_of(provider), str_of(target->model),
                          str_of(target->credential->name));
-    uint32_t account = accounts_claim(accounts, ACCOUNT_TARGET, buf_view(&name),
-                                      (struct str){label, sizeof label}, no_caps);
+    const struct counted counted = {ACCOUNT_TARGET, buf_view(&name),
+                                    (struct str){label, sizeof label}, no_caps, &target->account};
+    visit(context, &counted);
     buf_free(&name);
-    return account;
+}
+
+static void visit_endpoint(const char *project_id, struct config_endpoint *endpoint,
+                           counted_fn *visit, void *context)
+{
+    struct buf name = {0};
+    buf_printf(&name, "%s/%s", project_id, endpoint->slug);
+    const struct counted counted = {ACCOUNT_ENDPOINT, buf_view(&name), str_of(endpoint->slug),
+                                    no_caps, &endpoint->account};
+    visit(context, &counted);
+    buf_free(&name);
+    visit_target(&endpoint->target, visit, context);
 }
 
 /* Projects are known by their id and endpoints by project and slug: what they are called may
  * change. */
-static void claim_project(struct accounts *accounts, struct config_project *project)
+static void visit_project(struct config_project *project, counted_fn *visit, void *context)
 {
     char id[UUID_TEXT_LEN + 1];
-    struct buf name = {0};
     uuid_format(&project->id, id);
-    project->account =
-        accounts_claim(accounts, ACCOUNT_PROJECT, str_of(id), str_of(project->name), no_caps);
-    for (size_t i = 0; i < project->endpoints_count; i++) {
-        struct config_endpoint *endpoint = &project->endpoints[i];
-        buf_clear(&name);
-        buf_printf(&name, "%s/%s", id, endpoint->slug);
-        endpoint->account = accounts_claim(accounts, ACCOUNT_ENDPOINT, buf_view(&name),
-                                           str_of(endpoint->slug), no_caps);
-        endpoint->target.account = claim_target(accounts, &endpoint->target);
+    const struct counted counted = {ACCOUNT_PROJECT, str_of(id), str_of(project->name), no_caps,
+                                    &project->account};
+    visit(context, &counted);
+    for (size_t i = 0; i < project->endpoints_count; i++)
+        visit_endpoint(id, &project->endpoints[i], visit, context);
+}
+
+static void visit_all(struct config *config, counted_fn *visit, void *context)
+{
+    for (size_t i = 0; i < config->projects_count; i++)
+        visit_project(&config->projects[i], visit, context);
+    for (size_t i = 0; i < config->tokens_count; i++) {
+        struct config_token *token = &config->tokens[i];
+        const struct counted counted = {ACCOUNT_TOKEN, str_of(token->name), str_of(token->name),
+                                        no_caps, &token->account};
+        visit(context, &counted);
     }
-    buf_free(&name);
+}
+
+static void claim(void *context, const struct counted *counted)
+{
+    *counted->account = accounts_claim(context, counted->kind, counted->name, counted->label);
 }
 
 bool accounts_adopt(struct config *config, struct counters *counters, int64_t generation,
@@ -58,13 +90,18 @@ bool accounts_adopt(struct config *config, struct counters *counters, int64_t ge
     struct accounts accounts;
     if (!accounts_begin(&accounts, counters, generation, count_wanted(config), error))
         return false;
-    for (size_t i = 0; i < config->projects_count; i++)
-        claim_project(&accounts, &config->projects[i]);
-    for (size_t i = 0; i < config->tokens_count; i++) {
-        struct config_token *token = &config->tokens[i];
-        token->account = accounts_claim(&accounts, ACCOUNT_TOKEN, str_of(token->name),
-                                        str_of(token->name), no_caps);
-    }
+    visit_all(config, claim, &accounts);
     accounts_end(&accounts, oldest);
     return true;
+}
+
+static void enforce(void *context, const struct counted *counted)
+{
+    struct counters *counters = context;
+    account_set(&counters->accounts[*counted->account], counted->label, counted->caps);
+}
+
+void accounts_enforce(struct config *config, struct counters *counters)
+{
+    visit_all(config, enforce, counters);
 }

@@ -34,16 +34,27 @@ static int bind_socket(const union socket_address *address)
     return -1;
 }
 
-static void log_address(const union socket_address *address)
+void listener_write_address(const struct listener *listener, struct buf *out)
 {
+    const union socket_address *address = &listener->address;
     char text[INET6_ADDRSTRLEN];
     if (address->any.sa_family == AF_INET6) {
         inet_ntop(AF_INET6, &address->v6.sin6_addr, text, sizeof text);
-        log_info("listening on [%s]:%u", text, ntohs(address->v6.sin6_port));
-    } else {
+        buf_printf(out, "[%s]:%u", text, ntohs(address->v6.sin6_port));
+    } else if (address->any.sa_family == AF_INET) {
         inet_ntop(AF_INET, &address->v4.sin_addr, text, sizeof text);
-        log_info("listening on %s:%u", text, ntohs(address->v4.sin_port));
+        buf_printf(out, "%s:%u", text, ntohs(address->v4.sin_port));
+    } else {
+        buf_puts(out, listener->text);
     }
+}
+
+static void log_address(const struct listener *listener)
+{
+    struct buf text = {0};
+    listener_write_address(listener, &text);
+    log_info("listening on %s", buf_cstr(&text));
+    buf_free(&text);
 }
 
 /* Another process of ours or of somebody else that has the address must be an error, though
@@ -132,7 +143,7 @@ static bool open_tcp(struct listener *listener, unsigned sockets, struct error *
     if (!bind_sockets(listener, 0, sockets, error))
         return false;
     listener->count = sockets;
-    log_address(&listener->address);
+    log_address(listener);
     return true;
 }
 

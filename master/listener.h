@@ -6,6 +6,7 @@
 #pragma once
 
 #include "master/socket_file.h"
+#include "shared/base/buf.h"
 #include "shared/config.h"
 
 struct listener {
@@ -15,6 +16,9 @@ struct listener {
     unsigned count;          /* of them: `listeners.sockets`, or 1 */
     struct socket_file file; /* of a UNIX address: its one socket */
 };
+
+/* Where clients reach it: with the port that was chosen. */
+void listener_write_address(const struct listener *listener, struct buf *out);
 
 struct listeners {
     struct listener *at;

@@ -3,6 +3,7 @@
 #include "master/control.h"
 #include "master/instance.h"
 #include "master/logger/logger.h"
+#include "master/notify.h"
 #include "master/privileges.h"
 #include "master/recovery.h"
 #include "master/title.h"
@@ -120,6 +121,7 @@ _Noreturn static void become(const struct process *process, struct inheritance *
     privileges_drop_in_child();
     secrets_in_child();
     control_close_inherited(inheritance->control);
+    notify_close(inheritance->notify);
     counters_in_child(inheritance->counters);
     close(inheritance->lifeline[1]);
     close(inheritance->ready[0]);
@@ -168,6 +170,8 @@ bool process_start(struct process *process, struct inheritance *inheritance, str
     if (process->role == PROCESS_WORKER && !take_slot(process, inheritance, error))
         return false;
     bool is_worker = process->role == PROCESS_WORKER;
+    if (!is_worker)
+        atomic_store(&inheritance->counters->header->logger.heartbeat_ms, clock_now_ms());
     secrets_before_fork(is_worker ? SECRETS_WORKER : SECRETS_LOGGER,
                         is_worker ? process->config->secrets : NULL);
     pid_t pid = fork();
@@ -254,16 +258,28 @@ bool process_is_ready(const struct process *process, const struct counters *coun
     return shared && atomic_load(&shared->state) == SHM_SLOT_READY;
 }
 
+/* NULL for one that doesn't live. */
+static const _Atomic int64_t *heartbeat_of(const struct process *process,
+                                           const struct counters *counters)
+{
+    if (process->pid == 0)
+        return NULL;
+    if (process->role == PROCESS_LOGGER)
+        return &counters->header->logger.heartbeat_ms;
+    return &counters->workers[process->slot].heartbeat_ms;
+}
+
 void process_watch(struct process *process, const struct counters *counters)
 {
-    const struct shm_worker *shared = shared_of(process, counters);
+    const _Atomic int64_t *heartbeat_ms = heartbeat_of(process, counters);
+    int silence_ms = process->role == PROCESS_LOGGER ? LOGGER_SILENCE_MS : PROCESS_SILENCE_MS;
     int64_t now_ms = clock_now_ms();
     char name[48];
-    if (!shared || now_ms - atomic_load(&shared->heartbeat_ms) < PROCESS_SILENCE_MS)
+    if (!heartbeat_ms || now_ms - atomic_load(heartbeat_ms) < silence_ms)
         return;
     if (process->aborted_ms == 0) {
         log_error("%s (pid %d) gives no sign of life for %d ms: told to abort",
-                  process_name(process, name), (int)process->pid, PROCESS_SILENCE_MS);
+                  process_name(process, name), (int)process->pid, silence_ms);
         process->aborted_ms = now_ms;
         kill(process->pid, SIGABRT);
     } else if (now_ms - process->aborted_ms >= PROCESS_ABORT_GRACE_MS) {

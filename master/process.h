@@ -6,6 +6,7 @@
 #include "master/slots.h"
 
 struct control;
+struct notify;
 
 #include <sys/types.h>
 
@@ -16,6 +17,7 @@ enum process_role { PROCESS_LOGGER, PROCESS_WORKER };
 struct inheritance {
     struct counters *counters;
     struct control *control; /* a child has no use for it */
+    struct notify *notify;   /* nor for this */
     struct listeners listeners;
     struct slots slots;
     int lifeline[2]; /* children hold the read end: its EOF says the master is gone */
@@ -23,7 +25,8 @@ struct inheritance {
 };
 
 enum { PROCESS_DEATHS_KEPT = 10, PROCESS_DEATHS_WINDOW_MS = 10000 };
-enum { PROCESS_SILENCE_MS = 5000, PROCESS_ABORT_GRACE_MS = 1000 };
+/* A disk may hold the logger up for long. */
+enum { PROCESS_SILENCE_MS = 5000, LOGGER_SILENCE_MS = 30000, PROCESS_ABORT_GRACE_MS = 1000 };
 
 /* A place for one child, and the one that has it. */
 struct process {
@@ -50,8 +53,8 @@ bool process_start(struct process *process, struct inheritance *inheritance, str
 void process_ended(struct process *process, struct inheritance *inheritance, int wait_status);
 /* Whether the worker accepts connections. */
 bool process_is_ready(const struct process *process, const struct counters *counters);
-/* A worker whose heartbeat is older than five seconds is told to abort, and killed a second later.
- */
+/* A worker whose heartbeat is older than five seconds (a logger: thirty) is told to abort, and
+ * killed a second later. */
 void process_watch(struct process *process, const struct counters *counters);
 /* "worker 0 (gen 3)", "logger": for log lines and `ps`. */
 const char *process_name(const struct process *process, char text[48]);

@@ -87,10 +87,12 @@ void reload_failed(struct reload *reload, const char *reason)
 
 /* --- the throw-away child --- */
 
-_Noreturn static void parse_and_leave(struct reload *reload)
+_Noreturn static void parse_and_leave(struct reload *reload, pid_t master)
 {
     struct config_report report = {0};
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != master)
+        _exit(1); /* it was killed before that call: nobody would end a parser that hangs */
     privileges_drop_in_child();
     secrets_in_child();
     title_set("reading the configuration");
@@ -114,9 +116,10 @@ static void begin(struct reload *reload)
     reload->source = config_source_fetch(reload->directory);
     reload->report = memfd_create("report", MFD_CLOEXEC);
     secrets_before_fork(SECRETS_READER, NULL);
+    pid_t master = getpid();
     reload->child = reload->report >= 0 ? fork() : -1;
     if (reload->child == 0)
-        parse_and_leave(reload);
+        parse_and_leave(reload, master);
     secrets_after_fork();
     if (reload->child < 0) {
         reload->child = 0;

@@ -44,6 +44,14 @@ static void write_generation(const struct generation *generation, const struct c
     buf_puts(out, "]}");
 }
 
+static void write_address(const struct listener *listener, struct buf *out)
+{
+    struct buf text = {0};
+    listener_write_address(listener, &text);
+    json_write_string(out, buf_view(&text));
+    buf_free(&text);
+}
+
 void status_write(const struct status_view *view, struct buf *out)
 {
     buf_printf(out, "{\"version\":\"%s\",\"pid\":%d,\"stopping\":%s,\"logger_pid\":%d",
@@ -54,7 +62,7 @@ void status_write(const struct status_view *view, struct buf *out)
                (unsigned long long)atomic_load(&view->counters->header->logged_rows));
     for (unsigned i = 0; i < view->listeners->count; i++) {
         buf_puts(out, i ? "," : "");
-        json_write_string(out, str_of(view->listeners->at[i].text));
+        write_address(&view->listeners->at[i], out);
     }
     buf_puts(out, "],\"generations\":[");
     for (unsigned i = 0; i < view->generations_count; i++) {

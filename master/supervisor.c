@@ -42,7 +42,7 @@ struct supervisor {
     struct counters counters;
     struct inheritance inheritance;
     struct process logger;
-    bool logger_ready;
+    bool logger_ready, logger_gave_up;
     struct generation *generations[GENERATIONS_MAX]; /* oldest first */
     unsigned count;
     int64_t last_number;
@@ -173,6 +173,7 @@ static bool open_everything(struct supervisor *s, const struct config *config, s
     struct inheritance *inheritance = &s->inheritance;
     inheritance->counters = &s->counters;
     inheritance->control = &s->control;
+    inheritance->notify = &s->notify;
     return privileges_make_directory(config, config->state_dir, error) &&
            privileges_make_directory(config, config->runtime_dir, error) &&
            take_privileges(s, config, error) && take_instance(s, config, error) &&
@@ -218,6 +219,9 @@ static bool add_generation(struct supervisor *s, struct config *config, struct e
 {
     if (!accounts_adopt(config, &s->counters, s->last_number + 1, oldest_living(s), error))
         return false;
+    /* The first one serves as soon as it can, a later one when it is announced. */
+    if (!in_state(s, GENERATION_SERVING))
+        accounts_enforce(config, &s->counters);
     s->generations[s->count++] = generation_new(++s->last_number, config);
     return true;
 }
@@ -244,6 +248,7 @@ static void retire_older(struct supervisor *s, const struct generation *newest)
 /* Its workers accept from here on; what older ones have accepted they go on with. */
 static void begin_serving(struct supervisor *s, struct generation *generation)
 {
+    accounts_enforce(generation->config, &s->counters);
     generation_publish_owners(generation, s->inheritance.listeners.sockets, &s->counters);
     STEP(generation_published);
     listeners_begin(&s->inheritance.listeners, generation->config);
@@ -443,6 +448,8 @@ static void reap(struct supervisor *s)
     child_changed = 0;
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
         struct process *process = process_of(s, pid);
+        if (process == &s->logger && WIFEXITED(status) && WEXITSTATUS(status) != 0)
+            s->logger_gave_up = true;
         if (process == &s->logger && s->pipes_ended && status == 0) {
             s->logger_done = true;
             slots_emptied(&s->inheritance.slots);
@@ -463,11 +470,11 @@ static void look_who_is_ready(struct supervisor *s)
         s->logger_ready = true;
 }
 
-/* A logger that ends before it was ever ready can't open its store or spool: no use in trying
- * again and again. */
+/* A logger that gives up before it was ever ready can't open its store or spool: no use in trying
+ * again and again. (One that was killed is another matter.) */
 static bool start_failed(const struct supervisor *s)
 {
-    return !s->logger_ready && s->logger.pid == 0 && s->logger.deaths > 0;
+    return !s->logger_ready && s->logger.pid == 0 && s->logger_gave_up;
 }
 
 /* --- stopping --- */
@@ -509,6 +516,18 @@ static void refuse_clients(struct supervisor *s)
     listeners_refuse(&s->inheritance.listeners);
 }
 
+/* It is slow, or dies whenever it is started. What is in the pipes goes with them: the entries of
+ * those requests stay, and from them the next master makes the rows. */
+static void give_logger_up(struct supervisor *s)
+{
+    if (s->logger_done)
+        return;
+    log_error("the logger takes too long; the rows that it did not store follow at the next start");
+    s->logger_done = true;
+    if (s->logger.pid > 0)
+        kill(s->logger.pid, SIGKILL);
+}
+
 /* With the last write ends gone the logger reads to the end, commits and leaves. One that dies
  * before is replaced: the pipes still hold what it did not take. */
 static void go_on_stopping(struct supervisor *s)
@@ -527,10 +546,8 @@ static void go_on_stopping(struct supervisor *s)
         s->pipes_ended = true;
         s->logger_kill_after_ms =
             clock_now_ms() + s->logger.config->shutdown_timeout_ms + GENERATION_GRACE_MS;
-    } else if (clock_now_ms() >= s->logger_kill_after_ms && s->logger.pid > 0) {
-        log_error("the logger takes too long; what it holds stays in the spool");
-        s->logger_done = true;
-        kill(s->logger.pid, SIGKILL);
+    } else if (clock_now_ms() >= s->logger_kill_after_ms) {
+        give_logger_up(s);
     }
 }
 
@@ -655,6 +672,7 @@ static int supervise(struct supervisor *s, const sigset_t *during_wait)
             return 1;
         if (stop_asked && !s->stopping)
             begin_stop(s);
+        process_watch(&s->logger, &s->counters);
         slots_clean(&s->inheritance.slots);
         tend_reload(s);
         tend_generations(s);

@@ -29,7 +29,8 @@ struct refusals {
     } counts[REFUSALS_NETWORKS];
     size_t used;
     int64_t others[API_ERROR_COUNT]; /* by code, of networks that found no place */
-    bool has_others;
+    bool any;                        /* to be sent, */
+    int64_t since_ms;                /* since then */
 };
 
 struct refusals *refusals_new(struct log_writer *log, const char *host)
@@ -100,10 +101,8 @@ static int64_t *count_for(struct refusals *refusals, enum api_error code,
         if (refusals->counts[i].code == code &&
             memcmp(&refusals->counts[i].network, network, sizeof *network) == 0)
             return &refusals->counts[i].count;
-    if (network->family == FAMILY_OTHER || refusals->used == REFUSALS_NETWORKS) {
-        refusals->has_others = true;
+    if (network->family == FAMILY_OTHER || refusals->used == REFUSALS_NETWORKS)
         return &refusals->others[code];
-    }
     size_t place = refusals->used++;
     refusals->counts[place].code = code;
     refusals->counts[place].network = *network;
@@ -111,48 +110,61 @@ static int64_t *count_for(struct refusals *refusals, enum api_error code,
     return &refusals->counts[place].count;
 }
 
+/* A network keeps its place until the minute is over. */
+static void begin_minute(struct refusals *refusals)
+{
+    refusals->minute_wall_ms = minute_now();
+    refusals->used = 0;
+}
+
 void refusals_count(struct refusals *refusals, enum api_error code, const char *client_ip)
 {
-    refusals_tick(refusals);
     struct network network = network_of(client_ip);
-    refusals->minute_wall_ms = minute_now();
+    refusals_tick(refusals);
+    if (refusals->minute_wall_ms != minute_now())
+        begin_minute(refusals);
     ++*count_for(refusals, code, &network);
+    if (!refusals->any)
+        refusals->since_ms = clock_now_ms();
+    refusals->any = true;
 }
 
 /* --- sending --- */
 
 static void send_one(const struct refusals *refusals, enum api_error code, const char *network,
-                     int64_t count)
+                     int64_t *count)
 {
     const struct refused refused = {
         .minute_wall_ms = refusals->minute_wall_ms,
         .code = str_of(api_error_info(code)->code),
         .network = str_of(network),
         .host = str_of(refusals->host),
-        .count = count,
+        .count = *count,
     };
+    if (*count == 0)
+        return;
     log_writer_push_refused(refusals->log, &refused);
     STEP(refusals_sent);
+    *count = 0;
 }
 
 void refusals_flush(struct refusals *refusals)
 {
+    if (!refusals->any)
+        return;
     for (size_t i = 0; i < refusals->used; i++) {
         char text[NETWORK_SIZE];
         send_one(refusals, refusals->counts[i].code,
-                 network_text(&refusals->counts[i].network, text), refusals->counts[i].count);
+                 network_text(&refusals->counts[i].network, text), &refusals->counts[i].count);
     }
-    for (int code = 0; refusals->has_others && code < API_ERROR_COUNT; code++)
-        if (refusals->others[code] > 0)
-            send_one(refusals, (enum api_error)code, "other", refusals->others[code]);
-    refusals->used = 0;
-    refusals->has_others = false;
-    memset(refusals->others, 0, sizeof refusals->others);
+    for (int code = 0; code < API_ERROR_COUNT; code++)
+        send_one(refusals, (enum api_error)code, "other", &refusals->others[code]);
+    refusals->any = false;
 }
 
 void refusals_tick(struct refusals *refusals)
 {
-    bool any = refusals->used > 0 || refusals->has_others;
-    if (any && refusals->minute_wall_ms != minute_now())
+    if (refusals->any && (refusals->minute_wall_ms != minute_now() ||
+                          clock_now_ms() - refusals->since_ms >= REFUSALS_SEND_MS))
         refusals_flush(refusals);
 }

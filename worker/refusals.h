@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-enum { REFUSALS_NETWORKS = 256 };
+enum { REFUSALS_NETWORKS = 256, REFUSALS_SEND_MS = 5000 };
 
 struct log_writer;
 struct refusals;
@@ -18,7 +18,7 @@ struct refusals *refusals_new(struct log_writer *log, const char *host);
 void refusals_free(struct refusals **refusals);
 /* `client_ip` as http_client_ip says it. */
 void refusals_count(struct refusals *refusals, enum api_error code, const char *client_ip);
-/* Sends what an earlier minute counted. Call it now and then. */
+/* Sends what was counted a few seconds ago, or in an earlier minute. Call it now and then. */
 void refusals_tick(struct refusals *refusals);
 /* Sends everything: before the process leaves. */
 void refusals_flush(struct refusals *refusals);

@@ -6,10 +6,13 @@
 #include "shared/base/xalloc.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -23,11 +26,31 @@ static void ignore_signals(void)
         signal(ignored[i], SIG_IGN);
 }
 
+/* Another gateway, whose runtime_dir is another one, would write over the same segments. Nothing
+ * closes the descriptor: the lock is there for as long as this process. */
+static bool lock_state_dir(const char *path, struct error *error)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return error_errno(error, errno, "can't open %s", path);
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+        return true;
+    if (errno == EWOULDBLOCK) {
+        close(fd);
+        return error_set(error, "state_dir: another gateway uses %s", path);
+    }
+    log_warning("can't lock %s: %s", path, strerror(errno));
+    close(fd);
+    return true;
+}
+
 static bool open_spool(const struct config *config, struct spool **spool, unsigned slots,
                        struct error *error)
 {
     if (mkdir(config->state_dir, 0750) != 0 && errno != EEXIST)
         return error_errno(error, errno, "can't make %s", config->state_dir);
+    if (!lock_state_dir(config->state_dir, error))
+        return false;
     char path[PATH_MAX];
     int len = snprintf(path, sizeof path, "%s/spool", config->state_dir);
     if (len < 0 || (size_t)len >= sizeof path)

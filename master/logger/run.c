@@ -101,6 +101,7 @@ static struct shm_header *shared_header(const struct logger *logger)
 static void publish(struct logger *logger)
 {
     struct logger_state *state = &shared_header(logger)->logger;
+    atomic_store(&state->heartbeat_ms, clock_now_ms());
     struct spool_stats stats = spool_stats(logger->spool);
     STEP(spool_publishing);
     atomic_store(&state->spool_segments, stats.segments);

@@ -96,22 +96,35 @@ static void set_label(struct shm_account *account, struct str label)
         memcpy(account->label, label.at, len);
 }
 
-uint32_t accounts_claim(struct accounts *accounts, enum account_kind kind, struct str name,
-                        struct str label, const int64_t caps[CAP_COUNT])
+static void set_caps(struct shm_account *account, const int64_t caps[CAP_COUNT])
 {
+    for (unsigned i = 0; i < CAP_COUNT; i++)
+        atomic_store(&account->caps[i], caps[i]);
+}
+
+void account_set(struct shm_account *account, struct str label, const int64_t caps[CAP_COUNT])
+{
+    set_caps(account, caps);
+    STEP(account_caps_set);
+    set_label(account, label);
+    STEP(account_labelled);
+}
+
+uint32_t accounts_claim(struct accounts *accounts, enum account_kind kind, struct str name,
+                        struct str label)
+{
+    static const int64_t unlimited[CAP_COUNT] = {CAP_UNLIMITED, CAP_UNLIMITED, CAP_UNLIMITED};
     uint64_t key = key_of(kind, name);
     uint32_t *place = place_of(accounts, key);
     bool is_new = *place == 0;
     if (is_new)
         *place = take_free(accounts) + 1;
     struct shm_account *account = &accounts->counters->accounts[*place - 1];
-    for (unsigned i = 0; i < CAP_COUNT; i++)
-        atomic_store(&account->caps[i], caps[i]);
-    STEP(account_caps_set);
     atomic_store(&account->last_generation, accounts->generation);
-    set_label(account, label);
-    STEP(account_filled);
     if (is_new) {
+        set_caps(account, unlimited);
+        set_label(account, label);
+        STEP(account_filled);
         atomic_store_explicit(&account->key, key, memory_order_release);
         STEP(account_taken);
     }

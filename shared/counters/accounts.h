@@ -23,13 +23,17 @@ struct accounts {
 /* `expected`: how many the configuration will claim at most. Makes room for them. */
 bool accounts_begin(struct accounts *accounts, struct counters *counters, int64_t generation,
                     size_t expected, struct error *error) __attribute__((warn_unused_result));
-/* The account of this kind and name, an old one or a new one. It has the caps from now on, whatever
- * generation counts in it. `label` is what rows say (see account_label). */
+/* The account of this kind and name, an old one or a new one; a new one has this label and no caps
+ * yet. `label` is what rows say (see account_label). */
 uint32_t accounts_claim(struct accounts *accounts, enum account_kind kind, struct str name,
-                        struct str label, const int64_t caps[CAP_COUNT]);
+                        struct str label);
 /* Frees those that no generation from `oldest` on knows: no process of an earlier one may live, nor
  * any entry in flight of one. */
 void accounts_end(struct accounts *accounts, int64_t oldest);
+
+/* The configuration serves: its label and caps hold from now on, whatever generation counts in the
+ * account. */
+void account_set(struct shm_account *account, struct str label, const int64_t caps[CAP_COUNT]);
 
 /* How much room a target's three texts have: each is NUL-terminated in its label. */
 void account_target_label(char label[ACCOUNT_LABEL_BYTES], struct str provider, struct str model,

@@ -11,6 +11,7 @@ enum logger_store { LOGGER_STORE_UNKNOWN, LOGGER_STORE_OK, LOGGER_STORE_AWAY };
 struct logger_state {
     _Atomic int64_t retention_ms; /* by the master, of the newest configuration that serves: rows
                                      are kept so long; 0 = not known yet */
+    _Atomic int64_t heartbeat_ms; /* monotonic; once a second */
     _Atomic int64_t reached_for;  /* the master_pid in whose time the store was reached first */
     _Atomic int32_t store;        /* enum logger_store */
     _Atomic int32_t store_reason; /* why it is away: a number of master/store/reasons.def */

@@ -105,7 +105,9 @@ struct shm_header {
      * accept from each listening socket: the master writes, workers read on their heartbeat. */
     _Atomic int64_t serving_generation;
     _Atomic int32_t socket_owners[SHM_SOCKETS_MAX];
-    _Atomic uint64_t logged_rows; /* committed to the store since the file was made */
+    /* Committed to the store since the file was made; without the batch that a logger was killed
+     * with before it had counted it. */
+    _Atomic uint64_t logged_rows;
     struct logger_state logger;
 } __attribute__((aligned(256)));
 

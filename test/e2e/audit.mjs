@@ -370,8 +370,8 @@ export class Audit {
                                                 logged_rows: logged, refused: sum('refused') } });
     }
 
-    /** A refused request is told to the logger when its minute is over, so a worker that is killed
-     * takes those of one with it. */
+    /** Refused requests are told to the logger every few seconds, so a worker that is killed takes
+     * some with it. */
     #settleSums({ refused, wrong }, counters, killed) {
         for (const what of wrong) {
             this.#disagree('a rollup that is not the sum of the rows', what);

@@ -73,6 +73,7 @@ test('status tells the processes, as JSON and as a table', async () => {
     const told = await status();
     assert.equal(told.pid, gateway.pid);
     assert.equal(fs.statSync(path.join(gateway.directory, 'run/control')).mode & 0o777, 0o600);
+    assert.deepEqual(told.listening, [`127.0.0.1:${gateway.port}`], 'the port that was chosen');
     assert.equal(told.generations.length, 1);
     assert.deepEqual(told.generations[0].workers.map(({ pid }) => pid).sort(),
                      gateway.workers().map(({ pid }) => pid).sort());

@@ -1,7 +1,9 @@
 // Masters, workers and loggers that are stopped and killed.
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
 import http from 'node:http';
 import net from 'node:net';
+import path from 'node:path';
 import { after, afterEach, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -271,6 +273,23 @@ test('"drain up to shutdown_timeout": a request that never ends does not hold it
     assert.ok(took >= 900 && took < 18_000, `${took} ms, not the 20 s of the endpoint`);
     await never;
     await until('no process left', () => ![...gateway.family.values()].some(lives));
+});
+
+test('SIGTERM while no logger can be started: it ends all the same, and the next start has the rows', async () => {
+    await start({ service: { shutdown_timeout: '1s' } });
+    const spool = path.join(gateway.directory, 'state/spool');
+    fs.renameSync(spool, `${spool}.away`);
+    fs.writeFileSync(spool, '');
+    process.kill(gateway.logger().pid, 'SIGKILL');
+    await until('a logger that cannot start', () => /can't open .*spool/.test(gateway.stderr));
+    const { status, id } = await gateway.post('hello', { message: 'Hi' });
+    assert.equal(status, 200);
+    await gateway.stop();
+    fs.rmSync(spool);
+    fs.renameSync(`${spool}.away`, spool);
+    await gateway.restart();
+    assert.equal((await gateway.row(id)).status, 'ok');
+    await gateway.stop();
 });
 
 test('started again, it goes on with the same store', async () => {

@@ -258,6 +258,19 @@ test('"one instance": a second serve says so and exits 1 at once; after kill -9 
     assert.equal((await gateway.post('hello', { message: 'Hi' })).status, 200);
 });
 
+test('a gateway with another runtime_dir is refused the state_dir of one that runs', async () => {
+    await start();
+    const config = path.join(gateway.directory, 'other');
+    fs.cpSync(gateway.config, config, { recursive: true });
+    const file = path.join(config, 'promptgate.yaml');
+    fs.writeFileSync(file, fs.readFileSync(file, 'utf8')
+        .replace(/^runtime_dir: .*$/m, `runtime_dir: ${gateway.directory}/other-run`));
+    const second = await run('serve', '--config', config);
+    assert.equal(second.status, 1);
+    assert.match(second.stderr, /state_dir: another gateway uses .*\/state/);
+    assert.equal((await gateway.post('hello', { message: 'Hi' })).status, 200);
+});
+
 test('a stopped worker is aborted after 5 s and replaced; its neighbour takes over meanwhile', async () => {
     await start({ workers: 2 });
     let isSeen = false;

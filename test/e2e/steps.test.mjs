@@ -47,7 +47,8 @@ const NEEDS = {
     logger: ['logger_forked', 'store_with_wal', 'schema_begun', 'schema_to_commit',
              'schema_committed', 'store_reached', 'store_reason_published'],
     reload: ['generation_published', 'worker_accepts_no_more', 'worker_draining', 'worker_leaving',
-             'worker_left', 'account_caps_set', 'account_filled', 'account_taken', 'account_freed'],
+             'worker_left', 'account_caps_set', 'account_labelled', 'account_filled', 'account_taken',
+             'account_freed'],
     stop: ['workers_gone', 'socket_removed'],
     // tests of their own below
     own: ['orphans_outstayed', 'orphans_killed', 'store_left', 'wal_left', 'wal_rescued',
@@ -528,7 +529,8 @@ test('rows that the store refuses: the logger is killed while it sets them aside
     store.close();
     await gateway.stop();
     assert.deepEqual(idsOf(gateway.rows()), ids.sort());
-    const aside = fs.readdirSync(path.join(gateway.directory, 'state/rejected'));
+    const folder = path.join(gateway.directory, 'state/rejected'); // none when STEP names others
+    const aside = poison.length > 0 ? fs.readdirSync(folder) : [];
     assert.deepEqual(aside.filter((name) => !name.startsWith('.')).sort(),
                      poison.map((id) => `${id}.json`).sort());
 });
@@ -566,7 +568,13 @@ test('a database that is taken away: killed while it is left', { skip, timeout }
         orders.give(name, 'kill');
         await ask(4);
         await taken(name);
-        await until('another database', () => fs.existsSync(gateway.database));
+        await until('another database', () => {
+            try {
+                return gateway.rowCount() >= 0;
+            } catch {
+                return false; // the file is there before its tables
+            }
+        });
     }
     await ask(2);
     await gateway.stop();

@@ -7,8 +7,6 @@
 
 #include <cmocka.h>
 
-static const int64_t unlimited[CAP_COUNT] = {CAP_UNLIMITED, CAP_UNLIMITED, CAP_UNLIMITED};
-
 static struct test {
     char directory[SCRATCH_PATH];
     char path[SCRATCH_PATH];
@@ -43,7 +41,7 @@ static struct accounts begin(int64_t generation, size_t expected)
 
 static uint32_t claim(struct accounts *accounts, enum account_kind kind, const char *name)
 {
-    return accounts_claim(accounts, kind, str_of(name), str_of(name), unlimited);
+    return accounts_claim(accounts, kind, str_of(name), str_of(name));
 }
 
 static const char *label(uint32_t account)
@@ -111,8 +109,11 @@ static void caps_are_the_newest(void **state)
     assert_int_equal(atomic_load(&account->caps[CAP_PER_MINUTE]), CAP_UNLIMITED);
     accounts_end(&one, 1);
     struct accounts two = begin(2, 1);
-    accounts_claim(&two, ACCOUNT_TOKEN, STR("web"), STR("web"), tight);
+    assert_int_equal(claim(&two, ACCOUNT_TOKEN, "web"), token);
     account = &test.counters.accounts[token];
+    /* "a reload that fails changes nothing": not before it serves */
+    assert_int_equal(atomic_load(&account->caps[CAP_PER_MINUTE]), CAP_UNLIMITED);
+    account_set(account, STR("web"), tight);
     assert_int_equal(atomic_load(&account->caps[CAP_PER_MINUTE]), 60);
     assert_int_equal(atomic_load(&account->caps[CAP_PER_HOUR]), CAP_UNLIMITED);
     assert_int_equal(atomic_load(&account->caps[CAP_MONTHLY_NANO_USD]), 25);
@@ -165,14 +166,14 @@ static void labels(void **state)
     memset(wide, 'm', sizeof wide);
     struct accounts accounts = begin(1, 4);
     account_target_label(text, STR("openai"), STR("gpt-4o-mini"), STR("main"));
-    uint32_t target = accounts_claim(&accounts, ACCOUNT_TARGET, STR("1"),
-                                     (struct str){text, sizeof text}, unlimited);
+    uint32_t target =
+        accounts_claim(&accounts, ACCOUNT_TARGET, STR("1"), (struct str){text, sizeof text});
     account_target_label(text, STR("openai"), (struct str){wide, sizeof wide}, STR("main"));
-    uint32_t long_one = accounts_claim(&accounts, ACCOUNT_TARGET, STR("2"),
-                                       (struct str){text, sizeof text}, unlimited);
+    uint32_t long_one =
+        accounts_claim(&accounts, ACCOUNT_TARGET, STR("2"), (struct str){text, sizeof text});
     memcpy(wide + ACCOUNT_LABEL_BYTES - 2, "\xC3\xA4", 2);
-    uint32_t cut = accounts_claim(&accounts, ACCOUNT_TOKEN, STR("3"),
-                                  (struct str){wide, sizeof wide}, unlimited);
+    uint32_t cut =
+        accounts_claim(&accounts, ACCOUNT_TOKEN, STR("3"), (struct str){wide, sizeof wide});
     accounts_end(&accounts, 1);
     assert_true(str_eq(account_label(&test.counters, target, 0), STR("openai")));
     assert_true(str_eq(account_label(&test.counters, target, 1), STR("gpt-4o-mini")));

@@ -38,8 +38,8 @@ static void slices_take_their_share(void **state)
     assert_int_equal(slice(&retention, 12, true, true), 36);
     assert_int_equal(retention.expiry.before_wall_ms, 1790812800000 - 3600000);
     assert_int_equal(slice(&retention, 1, true, true), 10);
-    assert_int_equal(slice(&retention, 1, true, false), 60000);
-    assert_int_equal(slice(&retention, 1, false, true), 60000);
+    assert_int_equal(slice(&retention, 1, true, false), 5000);
+    assert_int_equal(slice(&retention, 1, false, true), 5000);
     clock_set_source(NULL);
 }
 

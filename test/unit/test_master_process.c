@@ -1,6 +1,7 @@
 /* Children with roles of this test's own, which tell what they were born with. */
 #include "master/control.h"
 #include "master/logger/logger.h"
+#include "master/notify.h"
 #include "master/process.h"
 #include "master/title.h"
 #include "shared/base/clock.h"
@@ -30,7 +31,7 @@ struct birth {
     int64_t generation;
     size_t sockets_count;
     bool sockets[WORKERS], log_reads[SLOTS], log_writes[SLOTS];
-    bool lifeline[2], ready[2];
+    bool lifeline[2], ready[2], notify;
     bool own_ends; /* the descriptors in the setup are the ones of its slot */
     bool signals_free, interrupt_ignored, hangup_ignored, term_default;
     char comm[16];
@@ -43,9 +44,12 @@ static struct master {
     struct counters counters;
     struct inheritance inheritance;
     struct control control;
+    struct notify notify;
     char directory[64], path[96];
     struct error error;
 } master;
+
+static int notify_fd; /* as the master has it */
 
 static bool is_open(int fd)
 {
@@ -65,6 +69,7 @@ static void describe(struct birth *birth)
         birth->lifeline[end] = is_open(inheritance->lifeline[end]);
         birth->ready[end] = is_open(inheritance->ready[end]);
     }
+    birth->notify = is_open(notify_fd);
     sigset_t blocked;
     sigprocmask(SIG_SETMASK, NULL, &blocked);
     birth->signals_free = sigisemptyset(&blocked);
@@ -171,6 +176,8 @@ static int set_up(void **state)
     inheritance->counters = &master.counters;
     inheritance->control = &master.control;
     control_init(&master.control);
+    inheritance->notify = &master.notify;
+    master.notify.fd = notify_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
     if (pipe2(inheritance->lifeline, O_CLOEXEC) != 0 || pipe2(inheritance->ready, O_CLOEXEC) != 0)
         return -1;
     if (!counters_create(&master.counters, master.path, SLOTS, &master.error) ||
@@ -188,6 +195,7 @@ static int tear_down(void **state)
         close(inheritance->lifeline[end]);
         close(inheritance->ready[end]);
     }
+    notify_close(&master.notify);
     slots_free(&inheritance->slots);
     listeners_close(&inheritance->listeners);
     counters_close(&master.counters);
@@ -255,6 +263,7 @@ static void worker_is_born(void **state)
     /* It must not hold the other ends, or it would never see the master's end. */
     assert_true(birth.lifeline[0]);
     assert_false(birth.lifeline[1]);
+    assert_false(birth.notify);
     assert_false(birth.ready[0]);
     assert_true(birth.ready[1]);
     assert_string_equal(birth.comm, "worker 1 (gen 3"); /* 15 characters are the kernel's limit */
@@ -278,6 +287,7 @@ static void logger_is_born(void **state)
         assert_false(birth.log_writes[i]); /* or it would never see the pipes' end */
     }
     assert_false(birth.lifeline[1]);
+    assert_false(birth.notify);
     assert_string_equal(birth.comm, "logger");
     assert_string_equal(birth.cmdline, "promptgate: logger");
     end(&process);
@@ -456,6 +466,27 @@ static void silent_worker_is_aborted(void **state)
     assert_true(WIFSIGNALED(status));
 }
 
+/* A disk may hold the logger up; what holds it up for half a minute is no disk. */
+static void silent_logger_is_aborted(void **state)
+{
+    struct process process = {.role = PROCESS_LOGGER, .slot = -1};
+    int status;
+    (void)state;
+    atomic_store(&master.counters.header->logger.heartbeat_ms, now_ms);
+    process_watch(&process, &master.counters); /* there is none */
+    process.pid = fork();
+    if (process.pid == 0)
+        for (;;)
+            pause();
+    now_ms += LOGGER_SILENCE_MS - 1;
+    process_watch(&process, &master.counters);
+    assert_int_equal(process.aborted_ms, 0);
+    now_ms += 1;
+    process_watch(&process, &master.counters);
+    assert_int_equal(waitpid(process.pid, &status, 0), process.pid);
+    assert_int_equal(WTERMSIG(status), SIGABRT);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(int argc, char **argv)
@@ -473,6 +504,7 @@ int main(int argc, char **argv)
         TEST(throttled_again_and_again),
         TEST(slot_waits_for_its_pipe),
         TEST(silent_worker_is_aborted),
+        TEST(silent_logger_is_aborted),
     };
     title_setup(argc, argv);
     alarm(60);

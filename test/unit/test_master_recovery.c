@@ -29,17 +29,15 @@ static struct test {
 
 static void claim_accounts(void)
 {
-    static const int64_t unlimited[CAP_COUNT] = {CAP_UNLIMITED, CAP_UNLIMITED, CAP_UNLIMITED};
     struct accounts accounts;
     char label[ACCOUNT_LABEL_BYTES];
     account_target_label(label, STR("openai"), STR("gpt-4o-mini"), STR("main"));
     assert_true(accounts_begin(&accounts, &test.counters, 1, 4, &test.error));
-    test.project = accounts_claim(&accounts, ACCOUNT_PROJECT, STR("id"), STR("demo"), unlimited);
-    test.endpoint =
-        accounts_claim(&accounts, ACCOUNT_ENDPOINT, STR("id/sum"), STR("sum"), unlimited);
-    test.token = accounts_claim(&accounts, ACCOUNT_TOKEN, STR("web"), STR("web"), unlimited);
+    test.project = accounts_claim(&accounts, ACCOUNT_PROJECT, STR("id"), STR("demo"));
+    test.endpoint = accounts_claim(&accounts, ACCOUNT_ENDPOINT, STR("id/sum"), STR("sum"));
+    test.token = accounts_claim(&accounts, ACCOUNT_TOKEN, STR("web"), STR("web"));
     test.target = accounts_claim(&accounts, ACCOUNT_TARGET, STR("openai/main/gpt-4o-mini"),
-                                 (struct str){label, sizeof label}, unlimited);
+                                 (struct str){label, sizeof label});
     accounts_end(&accounts, 1);
 }
 
@@ -133,6 +131,47 @@ static struct slots open_slots(void)
 
 /* "held and not sent …; the row (worker_died, or the final one) goes into that worker's own pipe"
  */
+static void assert_died(const struct record *died)
+{
+    assert_true(is(died->status, "worker_died"));
+    assert_true(is(died->project, "demo"));
+    assert_null(died->endpoint.at);
+    assert_null(died->provider.at);
+    assert_null(died->attempts.at);
+    assert_int_equal(died->http_status, RECORD_NULL);
+    assert_int_equal(died->latency_ms, RECORD_NULL);
+    assert_int_equal(died->bytes_in, RECORD_NULL);
+    assert_int_equal(died->created_at, 1795000000001);
+    assert_int_equal(died->worker, 5);
+}
+
+static void assert_died_at_provider(const struct record *at_provider)
+{
+    assert_true(is(at_provider->status, "worker_died"));
+    assert_true(is(at_provider->endpoint, "sum"));
+    assert_true(is(at_provider->token, "web"));
+    assert_true(is(at_provider->client_ip, "192.0.2.7"));
+    assert_true(is(at_provider->provider, "openai"));
+    assert_true(is(at_provider->model, "gpt-4o-mini"));
+    assert_true(is(at_provider->credential, "main"));
+    assert_true(is(at_provider->attempts,
+                   "[{\"provider\":\"openai\",\"model\":\"gpt-4o-mini\",\"credential\":\"main\","
+                   "\"status\":\"worker_died\",\"http_status\":0,\"ms\":0,\"prompt_tokens\":0,"
+                   "\"completion_tokens\":0,\"error\":null}]"));
+}
+
+static void assert_answered(const struct record *final)
+{
+    assert_true(is(final->status, "ok"));
+    assert_int_equal(final->http_status, 200);
+    assert_null(final->error_message.at);
+    assert_int_equal(final->prompt_tokens, 11);
+    assert_int_equal(final->total_tokens, 18);
+    assert_int_equal(final->latency_ms, 60);
+    assert_int_equal(final->upstream_ms, 50);
+    assert_int_equal(final->bytes_in, 99);
+}
+
 static void every_state_has_its_row(void **state)
 {
     (void)state;
@@ -162,40 +201,9 @@ static void every_state_has_its_row(void **state)
     read_rows(slots.log_pipes[1][0]);
     assert_int_equal(test.rows_count, 3);
 
-    const struct record *died = row(1);
-    assert_true(is(died->status, "worker_died"));
-    assert_true(is(died->project, "demo"));
-    assert_null(died->endpoint.at);
-    assert_null(died->provider.at);
-    assert_null(died->attempts.at);
-    assert_int_equal(died->http_status, RECORD_NULL);
-    assert_int_equal(died->latency_ms, RECORD_NULL);
-    assert_int_equal(died->bytes_in, RECORD_NULL);
-    assert_int_equal(died->created_at, 1795000000001);
-    assert_int_equal(died->worker, 5);
-
-    const struct record *at_provider = row(2);
-    assert_true(is(at_provider->status, "worker_died"));
-    assert_true(is(at_provider->endpoint, "sum"));
-    assert_true(is(at_provider->token, "web"));
-    assert_true(is(at_provider->client_ip, "192.0.2.7"));
-    assert_true(is(at_provider->provider, "openai"));
-    assert_true(is(at_provider->model, "gpt-4o-mini"));
-    assert_true(is(at_provider->credential, "main"));
-    assert_true(is(at_provider->attempts,
-                   "[{\"provider\":\"openai\",\"model\":\"gpt-4o-mini\",\"credential\":\"main\","
-                   "\"status\":\"worker_died\",\"http_status\":0,\"ms\":0,\"prompt_tokens\":0,"
-                   "\"completion_tokens\":0,\"error\":null}]"));
-
-    const struct record *final = row(3);
-    assert_true(is(final->status, "ok"));
-    assert_int_equal(final->http_status, 200);
-    assert_null(final->error_message.at);
-    assert_int_equal(final->prompt_tokens, 11);
-    assert_int_equal(final->total_tokens, 18);
-    assert_int_equal(final->latency_ms, 60);
-    assert_int_equal(final->upstream_ms, 50);
-    assert_int_equal(final->bytes_in, 99);
+    assert_died(row(1));
+    assert_died_at_provider(row(2));
+    assert_answered(row(3));
 
     slots_clean(&slots);
     assert_int_equal(slots_available(&slots), 2);

@@ -14,11 +14,11 @@
 #include <cmocka.h>
 
 static const int64_t MINUTE = 1790812800000;
-static int64_t wall_ms;
+static int64_t wall_ms, now_ms;
 
 static int64_t set_now_us(void)
 {
-    return 0;
+    return now_ms * 1000;
 }
 
 static int64_t set_wall_ms(void)
@@ -141,6 +141,34 @@ static void networks_of_every_kind(void **state)
                                      "0 overloaded other host-1 1;");
 }
 
+/* Every few seconds in between; the store adds them up. A network has its place until the minute is
+ * over, or else there would be more of them than so many in a minute. */
+static void long_minutes_are_told_in_parts(void **state)
+{
+    struct place *place = *state;
+    for (int i = 0; i < REFUSALS_NETWORKS; i++) {
+        char address[32];
+        snprintf(address, sizeof address, "10.0.%d.1", i);
+        refusals_count(place->refusals, API_unauthorized, address);
+    }
+    now_ms += REFUSALS_SEND_MS - 1;
+    refusals_tick(place->refusals);
+    assert_string_equal(said(place), "");
+    now_ms++;
+    refusals_tick(place->refusals);
+    assert_non_null(strstr(said(place), "0 unauthorized 10.0.7.0/24 host-1 1;"));
+    refusals_count(place->refusals, API_unauthorized, "10.0.7.5");
+    refusals_count(place->refusals, API_unauthorized, "10.1.0.1");
+    now_ms += REFUSALS_SEND_MS;
+    refusals_tick(place->refusals);
+    assert_string_equal(said(place), "0 unauthorized 10.0.7.0/24 host-1 1;"
+                                     "0 unauthorized other host-1 1;");
+    wall_ms += 60000;
+    refusals_count(place->refusals, API_unauthorized, "10.1.0.1");
+    refusals_flush(place->refusals);
+    assert_string_equal(said(place), "1 unauthorized 10.1.0.0/24 host-1 1;");
+}
+
 /* However many networks there are: so many have a count of their own, and none is lost. */
 static void a_crowd_is_other(void **state)
 {
@@ -173,6 +201,7 @@ int main(void)
         TEST(a_minute_is_told_when_it_is_over),
         TEST(a_new_minute_begins_with_its_first),
         TEST(networks_of_every_kind),
+        TEST(long_minutes_are_told_in_parts),
         TEST(a_crowd_is_other),
     };
     return cmocka_run_group_tests_name("refusals", tests, NULL, NULL);

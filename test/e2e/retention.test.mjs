@@ -1,0 +1,51 @@
+// gateway_logs.retention: rows that are older are deleted, their sums stay.
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import path from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { afterEach, test } from 'node:test';
+
+import { startGateway, until } from './harness.mjs';
+
+let gateway;
+afterEach(async () => {
+    await gateway?.stop();
+    gateway = null;
+});
+
+/** The gateway's rows, made older by some days. */
+function age(database, days) {
+    const store = new DatabaseSync(database);
+    const hex = (BigInt(Date.now() - days * 86_400_000)).toString(16).padStart(12, '0');
+    store.prepare("UPDATE gateway_logs SET request_id = ? || substr(request_id, 14)")
+        .run(`${hex.slice(0, 8)}-${hex.slice(8)}`);
+    store.exec("UPDATE gateway_refused SET minute = '2020-01-01T00:00:00.000Z'");
+    store.close();
+}
+
+const count = (database, table) => {
+    const store = new DatabaseSync(database, { readOnly: true });
+    const { n } = store.prepare(`SELECT count(*) AS n FROM ${table}`).get();
+    store.close();
+    return n;
+};
+
+test('rows of 100 days ago go, those of 80 stay; a shorter retention takes those, too', async () => {
+    gateway = await startGateway({});
+    await gateway.post('hello', { message: 'old' });
+    await gateway.post('hello', { message: 'nobody' }, { token: 'x' });
+    await gateway.stop();
+    age(gateway.database, 80);
+    assert.equal(count(gateway.database, 'gateway_logs'), 1);
+    await gateway.restart();
+    await until('the refused ones to go', () => count(gateway.database, 'gateway_refused') === 0);
+    assert.equal(count(gateway.database, 'gateway_logs'), 1);
+    await gateway.stop();
+    const file = path.join(gateway.config, 'promptgate.yaml');
+    fs.appendFileSync(file, '\ngateway_logs: { retention: 70d }\n');
+    await gateway.restart();
+    await until('the row to go', () => count(gateway.database, 'gateway_logs') === 0);
+    const { id } = await gateway.post('hello', { message: 'new' });
+    await gateway.row(id);
+    assert.equal(count(gateway.database, 'gateway_usage_hourly') >= 1, true);
+});
