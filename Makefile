@@ -7,7 +7,7 @@ CC = gcc
 AR = gcc-ar
 PKG_CONFIG ?= pkg-config
 VERSION = 0.1.0
-PACKAGES = libuv libcurl json-c yaml-0.1 libsodium sqlite3
+PACKAGES = libuv libcurl json-c yaml-0.1 libsodium sqlite3 libpq
 
 warnings = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wconversion -Werror
 hardening = -fPIE -fstack-protector-strong -fstack-clash-protection
@@ -49,7 +49,7 @@ objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
 shared_libs = libuv json-c libsodium $(if $(llhttp_packaged),libllhttp)
 worker_libs = $(shared_libs) libcurl
-master_libs = $(worker_libs) yaml-0.1 sqlite3
+master_libs = $(worker_libs) yaml-0.1 sqlite3 libpq
 
 .PHONY: all
 all: $(BUILD)/promptgate

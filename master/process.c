@@ -172,7 +172,7 @@ bool process_start(struct process *process, struct inheritance *inheritance, str
     bool is_worker = process->role == PROCESS_WORKER;
     if (!is_worker)
         atomic_store(&inheritance->counters->header->logger.heartbeat_ms, clock_now_ms());
-    secrets_before_fork(is_worker ? SECRETS_WORKER : SECRETS_NOBODY,
+    secrets_before_fork(is_worker ? SECRETS_WORKER : SECRETS_LOGGER,
                         is_worker ? process->config->secrets : NULL);
     pid_t pid = fork();
     if (pid == 0)

@@ -33,7 +33,7 @@ wanted_commands() {
 
 wanted_packages() {
     echo "libc6-dev libuv1-dev libcurl4-openssl-dev libjson-c-dev libyaml-dev libsodium-dev"
-    echo "libsqlite3-dev ca-certificates tzdata"
+    echo "libsqlite3-dev libpq-dev ca-certificates tzdata"
     [ "$purpose" != check ] || echo "libcmocka-dev"
 }
 
@@ -44,6 +44,12 @@ installed() {
 # llhttp: a library of its own in newer releases, sources inside node-llhttp in Debian 12.
 llhttp_there() {
     [ -f /usr/share/llhttp/llhttp.c ] || pkg-config --exists libllhttp 2>/dev/null
+}
+
+# A server that the tests start themselves: its programs, in whatever version.
+postgres_there() {
+    set -- /usr/lib/postgresql/*/bin/postgres
+    [ -x "$1" ] && have_command psql
 }
 
 available() {
@@ -85,13 +91,14 @@ if ! have_command dpkg-query || ! have_command apt-get; then
         have_command "${pair%%:*}" || echo "${pair%%:*}"
     done)
     [ -z "$absent" ] || fail "this system has no apt-get; install by hand:" $absent \
-        "and the development files of libuv libcurl json-c libyaml libsodium sqlite3 llhttp" \
+        "and the development files of libuv libcurl json-c libyaml libsodium sqlite3 libpq llhttp" \
         "(list: $0)"
     exit 0 # as good as can be told; the compiler says what else is missing
 fi
 
 needed=$(missing)
 llhttp_there || needed="$needed llhttp"
+[ "$purpose" != check ] || postgres_there || needed="$needed postgresql postgresql-client"
 needed=$(echo $needed)
 [ -n "$needed" ] || exit 0
 if ! may_be_root; then
@@ -113,6 +120,15 @@ case " $needed " in
     fi
     ;;
 esac
+# Nobody asked for a server that runs: Debian's package makes no cluster while this file is there.
+no_cluster=/etc/postgresql-common/createcluster.d/promptgate-tests.conf
+case " $needed " in
+*" postgresql "*)
+    trap 'rm -f "$log"; as_root rm -f $no_cluster' EXIT
+    as_root mkdir -p "${no_cluster%/*}"
+    echo "create_main_cluster = false" | as_root tee $no_cluster >/dev/null
+    ;;
+esac
 # shellcheck disable=SC2086 # a list of words
 if ! retried apt install --no-install-recommends $needed; then
     cat "$log" >&2
@@ -120,4 +136,5 @@ if ! retried apt install --no-install-recommends $needed; then
 fi
 left=$(missing)
 [ -z "$left" ] || fail "still missing after the installation:" $left
+[ "$purpose" != check ] || postgres_there || fail "PostgreSQL's server or psql is still missing"
 llhttp_there || fail "llhttp is still missing: neither libllhttp nor /usr/share/llhttp is there"

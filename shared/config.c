@@ -80,17 +80,22 @@ const char *provider_name(enum provider_id id)
     return names[id];
 }
 
+static void wipe(const char *secret)
+{
+    if (secret)
+        sodium_memzero((char *)(uintptr_t)secret, strlen(secret));
+}
+
 void config_free(struct config **config)
 {
     if (!*config)
         return;
     /* Keys that stand in a file themselves are in the arena. */
-    for (size_t i = 0; i < (*config)->credentials_count; i++) {
-        char *key = (char *)(uintptr_t)(*config)->credentials[i].api_key;
-        if (key)
-            sodium_memzero(key, strlen(key));
-    }
+    for (size_t i = 0; i < (*config)->credentials_count; i++)
+        wipe((*config)->credentials[i].api_key);
+    wipe((*config)->store.dsn);
     secret_memory_free(&(*config)->secrets);
+    secret_memory_free(&(*config)->store_secrets);
     struct arena arena = (*config)->arena;
     arena_free(&arena);
     *config = NULL;

@@ -35,8 +35,9 @@ struct config_listen {
 };
 
 struct config_store {
-    const char *driver; /* "sqlite" */
-    const char *path;
+    const char *driver;   /* "sqlite", "postgres" */
+    const char *path;     /* the SQLite file */
+    const char *dsn;      /* opened, in `config.store_secrets`; NULL = none */
     struct months months; /* of the configuration's time zone, by which rows are summed up */
 };
 
@@ -128,7 +129,8 @@ enum log_bodies { LOG_BODIES_NONE, LOG_BODIES_ERRORS, LOG_BODIES_ALL };
 
 struct config {
     struct arena arena;
-    struct secret_memory *secrets; /* opened keys; zeroes in roles that may not see them */
+    struct secret_memory *secrets;       /* opened keys; zeroes in roles that may not see them */
+    struct secret_memory *store_secrets; /* the same for the store, which the logger alone sees */
     struct config_listen *listens;
     size_t listens_count;
     int64_t workers; /* resolved: at least 1 */

@@ -268,7 +268,8 @@ static bool bring_up_to_date(const struct config *config, struct error *error)
     struct store *store = NULL;
     if (!store_open(&config->store, "", &store, error))
         return false;
-    bool done = store_start(store, ignore_offset, NULL, error) == STORE_DONE;
+    enum store_result result = store_start(store, ignore_offset, NULL, error);
+    bool done = store_complete(store, result, error) == STORE_DONE;
     store_close(&store);
     return done;
 }

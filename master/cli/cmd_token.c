@@ -42,7 +42,7 @@ static void view_open(struct token_view *view, const char *directory)
     *view = (struct token_view){0};
     view->problems.arena = &view->scratch;
     view->reading =
-        (struct reading){&view->lasting, &view->scratch, &view->problems, directory, NULL};
+        (struct reading){&view->lasting, &view->scratch, &view->problems, directory, NULL, NULL};
 }
 
 static void view_read_tokens(struct token_view *view)

@@ -13,6 +13,7 @@ static const struct {
     {"group", offsetof(struct config, group)},
     {"store.driver", offsetof(struct config, store.driver)},
     {"store.path", offsetof(struct config, store.path)},
+    {"store.dsn", offsetof(struct config, store.dsn)},
 };
 
 const char *config_fixed_difference(const struct config *old, const struct config *new)

@@ -9,13 +9,17 @@
 #include <sodium.h>
 #include <stdlib.h>
 
+static void wipe(const char *secret)
+{
+    if (secret)
+        sodium_memzero((char *)(uintptr_t)secret, strlen(secret));
+}
+
 void drafts_wipe(struct drafts *drafts)
 {
-    for (size_t i = 0; i < drafts->credentials_count; i++) {
-        char *key = (char *)(uintptr_t)drafts->credentials[i].api_key;
-        if (key)
-            sodium_memzero(key, strlen(key));
-    }
+    wipe(drafts->service.config.store.dsn);
+    for (size_t i = 0; i < drafts->credentials_count; i++)
+        wipe(drafts->credentials[i].api_key);
 }
 
 static const char *const known_entries[] = {"promptgate.yaml", "credentials.d", "projects.d",
@@ -148,8 +152,10 @@ static struct config *parse_with(parse_fn *parse, struct config_source *source,
 {
     struct arena lasting = {0}, scratch = {0};
     struct problems problems = {.arena = &scratch};
-    struct secret_memory *secrets = secret_memory_new(SECRETS_WORKER);
-    struct reading reading = {&lasting, &scratch, &problems, source->directory, secrets};
+    struct secret_memory *secrets = secret_memory_new(SECRETS_WORKER),
+                         *store_secrets = secret_memory_new(SECRETS_LOGGER);
+    struct reading reading = {&lasting,          &scratch, &problems,
+                              source->directory, secrets,  store_secrets};
     struct drafts drafts = {0};
     struct config *config = NULL;
     if (check_directory(&reading, source))
@@ -158,11 +164,14 @@ static struct config *parse_with(parse_fn *parse, struct config_source *source,
         config = resolve_build(&reading, &drafts);
         config->arena = lasting;
         config->secrets = secrets;
+        config->store_secrets = store_secrets;
         secret_memory_lock(secrets);
+        secret_memory_lock(store_secrets);
     } else {
         drafts_wipe(&drafts);
         arena_free(&lasting);
         secret_memory_free(&secrets);
+        secret_memory_free(&store_secrets);
     }
     problems_finish(&problems, report);
     problems_free(&problems);

@@ -42,8 +42,8 @@ static void read_api_key(struct reading *reading, struct credential_draft *crede
             section_error(reading, section, CREDENTIAL_api_key,
                           "missing: %s needs a key, as env:NAME or file:PATH",
                           provider_name((enum provider_id)credential->provider));
-    } else if (!secret_open(source, reading->directory, reading->secrets, &credential->api_key,
-                            &plain, &error)) {
+    } else if (!secret_open(source, SECRET_KEY, reading->directory, reading->secrets,
+                            &credential->api_key, &plain, &error)) {
         section_error(reading, section, CREDENTIAL_api_key, "%s", error.message);
     } else if (plain) {
         problem_warning(reading->problems, section->file, section->at[CREDENTIAL_api_key]->mark,

@@ -141,8 +141,8 @@ static bool open_file(const char *path, const char *directory, struct secret_mem
     return true;
 }
 
-/* What an HTTP header can carry (RFC 9110 section 5.5), and no space. */
-static bool check_bytes(const char *secret, struct error *error)
+/* RFC 9110 section 5.5. */
+static bool check_key(const char *secret, struct error *error)
 {
     if (!*secret)
         return error_set(error, "the key is empty");
@@ -153,8 +153,19 @@ static bool check_bytes(const char *secret, struct error *error)
     return true;
 }
 
-bool secret_open(const char *source, const char *directory, struct secret_memory *memory,
-                 const char **secret, bool *plain, struct error *error)
+static bool check_line(const char *secret, struct error *error)
+{
+    if (!*secret)
+        return error_set(error, "the text is empty");
+    for (; *secret; secret++)
+        if ((unsigned char)*secret < 0x20 || *secret == 0x7F)
+            return error_set(error, "the text holds a line break or other control character");
+    return true;
+}
+
+bool secret_open(const char *source, enum secret_kind kind, const char *directory,
+                 struct secret_memory *memory, const char **secret, bool *plain,
+                 struct error *error)
 {
     *plain = false;
     bool good = true;
@@ -168,5 +179,5 @@ bool secret_open(const char *source, const char *directory, struct secret_memory
         *plain = true;
         *secret = source;
     }
-    return good && check_bytes(*secret, error);
+    return good && (kind == SECRET_KEY ? check_key : check_line)(*secret, error);
 }

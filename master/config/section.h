@@ -10,8 +10,9 @@
 struct reading {
     struct arena *lasting, *scratch;
     struct problems *problems;
-    const char *directory;         /* as the caller gave it */
-    struct secret_memory *secrets; /* where keys are opened; NULL where none are */
+    const char *directory;               /* as the caller gave it */
+    struct secret_memory *secrets;       /* where keys are opened; NULL where none are */
+    struct secret_memory *store_secrets; /* and where what leads to the store is */
 };
 
 /* Where a draft came from. First member of every draft. */

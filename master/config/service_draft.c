@@ -1,5 +1,6 @@
 #include "master/account.h"
 #include "master/config/drafts.h"
+#include "master/config/secret.h"
 #include "master/config/zone.h"
 
 #include <arpa/inet.h>
@@ -150,6 +151,38 @@ static void check_account(struct reading *reading, struct service_draft *service
         section_error(reading, section, SERVICE_group, "%s", error.message);
 }
 
+/* "password=" of KEY=VALUE words and of a URL's query, or NAME:PASSWORD@ of a URL. */
+static bool holds_password(const char *dsn)
+{
+    const char *scheme = strstr(dsn, "://"), *at = scheme ? strchr(scheme + 3, '@') : NULL;
+    return strstr(dsn, "password") || (at && memchr(scheme + 3, ':', (size_t)(at - scheme) - 3));
+}
+
+static void read_dsn(struct reading *reading, struct service_draft *service)
+{
+    struct section *section = &service->section;
+    struct error error;
+    bool plain = false;
+    const char *source = service->config.store.dsn;
+    service->config.store.dsn = NULL;
+    if (section->bad[SERVICE_store_dsn] || section->bad[SERVICE_store_driver])
+        return;
+    if (!source) {
+        if (strcmp(service->config.store.driver, "postgres") == 0)
+            section_error(reading, section, SERVICE_store_dsn,
+                          "missing: the driver postgres needs it, as file:PATH, env:NAME or "
+                          "host=… dbname=… user=…");
+    } else if (!secret_open(source, SECRET_LINE, reading->directory, reading->store_secrets,
+                            &service->config.store.dsn, &plain, &error)) {
+        section_error(reading, section, SERVICE_store_dsn, "%s", error.message);
+    } else if (plain && holds_password(source)) {
+        problem_warning(reading->problems, section->file, section->at[SERVICE_store_dsn]->mark,
+                        "store.dsn",
+                        "the password itself stands in this file and in every process's memory: "
+                        "better file:PATH or env:NAME");
+    }
+}
+
 static void read_zone(struct reading *reading, struct service_draft *service)
 {
     struct config *config = &service->config;
@@ -176,6 +209,7 @@ void service_draft_read(struct reading *reading, const struct config_file *file,
         arena_copy(reading->lasting,
                    value_choice(config_keys[SERVICE_store_driver].limits, service->store_driver))
             .at;
+    read_dsn(reading, service);
     if (!config->store.path)
         config->store.path = arena_printf(reading->lasting, "%s/promptgate.db", config->state_dir);
     config->log_bodies = (enum log_bodies)service->log_bodies;

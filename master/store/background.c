@@ -207,6 +207,8 @@ void store_in_background(struct store **store)
         .reason = reason,
         .close = close_background,
     };
+    if (store_waits(*store))
+        return;
     struct background *background = xcalloc(1, sizeof *background);
     background->driver = &driver;
     background->inner = *store;

@@ -1,12 +1,16 @@
 #include "master/store/store.h"
 
+#include "master/store/postgres.h"
 #include "master/store/sqlite.h"
+
+#include <limits.h>
+#include <poll.h>
 
 struct store {
     const struct store_driver *driver;
 };
 
-static const struct store_driver *const drivers[] = {&store_sqlite};
+static const struct store_driver *const drivers[] = {&store_sqlite, &store_postgres};
 
 const struct store_driver *store_driver(const char *name)
 {
@@ -58,6 +62,22 @@ enum store_result store_step(struct store *store, struct error *error)
 struct store_wait store_wait(const struct store *store)
 {
     return store->driver->wait(store);
+}
+
+enum store_result store_complete(struct store *store, enum store_result result, struct error *error)
+{
+    while (result == STORE_WORKING) {
+        struct store_wait wait = store_wait(store);
+        struct pollfd descriptor = {.fd = wait.descriptor, .events = wait.events};
+        poll(&descriptor, 1, wait.timeout_ms > INT_MAX ? INT_MAX : (int)wait.timeout_ms);
+        result = store_step(store, error);
+    }
+    return result;
+}
+
+bool store_waits(const struct store *store)
+{
+    return store->driver->waits;
 }
 
 enum store_reason store_reason(const struct store *store)

@@ -114,6 +114,7 @@ struct store; /* a driver's own struct begins with `const struct store_driver *d
 
 struct store_driver {
     const char *name;
+    bool waits; /* start and commit never block */
     bool (*open)(const struct config_store *config, const char *host, struct store **store,
                  struct error *error);
     enum store_result (*start)(struct store *store, store_offset_fn *each, void *context,
@@ -158,6 +159,11 @@ enum store_result store_expire(struct store *store, struct store_expiry *expiry,
 enum store_result store_step(struct store *store, struct error *error)
     __attribute__((warn_unused_result));
 struct store_wait store_wait(const struct store *store);
+/* Waits for the answer to a call that gave `result`, for a caller with nothing else to do. */
+enum store_result store_complete(struct store *store, enum store_result result, struct error *error)
+    __attribute__((warn_unused_result));
+/* Do its start and commit never block? */
+bool store_waits(const struct store *store);
 enum store_reason store_reason(const struct store *store);
 /* "locked", and "locked by another process". A number that is no reason is "other". */
 const char *store_reason_name(int reason);

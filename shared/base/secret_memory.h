@@ -10,9 +10,10 @@
 
 /* What a process that is about to be forked is for. */
 enum secrets_role {
-    SECRETS_NOBODY = 0, /* sees none: the logger */
+    SECRETS_NOBODY = 0, /* sees none */
     SECRETS_WORKER = 1, /* sees its configuration's */
     SECRETS_READER = 2, /* reads a configuration: sees what that needs of the environment */
+    SECRETS_LOGGER = 4, /* sees what leads to the store */
 };
 
 struct secret_memory;

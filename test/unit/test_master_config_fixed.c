@@ -18,7 +18,7 @@ static const char **text_of(struct config *config, const struct config_key *key)
     size_t begin = offsetof(struct service_draft, config);
     if (strcmp(key->path, "store.driver") == 0)
         return (const char **)&config->store.driver;
-    bool is_text = key->type == VALUE_PATH || key->type == VALUE_TEXT;
+    bool is_text = key->type == VALUE_PATH || key->type == VALUE_TEXT || key->type == VALUE_SECRET;
     if (key->section != SECTION_SERVICE || !is_text || key->offset < begin ||
         key->offset >= begin + sizeof *config)
         return NULL;

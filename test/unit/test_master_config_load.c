@@ -414,6 +414,43 @@ static void keys_live_in_secret_memory(void **state)
     unsetenv("PROMPTGATE_TEST_KEY");
 }
 
+/* The service's `store` is `lines`. */
+static const char *store_of(struct config_folder *folder, const char *lines)
+{
+    static char text[512];
+    write_good(folder);
+    snprintf(text, sizeof text, "store:\n%s", lines);
+    folder_write(folder, "promptgate.yaml", text);
+    folder_load(folder);
+    return folder_problems(folder);
+}
+
+static void the_dsn_is_a_secret(void **state)
+{
+    struct config_folder *folder = *state;
+    folder_write(folder, "dsn", "host=db user=me password='two words'\n");
+    assert_string_equal(store_of(folder, "  driver: postgres\n  dsn: file:dsn\n"), "");
+    const struct config *config = folder->config;
+    assert_text(config->store.driver, "postgres");
+    assert_text(config->store.dsn, "host=db user=me password='two words'");
+    assert_true(secret_memory_holds(config->store_secrets, config->store.dsn));
+    assert_string_equal(store_of(folder, "  driver: postgres\n  dsn: host=/run/postgresql\n"), "");
+    assert_text(folder->config->store.dsn, "host=/run/postgresql");
+    const char *warned = "promptgate.yaml:3:8: warning: store.dsn: the password itself stands in "
+                         "this file and in every process's memory: better file:PATH or env:NAME\n";
+    assert_string_equal(store_of(folder, "  driver: postgres\n  dsn: postgresql://me:pw@db/x\n"),
+                        warned);
+    assert_string_equal(store_of(folder, "  driver: postgres\n  dsn: host=db password=pw\n"),
+                        warned);
+    assert_string_equal(store_of(folder, "  driver: postgres\n"),
+                        "promptgate.yaml:1:1: store.dsn: missing: the driver postgres needs it, as "
+                        "file:PATH, env:NAME or host=… dbname=… user=…\n");
+    folder_write(folder, "dsn", "host=db\nuser=me\n");
+    assert_string_equal(store_of(folder, "  driver: postgres\n  dsn: file:dsn\n"),
+                        "promptgate.yaml:3:8: store.dsn: the text holds a line break or other "
+                        "control character\n");
+}
+
 /* A reload finds what the first load took; a value that was set anew counts. */
 static void variables_are_overwritten_and_remembered(void **state)
 {
@@ -591,7 +628,7 @@ static void types_are_checked(void **state)
     struct config_folder *folder = *state;
     write_good(folder);
     folder_write(folder, "promptgate.yaml",
-                 "state_dir: run\nlog: info\nworkers: \"2\"\nhttp:\nstore: { driver: postgres }\n"
+                 "state_dir: run\nlog: info\nworkers: \"2\"\nhttp:\nstore: { driver: mysql }\n"
                  "upstream: { keepalive: \"5\", ca_file: /nonexistent/ca.pem }\nadmin: null\n"
                  "shutdown_timeout: null\nmax_body: 1\nlisten: []\nruntime_dir: no\n"
                  "gateway_logs: { queue: 1e6 }\ntimezone: Europe/Berlni\n");
@@ -599,7 +636,7 @@ static void types_are_checked(void **state)
         folder,
         "promptgate.yaml:1:12: state_dir: must be an absolute path, not \"run\"\n"
         "promptgate.yaml:2:6: log: must be a mapping of keys, not \"info\"\n"
-        "promptgate.yaml:5:18: store.driver: must be sqlite, not \"postgres\"\n"
+        "promptgate.yaml:5:18: store.driver: must be one of sqlite, postgres, not \"mysql\"\n"
         "promptgate.yaml:6:24: upstream.keepalive: must be a whole number, from 0 to 10000, not "
         "\"5\"\n"
         "promptgate.yaml:6:38: upstream.ca_file: the file /nonexistent/ca.pem cannot be read: No "
@@ -712,6 +749,7 @@ int main(void)
         TEST(projects_of_tokens),
         TEST(keys_are_opened),
         TEST(keys_live_in_secret_memory),
+        TEST(the_dsn_is_a_secret),
         TEST(variables_are_overwritten_and_remembered),
         TEST(files_of_keys_are_whole_and_small),
         TEST(unix_sockets_are_listened_on),
