@@ -226,15 +226,22 @@ $(e2e_modules): test/e2e/package.json test/e2e/package-lock.json
 $(BUILD)/notify-listen: $(BUILD)/obj/test/e2e/notify_listen.o
 	$(CC) $(LDFLAGS) -o $@ $^
 
-# One file at a time: some of them measure. TESTS=test/e2e/NAME.test.mjs runs a part.
+# One file at a time: some of them measure. TESTS=test/e2e/NAME.test.mjs runs a part. With
+# STORE=postgres each file starts a PostgreSQL, and gateways have a database there.
 TESTS ?= test/e2e/*.test.mjs
 .PHONY: e2e
 e2e: $(BUILD)/promptgate $(BUILD)/load $(BUILD)/counters-dump $(BUILD)/notify-listen \
 		$(e2e_modules) $(if $(STEPS),$(BUILD)/steps/list)
 	PROMPTGATE=$(abspath $(BUILD)/promptgate) LOAD=$(abspath $(BUILD)/load) SANITIZE=$(SANITIZE) \
-		STEPS=$(STEPS) $(if $(STEPS),PROMPTGATE_STEPS_SEEN=$(steps_seen)) \
+		STORE=$(STORE) STEPS=$(STEPS) $(if $(STEPS),PROMPTGATE_STEPS_SEEN=$(steps_seen)) \
 		$(e2e_node) --disable-warning=ExperimentalWarning --test --test-concurrency=1 \
 		--test-timeout=$(if $(SANITIZE),1200000,600000) $(TESTS)
+
+# Of `make e2e STORE=postgres`, what is most about the store.
+postgres_tests = $(patsubst %,test/e2e/%.test.mjs,audit deaths processes logs db)
+.PHONY: e2e-postgres
+e2e-postgres:
+	+@$(MAKE) --no-print-directory STORE=postgres TESTS='$(postgres_tests)' e2e
 
 # Those that need a build with STEPS=1; the others skip them. POWERCUTS=n: more power cuts than 5.
 steps_tests = $(patsubst %,test/e2e/%.test.mjs,powercut endless steps)
@@ -279,6 +286,7 @@ check: deps-check
 	+@$(MAKE) --no-print-directory lint lint-selftest man-lint
 	+@$(MAKE) --no-print-directory unit fuzz-replay
 	+@$(MAKE) --no-print-directory e2e
+	+@$(MAKE) --no-print-directory e2e-postgres
 	+@$(MAKE) --no-print-directory steps
 check-asan: deps-check
 	+@$(MAKE) --no-print-directory SANITIZE=1 BUILD=$(BUILD)-asan all

@@ -124,7 +124,10 @@ static bool healthy(const struct status *status)
 static void print_store(const struct config *config, const struct status *status)
 {
     char since[CLOCK_RFC3339_SIZE];
-    printf("store     %s %s: %s", config->store.driver, config->store.path, state_name(status));
+    struct buf place = {0};
+    store_place(&config->store, &place);
+    printf("store     %s %s: %s", config->store.driver, buf_cstr(&place), state_name(status));
+    buf_free(&place);
     if (status->away)
         printf(" since %s: %s", clock_rfc3339(status->since_wall_ms, since),
                store_reason_text(status->reason));
@@ -192,7 +195,10 @@ static void append_store(struct buf *out, const struct config *config, const str
     bool known = status->readable;
     buf_puts(out, "\"store\":{\"driver\":");
     json_write_string(out, str_of(config->store.driver));
-    append_text(out, "path", config->store.path);
+    struct buf place = {0};
+    store_place(&config->store, &place);
+    append_text(out, "place", buf_cstr(&place));
+    buf_free(&place);
     append_text(out, "state", state_name(status));
     append_text(out, "reason", status->away ? store_reason_name(status->reason) : NULL);
     append_time(out, "since", status->running ? status->since_wall_ms : 0);

@@ -299,7 +299,7 @@ static void ask_offsets(struct store *store)
 
 static void ask_rows(struct store *store)
 {
-    store->rows_sent = store->rows_matched = store->new_rows = 0;
+    store->rows_sent = store->rows_matched = 0;
     store->end_sent = false;
     buf_clear(&store->chunk);
     postgres_copy_begin(&store->chunk);
@@ -425,6 +425,7 @@ static enum state after_partitions(struct store *store)
     if (store->job != JOB_COMMIT)
         return store->job == JOB_START ? STATE_READING : STATE_EXPIRING;
     usage_clear(&store->usage);
+    store->new_rows = 0;
     return store->batch->rows_count > 0 ? STATE_COPYING : STATE_COMMITTING;
 }
 
@@ -638,6 +639,11 @@ static enum store_result advance(struct store *store, struct error *error)
 
 /* ---- the driver */
 
+static void postgres_place(const struct config_store *config, struct buf *place)
+{
+    postgres_dsn_place(config->dsn, place);
+}
+
 static bool postgres_open(const struct config_store *config, const char *host, struct store **out,
                           struct error *error)
 {
@@ -745,6 +751,7 @@ static enum store_reason postgres_store_reason(const struct store *store)
 const struct store_driver store_postgres = {
     .name = "postgres",
     .waits = true,
+    .place = postgres_place,
     .open = postgres_open,
     .start = postgres_start,
     .commit = postgres_commit,

@@ -75,6 +75,11 @@ void sqlite_close(struct store *store)
     free(store);
 }
 
+static void sqlite_place(const struct config_store *config, struct buf *place)
+{
+    buf_puts(place, config->path);
+}
+
 static bool sqlite_open(const struct config_store *config, const char *host, struct store **store,
                         struct error *error)
 {
@@ -588,6 +593,7 @@ static enum store_reason sqlite_reason(const struct store *store)
 
 const struct store_driver store_sqlite = {
     .name = "sqlite",
+    .place = sqlite_place,
     .open = sqlite_open,
     .start = sqlite_start,
     .commit = sqlite_commit,

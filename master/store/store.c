@@ -27,6 +27,13 @@ static bool find_driver(const struct config_store *config, const struct store_dr
     return *driver || error_set(error, "there is no store driver \"%s\"", config->driver);
 }
 
+void store_place(const struct config_store *config, struct buf *place)
+{
+    const struct store_driver *driver = store_driver(config->driver);
+    if (driver)
+        driver->place(config, place);
+}
+
 bool store_open(const struct config_store *config, const char *host, struct store **store,
                 struct error *error)
 {

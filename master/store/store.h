@@ -115,6 +115,7 @@ struct store; /* a driver's own struct begins with `const struct store_driver *d
 struct store_driver {
     const char *name;
     bool waits; /* start and commit never block */
+    void (*place)(const struct config_store *config, struct buf *place);
     bool (*open)(const struct config_store *config, const char *host, struct store **store,
                  struct error *error);
     enum store_result (*start)(struct store *store, store_offset_fn *each, void *context,
@@ -139,6 +140,9 @@ struct store_driver {
 
 /* The driver that `name` ("sqlite") stands for, or NULL. */
 const struct store_driver *store_driver(const char *name);
+
+/* Appends where the store is, for a person: the file, or "HOST:PORT/DATABASE", and no secret. */
+void store_place(const struct config_store *config, struct buf *place);
 
 /* The logger's side. Opening only looks at the configuration; nothing is reached yet. `host` marks
  * this host's spool segments where several share a store. */

@@ -7,8 +7,8 @@
 // run needs no more memory than a short one.
 import { execFileSync } from 'node:child_process';
 import path from 'node:path';
-import { DatabaseSync } from 'node:sqlite';
 
+import { openStore, POSTGRES } from './database.mjs';
 import { PROMPTGATE, UUID7 } from './harness.mjs';
 
 const DUMP = process.env.COUNTERS_DUMP ?? path.join(path.dirname(PROMPTGATE), 'counters-dump');
@@ -26,23 +26,29 @@ const KEYS = ['project', 'endpoint', 'token', 'provider', 'model', 'status', 'ro
 const SUMS = ['prompt_tokens', 'completion_tokens', 'cached_tokens', 'cache_write_tokens',
               'reasoning_tokens', 'total_tokens', 'cost_nano_usd', 'bytes_in', 'bytes_out',
               'latency_ms', 'gateway_us', 'first_token_ms'];
+const HISTOGRAMS = ['latency_ms', 'gateway_us', 'first_token_ms'];
+const hourOf = (time) => (POSTGRES ? `to_char(${time} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24')`
+                                   : `substr(${time}, 1, 13)`);
+const NO = POSTGRES ? 'false' : '0';
+const named = (values) => values.map((value, n) => `${value} AS v${String(n).padStart(2, '0')}`);
 const SUMS_OF_ROWS = `
-    SELECT substr(created_at, 1, 13) AS hour, ${KEYS.map((key) => `coalesce(${key}, '')`)},
-           coalesce(streamed, 0), count(*), ${SUMS.map((sum) => `coalesce(sum(${sum}), 0)`)},
-           count(latency_ms), count(gateway_us), count(first_token_ms)
-    FROM gateway_logs GROUP BY hour, ${KEYS}, streamed`;
+    SELECT ${named([hourOf('created_at'), ...KEYS.map((key) => `coalesce(${key}, '')`),
+                    `coalesce(streamed, ${NO})`, 'count(*)',
+                    ...SUMS.map((sum) => `coalesce(sum(${sum}), 0)`),
+                    ...HISTOGRAMS.map((name) => `count(${name})`)])}
+    FROM gateway_logs GROUP BY ${hourOf('created_at')}, ${KEYS}, streamed`;
 const histogram = (name) =>
     Array.from({ length: 24 }, (_, n) => `${name}_b${String(n).padStart(2, '0')}`).join(' + ');
 const SUMS_OF_USAGE = `
-    SELECT substr(hour, 1, 13) AS hour, ${KEYS}, streamed, sum(requests),
-           ${SUMS.map((sum) => `sum(${sum})`)},
-           ${['latency_ms', 'gateway_us', 'first_token_ms'].map((name) => `sum(${histogram(name)})`)}
-    FROM gateway_usage_hourly GROUP BY substr(hour, 1, 13), ${KEYS}, streamed`;
+    SELECT ${named([hourOf('hour'), ...KEYS, 'streamed', 'sum(requests)',
+                    ...SUMS.map((sum) => `sum(${sum})`),
+                    ...HISTOGRAMS.map((name) => `sum(${histogram(name)})`)])}
+    FROM gateway_usage_hourly GROUP BY ${hourOf('hour')}, ${KEYS}, streamed`;
 
-/** What a store, a file, has added up: { refused, wrong: [hours and keys where the rollups are not
+/** What a store has added up: { refused, wrong: [hours and keys where the rollups are not
  * the sums of the rows] }. The gateway has been stopped. */
-export function readSums(file) {
-    const store = new DatabaseSync(file, { readOnly: true });
+export function readSums(database) {
+    const store = openStore(database, { readOnly: true });
     const rows = store.prepare(SUMS_OF_ROWS).all().map((row) => JSON.stringify(Object.values(row)));
     const usage = store.prepare(SUMS_OF_USAGE).all().map((row) => JSON.stringify(Object.values(row)));
     const refused = store.prepare('SELECT coalesce(sum(count), 0) AS sum FROM gateway_refused').get().sum;
@@ -408,16 +414,17 @@ export class Audit {
 export class RowReader {
     #last = 0;
 
-    /** `store` is a DatabaseSync. */
+    /** `store` is of openStore. */
     constructor(store) {
+        const sequence = store.sequence ?? 'rowid';
         this.statement = store.prepare(
-            'SELECT rowid, request_id, client_ip, endpoint, status, http_status, attempts ' +
-            'FROM gateway_logs WHERE rowid > ? ORDER BY rowid LIMIT 2000');
+            `SELECT ${sequence} AS place, request_id, client_ip, endpoint, status, http_status, ` +
+            `attempts FROM gateway_logs WHERE ${sequence} > ? ORDER BY ${sequence} LIMIT 2000`);
     }
 
     more() {
         const rows = this.statement.all(this.#last);
-        this.#last = rows.at(-1)?.rowid ?? this.#last;
+        this.#last = rows.at(-1)?.place ?? this.#last;
         return rows;
     }
 }

@@ -1,11 +1,11 @@
 // The auditor itself: it says nothing of what agrees, and names each thing that does not.
 import assert from 'node:assert/strict';
 import path from 'node:path';
-import { DatabaseSync } from 'node:sqlite';
 import { afterEach, beforeEach, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { Audit, readCounters, readSums, RowReader } from './audit.mjs';
+import { openStore } from './database.mjs';
 import { demo, startGateway } from './harness.mjs';
 
 const id = (n) => `019a0000-0000-7000-8000-${String(n).padStart(12, '0')}`;
@@ -294,7 +294,7 @@ test('a real gateway: rows and counters agree with what the client saw', async (
         one.answered(await gateway.post('plain', { message: `m-${n}-` }, { token }));
     }
     await gateway.rowsReach(16);
-    const store = new DatabaseSync(gateway.database, { readOnly: true });
+    const store = openStore(gateway.database, { readOnly: true });
     const reader = new RowReader(store);
     reader.more().forEach((one) => audit.row(one));
     assert.deepEqual(reader.more(), [], 'each row once');
@@ -302,7 +302,7 @@ test('a real gateway: rows and counters agree with what the client saw', async (
     await gateway.stop();
     const counted = readCounters(path.join(gateway.directory, 'run/counters'));
     const sums = readSums(gateway.database);
-    const told = new DatabaseSync(gateway.database, { readOnly: true });
+    const told = openStore(gateway.database, { readOnly: true });
     const refused = told.prepare('SELECT code, network, sum(count) AS count FROM gateway_refused ' +
                                  'GROUP BY code, network').all();
     told.close();

@@ -2,10 +2,10 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
-import { DatabaseSync } from 'node:sqlite';
 import { afterEach, test } from 'node:test';
 
-import { configFiles, demo, run, startGateway, temporaryDirectory, until, writeFiles } from './harness.mjs';
+import { openStore, POSTGRES } from './database.mjs';
+import { configFiles, databaseOf, demo, run, startGateway, temporaryDirectory, until, writeFiles } from './harness.mjs';
 
 let gateway;
 
@@ -26,6 +26,25 @@ async function status(config) {
     return { code, ...JSON.parse(stdout) };
 }
 
+/** Keeps the store from being written to, until what it returns is called. */
+async function lockStore(database) {
+    if (POSTGRES) {
+        return database.hold('LOCK TABLE gateway_spool IN EXCLUSIVE MODE');
+    }
+    const other = openStore(database);
+    other.exec('BEGIN IMMEDIATE');
+    return () => {
+        other.exec('ROLLBACK');
+        other.close();
+    };
+}
+
+function change(database, sql) {
+    const other = openStore(database);
+    other.exec(sql);
+    other.close();
+}
+
 /** A configuration that was never served. */
 function freshConfig() {
     const directory = temporaryDirectory();
@@ -33,7 +52,7 @@ function freshConfig() {
     writeFiles(path.join(directory, 'etc'), configFiles(directory, {
         projects: demo({ hello: { provider: 'echo', model: 'echo' } }) }));
     return { directory, config: path.join(directory, 'etc'),
-             database: path.join(directory, 'state/promptgate.db') };
+             database: databaseOf(directory) };
 }
 
 test('db status of a gateway that was never started', async () => {
@@ -42,12 +61,14 @@ test('db status of a gateway that was never started', async () => {
     assert.equal(found.code, 0);
     assert.equal(found.running, false);
     assert.deepEqual(found.store, {
-        driver: 'sqlite', path: database, state: 'missing', reason: null, since: null, error: null,
+        driver: POSTGRES ? 'postgres' : 'sqlite',
+        place: POSTGRES ? `${database.server.directory}:5432/${database.name}` : database, state: 'missing', reason: null, since: null, error: null,
         schema: 0, schema_known: found.store.schema_known, rows: 0 });
     assert.deepEqual(found.spool, { error: null, segments: 0, pending_bytes: 0, oldest: null,
                                     disk_full_since: null });
     assert.equal(found.rejected, 0);
-    assert.equal(fs.existsSync(database), false, 'looking makes nothing');
+    assert.equal(POSTGRES ? Number(database.server.sql(database.name, 'SELECT count(*) FROM pg_tables ' +
+        "WHERE schemaname = 'public'")) > 0 : fs.existsSync(database), false, 'looking makes nothing');
 });
 
 test('db migrate makes the store; a second time there is nothing to do', async () => {
@@ -58,7 +79,7 @@ test('db migrate makes the store; a second time there is nothing to do', async (
     assert.match(first.stdout, new RegExp(`^schema: from step 0 to ${store.schema_known}\n$`));
     assert.equal(store.state, 'ok');
     assert.equal(store.schema, store.schema_known);
-    assert.equal(fs.statSync(database).mode & 0o777, 0o640);
+    assert.ok(POSTGRES || (fs.statSync(database).mode & 0o777) === 0o640);
     const second = await db(config, 'migrate');
     assert.deepEqual([second.status, second.stdout],
                      [0, `nothing to do: the schema is at step ${store.schema}\n`]);
@@ -76,8 +97,7 @@ test('db status while a gateway runs: rows, then rows that wait', async () => {
     assert.equal(idle.spool.pending_bytes, 0);
     assert.equal(idle.spool.oldest, null);
 
-    const other = new DatabaseSync(gateway.database);
-    other.exec('BEGIN IMMEDIATE');
+    const release = await lockStore(gateway.database);
     const before = Date.now();
     assert.equal((await gateway.post('hello', { message: 'Hi' })).status, 200);
     const waiting = await until('rows that wait', async () => {
@@ -94,8 +114,7 @@ test('db status while a gateway runs: rows, then rows that wait', async () => {
     assert.equal(text.status, 1);
     assert.match(text.stdout, /away since 20.*: locked by another process\n/);
     assert.match(text.stdout, /bytes not in the store, the oldest of 20/);
-    other.exec('ROLLBACK');
-    other.close();
+    await release();
     await until('a healthy store', async () => (await status(gateway.config)).code === 0);
     await gateway.rowsReach(6);
 });
@@ -105,9 +124,7 @@ test('db migrate while a gateway runs: refused when there is a step to do', asyn
     const idle = await db(gateway.config, 'migrate');
     assert.equal(idle.status, 0, idle.stderr);
     assert.match(idle.stdout, /nothing to do/);
-    const other = new DatabaseSync(gateway.database);
-    other.exec('DELETE FROM schema_migrations');
-    other.close();
+    change(gateway.database, 'DELETE FROM schema_migrations');
     const refused = await db(gateway.config, 'migrate');
     assert.equal(refused.status, 1);
     assert.match(refused.stderr, /^promptgate db migrate: a gateway is running/);
@@ -116,10 +133,10 @@ test('db migrate while a gateway runs: refused when there is a step to do', asyn
 test('a row that the store refuses is set aside; db status counts it', async () => {
     gateway = await startGateway({ projects: demo({
         hello: { provider: 'echo', model: 'echo' }, poison: { provider: 'echo', model: 'echo' } }) });
-    const other = new DatabaseSync(gateway.database);
-    other.exec("CREATE TRIGGER poison BEFORE INSERT ON gateway_logs WHEN new.endpoint = 'poison' " +
-               "BEGIN SELECT RAISE(ABORT, 'not this one'); END");
-    other.close();
+    change(gateway.database, POSTGRES
+        ? "ALTER TABLE gateway_logs ADD CONSTRAINT not_this_one CHECK (endpoint <> 'poison')"
+        : "CREATE TRIGGER poison BEFORE INSERT ON gateway_logs WHEN new.endpoint = 'poison' " +
+          "BEGIN SELECT RAISE(ABORT, 'not this one'); END");
     const answers = await Promise.all(Array.from({ length: 40 }, (_, i) =>
         gateway.post(i === 17 ? 'poison' : 'hello', { message: 'Hi' })));
     assert.ok(answers.every(({ status: code }) => code === 200));
@@ -128,7 +145,7 @@ test('a row that the store refuses is set aside; db status counts it', async () 
     await until('the file', () => fs.existsSync(file));
     const { rejected_at: at, reason, row } = JSON.parse(fs.readFileSync(file, 'utf8'));
     assert.ok(Date.parse(at) <= Date.now());
-    assert.match(reason, /not this one/);
+    assert.match(reason, /not.this.one/);
     assert.equal(row.request_id, answers[17].id);
     assert.equal(row.endpoint, 'poison');
     assert.equal(row.status, 'ok');
@@ -148,11 +165,17 @@ test('wrong usage and an unreadable store', async () => {
         assert.equal(code, 2);
         assert.match(stderr, /^usage: promptgate db status/);
     }
-    fs.writeFileSync(database, 'this is no database at all\n'.repeat(100));
+    const wrong = POSTGRES ? /no_such_database/ : /not a database/;
+    if (POSTGRES) {
+        const file = path.join(config, 'promptgate.yaml');
+        fs.writeFileSync(file, fs.readFileSync(file, 'utf8').replace(database.name, 'no_such_database'));
+    } else {
+        fs.writeFileSync(database, 'this is no database at all\n'.repeat(100));
+    }
     const found = await status(config);
     assert.deepEqual([found.code, found.store.state, found.store.rows], [1, 'unreadable', null]);
-    assert.match(found.store.error, /not a database/);
+    assert.match(found.store.error, wrong);
     const refused = await db(config, 'migrate');
     assert.equal(refused.status, 1);
-    assert.match(refused.stderr, /not a database/);
+    assert.match(refused.stderr, wrong);
 });

@@ -107,6 +107,7 @@ test('the obituary names the oldest request in flight', async () => {
     await held.answers;
     await gateway.rowsReach(1);
     const [row] = gateway.rows();
+    await until('the obituary', () => /oldest request in flight/.test(gateway.stderr));
     assert.match(gateway.stderr,
                  /worker 0 \(gen 1\).*killed by signal 6/);
     assert.match(gateway.stderr, new RegExp(

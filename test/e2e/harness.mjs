@@ -8,10 +8,10 @@ import http from 'node:http';
 import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
-import { DatabaseSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
+import { openStore, POSTGRES, sharedServer } from './database.mjs';
 import { children, lives, look } from './proc.mjs';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -116,6 +116,25 @@ export function writeFiles(directory, files) {
     }
 }
 
+const databases = new Map(); // of gateways, by their directories
+
+/** The store of the gateway in a directory: a path, or a PostgresDatabase. */
+export function databaseOf(directory) {
+    if (!POSTGRES) {
+        return path.join(directory, 'state/promptgate.db');
+    }
+    if (!databases.has(directory)) {
+        databases.set(directory, sharedServer().createDatabase());
+    }
+    return databases.get(directory);
+}
+
+/** The same when it is asked for again. */
+function storeOf(directory) {
+    const database = databaseOf(directory);
+    return POSTGRES ? { driver: 'postgres', dsn: database.dsn } : { driver: 'sqlite', path: database };
+}
+
 /** The files of a configuration: `service` is laid over promptgate.yaml's, section by section;
  * `files` are others, by name. */
 export function configFiles(directory, { service = {}, credentials = {}, projects, tokens = {},
@@ -125,7 +144,7 @@ export function configFiles(directory, { service = {}, credentials = {}, project
         workers,
         state_dir: path.join(directory, 'state'),
         runtime_dir: path.join(directory, 'run'),
-        store: { driver: 'sqlite', path: path.join(directory, 'state/promptgate.db') },
+        store: storeOf(directory),
     };
     const files = { ...others, 'promptgate.yaml': { ...base, ...service } };
     for (const [folder, entries] of Object.entries({ credentials, projects, tokens })) {
@@ -193,7 +212,7 @@ class Gateway {
     constructor(directory, { ownGroup = false, launcher = [] } = {}) {
         this.directory = directory;
         this.config = path.join(directory, 'etc');
-        this.database = path.join(directory, 'state/promptgate.db');
+        this.database = databaseOf(directory);
         this.ownGroup = ownGroup;
         this.env = {};
         this.launcher = launcher;
@@ -318,26 +337,23 @@ class Gateway {
         return this.children().find(({ title }) => title.startsWith('promptgate: logger'));
     }
 
-    /** Everything in gateway_logs now, in the order of request ids. */
-    rows(where = '1', ...values) {
-        const store = new DatabaseSync(this.database, { readOnly: true });
+    #ask(sql, ...values) {
+        const store = openStore(this.database, { readOnly: true });
         try {
-            store.exec('PRAGMA busy_timeout = 5000');
-            return store.prepare(`SELECT * FROM gateway_logs WHERE ${where} ORDER BY request_id`)
-                .all(...values).map(readable);
+            return store.prepare(sql).all(...values);
         } finally {
             store.close();
         }
     }
 
+    /** Everything in gateway_logs now, in the order of request ids. */
+    rows(where = '1 = 1', ...values) {
+        return this.#ask(`SELECT * FROM gateway_logs WHERE ${where} ORDER BY request_id`, ...values)
+            .map(readable);
+    }
+
     rowCount() {
-        const store = new DatabaseSync(this.database, { readOnly: true });
-        try {
-            store.exec('PRAGMA busy_timeout = 5000');
-            return store.prepare('SELECT count(*) AS n FROM gateway_logs').get().n;
-        } finally {
-            store.close();
-        }
+        return this.#ask('SELECT count(*) AS n FROM gateway_logs')[0].n;
     }
 
     /** Waits for the row of this request. */

@@ -14,6 +14,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Addresses, Connection, post } from '../soak/client.mjs';
 import { Upstream } from '../soak/upstream.mjs';
 import { Audit, readCounters, readSums, RowReader } from './audit.mjs';
+import { openStore } from './database.mjs';
 import { configFiles, demo, makeToken, PATIENCE, PROJECT_ID, PROMPTGATE, run, startGateway,
          until, writeFiles } from './harness.mjs';
 import { KEY } from './mock.mjs';
@@ -236,7 +237,7 @@ class Lane {
                 prepare?.(gateway);
             },
         });
-        this.store = new DatabaseSync(this.gateway.database, { readOnly: true, timeout: 5000 });
+        this.store = openStore(this.gateway.database, { readOnly: true });
         this.reader = new RowReader(this.store);
         this.load = new Load(this);
         this.open = true;

@@ -7,10 +7,10 @@
 // any disagreement; then what is needed to look into it is kept.
 import fs from 'node:fs';
 import path from 'node:path';
-import { DatabaseSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { Audit, readCounters, readSums, RowReader } from '../e2e/audit.mjs';
+import { openStore } from '../e2e/database.mjs';
 import { demo, PATIENCE, PROMPTGATE, SANITIZE, startGateway, until } from '../e2e/harness.mjs';
 import { KEY } from '../e2e/mock.mjs';
 import { Chaos, MOST_WORKERS } from './chaos.mjs';
@@ -54,7 +54,7 @@ function say(text) {
 class Follower {
     constructor(gateway, audit) {
         this.audit = audit;
-        this.store = new DatabaseSync(gateway.database, { readOnly: true, timeout: 5000 });
+        this.store = openStore(gateway.database, { readOnly: true });
         this.reader = new RowReader(this.store);
         this.timer = setInterval(() => this.read(), 300);
     }

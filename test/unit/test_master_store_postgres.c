@@ -67,6 +67,9 @@ static void known_rows_are_left_alone(void **state)
     batch.rows_count = 4;
     assert_committed(store, &batch);
     assert_int_equal(batch.new_rows, 1);
+    batch.rows_count = 0; /* offsets alone */
+    assert_committed(store, &batch);
+    assert_int_equal(batch.new_rows, 0);
     assert_string_equal(ask(place, "SELECT status FROM gateway_logs"), "ok;ok;ok;");
     store_close(&store);
 }
