@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 
 import { assertError, load, run, startGateway, until } from './harness.mjs';
 
-const TMPFS_MIB = 12;
+const TMPFS_MIB = 24;
 const INSIDE = 'PROMPTGATE_TEST_NAMESPACE';
 const NAME = '"a full disk: alarm, wait, 503, and on by itself when there is room; nothing is dropped"';
 
