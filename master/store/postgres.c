@@ -508,8 +508,9 @@ static enum store_result step_connecting(struct store *store)
 static void fill_chunk(struct store *store)
 {
     const struct store_batch *batch = store->batch;
-    while (store->rows_sent < batch->rows_count && store->chunk.len < COPY_BYTES)
-        postgres_copy_row(&batch->rows[store->rows_sent++], &store->chunk);
+    for (; store->rows_sent < batch->rows_count && store->chunk.len < COPY_BYTES;
+         store->rows_sent++)
+        postgres_copy_row(&batch->rows[store->rows_sent], store->rows_sent, &store->chunk);
     if (store->rows_sent < batch->rows_count || store->end_sent)
         return;
     postgres_copy_end(&store->chunk);

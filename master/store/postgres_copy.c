@@ -70,9 +70,11 @@ void postgres_copy_begin(struct buf *out)
     put_32(out, 0); /* no more of a header */
 }
 
-void postgres_copy_row(const struct record *row, struct buf *out)
+void postgres_copy_row(const struct record *row, size_t place, struct buf *out)
 {
-    put_16(out, (uint16_t)record_columns_count);
+    put_16(out, (uint16_t)(record_columns_count + 1));
+    put_32(out, sizeof(uint32_t));
+    put_32(out, (uint32_t)place);
     for (size_t i = 0; i < record_columns_count; i++) {
         const struct record_column *column = &record_columns[i];
         const char *field = (const char *)row + column->offset;

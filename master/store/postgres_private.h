@@ -53,7 +53,8 @@ void postgres_sql_literal(PGconn *conn, struct str text, struct buf *sql);
 /* ---- rows in COPY's binary format */
 
 void postgres_copy_begin(struct buf *out);
-void postgres_copy_row(const struct record *row, struct buf *out);
+/* `place` is the row's in its batch. */
+void postgres_copy_row(const struct record *row, size_t place, struct buf *out);
 void postgres_copy_end(struct buf *out);
 
 /* ---- failures */

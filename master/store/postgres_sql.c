@@ -18,22 +18,23 @@ static void put_columns(struct buf *sql)
 
 static void put_staging(struct buf *sql)
 {
-    buf_puts(sql, "CREATE TEMPORARY TABLE gateway_staging (");
+    buf_puts(sql, "CREATE TEMPORARY TABLE gateway_staging (place integer");
     for (size_t i = 0; i < record_columns_count; i++)
-        buf_printf(sql, "%s%s %s", i ? ", " : "", record_columns[i].name,
-                   type_of(record_columns[i].kind));
+        buf_printf(sql, ", %s %s", record_columns[i].name, type_of(record_columns[i].kind));
     buf_puts(sql, ") ON COMMIT DELETE ROWS;");
 }
 
-/* The ids of the rows that are new, in their order in the batch. */
+/* The ids of the rows that are new, in their order in the batch: of two rows with one id the first
+ * is taken. A table by itself has no order, not even that in which its rows came. */
 static void put_take(struct buf *sql)
 {
     buf_puts(sql, "PREPARE gateway_take AS INSERT INTO gateway_logs (");
     put_columns(sql);
     buf_puts(sql, ") SELECT ");
     put_columns(sql);
-    buf_puts(sql, " FROM pg_temp.gateway_staging ON CONFLICT (request_id) DO NOTHING "
-                  "RETURNING request_id AS new_row;");
+    buf_puts(sql,
+             " FROM pg_temp.gateway_staging ORDER BY place ON CONFLICT (request_id) DO NOTHING "
+             "RETURNING request_id AS new_row;");
 }
 
 static void put_names(struct buf *sql, size_t count)
@@ -178,7 +179,7 @@ static void put_gone(PGconn *conn, const char *host, const struct store_batch *b
 
 void postgres_sql_rows(struct buf *sql)
 {
-    buf_puts(sql, "BEGIN; COPY pg_temp.gateway_staging (");
+    buf_puts(sql, "BEGIN; COPY pg_temp.gateway_staging (place, ");
     put_columns(sql);
     buf_puts(sql, ") FROM STDIN (FORMAT binary);"
                   "SELECT pg_advisory_xact_lock(" POSTGRES_LOCK_STORED ");"

@@ -61,7 +61,14 @@ export class PostgresServer {
         } catch {
             // it was not running
         }
-        fs.rmSync(this.directory, { recursive: true, force: true });
+        for (const name of fs.readdirSync(this.directory)) { // it may be a disk
+            fs.rmSync(path.join(this.directory, name), { recursive: true, force: true });
+        }
+        try {
+            fs.rmdirSync(this.directory);
+        } catch {
+            // it is one
+        }
     }
 
     /** What psql prints of statements by the superuser. */

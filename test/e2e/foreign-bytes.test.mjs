@@ -9,6 +9,7 @@ import { test } from 'node:test';
 
 import { Connection, post } from '../soak/client.mjs';
 import { Random } from '../soak/random.mjs';
+import { POSTGRES } from './database.mjs';
 import { demo, PROJECT_ID, run, SANITIZE, startGateway, until, UUID7 } from './harness.mjs';
 import { completion, KEY } from './mock.mjs';
 
@@ -173,6 +174,9 @@ async function client(gateway, random, count, answers) {
 
 /** Every text of every row is text: valid UTF-8 without NUL, as the store has it. */
 function assertText(database) {
+    if (POSTGRES) {
+        return; // which takes nothing else
+    }
     const store = new DatabaseSync(database, { readOnly: true });
     const columns = store.prepare("SELECT name FROM pragma_table_info('gateway_logs') " +
                                   "WHERE type = 'TEXT'").all().map(({ name }) => name);

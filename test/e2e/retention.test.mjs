@@ -5,6 +5,7 @@ import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterEach, test } from 'node:test';
 
+import { POSTGRES } from './database.mjs';
 import { startGateway, until } from './harness.mjs';
 
 let gateway;
@@ -30,7 +31,7 @@ const count = (database, table) => {
     return n;
 };
 
-test('rows of 100 days ago go, those of 80 stay; a shorter retention takes those, too', async () => {
+test('rows of 100 days ago go, those of 80 stay; a shorter retention takes those, too', { skip: POSTGRES && 'it drops months: see its unit test' }, async () => {
     gateway = await startGateway({});
     await gateway.post('hello', { message: 'old' });
     await gateway.post('hello', { message: 'nobody' }, { token: 'x' });

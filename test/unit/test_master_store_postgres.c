@@ -406,6 +406,33 @@ static void partitions_are_made_for_what_comes(void **state)
     store_close(&store);
 }
 
+/* Rows of very different sizes don't come out of the staging table as they came in. */
+static void the_batchs_order_counts(void **state)
+{
+    enum { ROWS = 200 };
+    struct place *place = *state;
+    struct store *store = open_store(place, no_offset, NULL);
+    struct record *rows = many_rows(ROWS, 1800);
+    for (int i = 0; i < ROWS; i++) {
+        rows[i].request_body.len = (size_t)(i * 7919) % 1800;
+        rows[i].endpoint = i % 2 ? STR("odd") : STR("even");
+        if (i >= ROWS / 2) { /* known from the first half */
+            rows[i].request_id = rows[i - ROWS / 2].request_id;
+            rows[i].status = STR("worker_died");
+        }
+    }
+    struct store_batch batch = {.rows = rows, .rows_count = ROWS};
+    assert_committed(store, &batch);
+    assert_int_equal(batch.new_rows, ROWS / 2);
+    assert_string_equal(ask(place, "SELECT status, count(*) FROM gateway_logs GROUP BY 1"),
+                        "ok|100;");
+    assert_string_equal(
+        ask(place, "SELECT endpoint, requests FROM gateway_usage_hourly ORDER BY 1"),
+        "even|50;odd|50;");
+    store_close(&store);
+    free_rows(rows);
+}
+
 static void many_months_in_one_batch(void **state)
 {
     enum { MONTHS = 100 };
@@ -659,6 +686,7 @@ int main(void)
         TEST(a_sum_out_of_range_is_content),
         TEST(what_is_too_old_is_dropped_by_months),
         TEST(partitions_are_made_for_what_comes),
+        TEST(the_batchs_order_counts),
         TEST(many_months_in_one_batch),
         TEST(what_nobody_is_let_in_to_is_refused),
         TEST(dsns_are_not_repeated),
