@@ -47,7 +47,8 @@ export class PostgresServer {
 
     start() {
         this.#program('pg_ctl', '-D', this.data, '-w', '-l', path.join(this.directory, 'log'),
-                      '-o', `-k ${this.directory} -c listen_addresses= -c max_connections=60`, 'start');
+                      '-o', `-k ${this.directory} -c listen_addresses= -c max_connections=60 ` +
+                      '-c max_wal_size=64MB -c min_wal_size=32MB', 'start');
     }
 
     /** `mode` is pg_ctl's: fast, or immediate as if it crashed. */
