@@ -105,9 +105,10 @@ async function freePort() {
 
 const countersOf = (gateway) => readCounters(path.join(gateway.directory, 'run/counters'));
 
-async function startPromptgate(upstreamPort) {
+async function startPromptgate(upstreamPort, service = {}) {
     const gateway = await startGateway({
         workers: 1,
+        service,
         credentials: { mock: { provider: 'openai', api_key: 'sk-bench-0123456789abcdef',
                                base_url: `http://127.0.0.1:${upstreamPort}/v1` } },
         projects: demo({
@@ -192,14 +193,14 @@ async function compare(systems, body, connections) {
 
 const sizeOf = (file) => (fs.existsSync(file) ? fs.statSync(file).size : 0);
 
-/** Rows a second from requests to the built-in provider; then with the store locked meanwhile, so
- * that afterwards the logger alone is measured. */
-async function rows(system) {
+/** Rows a second from requests with this message to the built-in provider; then with the store
+ * locked meanwhile, so that afterwards the logger alone is measured. */
+async function rows(system, message, seconds) {
     const { gateway } = system;
     const echo = { ...system, path: `/api/${PROJECT_ID}/echo` };
-    const body = JSON.stringify({ message: 'Hi' });
-    const { rps } = await load(echo, body, 5000, 32);
-    const count = Math.ceil(rps * SECONDS * 2);
+    const body = JSON.stringify({ message });
+    const { rps } = await load(echo, body, Math.ceil(seconds * 1000), 32);
+    const count = Math.ceil(rps * seconds);
     const live = [];
     const drained = [];
     for (let round = 0; round < ROUNDS; round++) {
@@ -290,13 +291,20 @@ Load generator, proxy and upstream share the processors: compare within a line, 
         }
     }
     print(table);
-    const { live, drained, rowBytes } = await rows(promptgate);
-    const rate = (perSecond) => `${whole(perSecond)} rows/s, ${tenth(perSecond * rowBytes / 1e6)} MB/s`;
-    console.log(`\nlogged (${whole(rowBytes)} bytes a row in the store): ` +
-                `${rate(live)} while one worker serves the built-in provider; ` +
-                `${rate(drained)} out of a full spool`);
-    await promptgate.stop();
     nginx.stop();
+    const printRows = ({ live, drained, rowBytes }, what) => {
+        const rate = (perSecond) =>
+            `${whole(perSecond)} rows/s, ${tenth(perSecond * rowBytes / 1e6)} MB/s`;
+        console.log(`\nlogged, ${what} (${whole(rowBytes)} bytes a row in the store): ` +
+                    `${rate(live)} while one worker serves the built-in provider; ` +
+                    `${rate(drained)} out of a full spool`);
+    };
+    printRows(await rows(promptgate, 'Hi', SECONDS * 2), 'without bodies');
+    await promptgate.stop();
+    const withBodies = await startPromptgate(mock.port, { gateway_logs: { bodies: 'all' } });
+    printRows(await rows(withBodies, 'x'.repeat(64 << 10), SECONDS / 5),
+              'with request and answer of 64 KiB');
+    await withBodies.stop();
 }
 
 await main();

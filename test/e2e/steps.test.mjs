@@ -316,11 +316,17 @@ class Lane {
         } else if (need === 'stop') {
             this.open = false;
             gateway.child.kill('SIGTERM');
-        } else if (need === 'start') {
-            this.open = false;
-            this.killAll();
-            await gateway.end();
-            await revive(gateway);
+        } else if (need === 'start') { // with rows in the pipes, or nearly so, at the death
+            for (let i = 0; i < 6 && !this.orders.taken; i++) {
+                const { ok } = this.load;
+                this.open = true;
+                await until('answers before it', () => this.load.ok >= ok + 3);
+                this.open = false;
+                this.killAll();
+                await gateway.end();
+                await revive(gateway);
+                await until('the step', () => this.orders.taken || this.gone, 0.5).catch(() => {});
+            }
         }
     }
 
