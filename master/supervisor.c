@@ -260,17 +260,24 @@ static void begin_serving(struct supervisor *s, struct generation *generation)
     atomic_store(&s->counters.header->logger.retention_ms, generation->config->log_retention_ms);
 }
 
+/* Whoever asked for a reload may count on it that new connections get the new configuration. */
+static bool old_ones_accept(const struct supervisor *s)
+{
+    for (unsigned i = 0; i < s->count; i++) {
+        const struct generation *generation = s->generations[i];
+        if (generation->state != GENERATION_RETIRING)
+            continue;
+        for (unsigned j = 0; j < generation->count; j++)
+            if (process_is_ready(&generation->workers[j], &s->counters))
+                return true;
+    }
+    return false;
+}
+
 /* Whether no older worker accepts any more, or is not to be waited for. */
 static bool has_taken_over(const struct supervisor *s, const struct generation *serving)
 {
-    if (clock_now_ms() - serving->serving_since_ms >= SETTLE_MS)
-        return true;
-    for (unsigned i = 0; i < s->count; i++)
-        for (unsigned j = 0; j < s->generations[i]->count; j++)
-            if (s->generations[i]->state == GENERATION_RETIRING &&
-                process_is_ready(&s->generations[i]->workers[j], &s->counters))
-                return false;
-    return true;
+    return clock_now_ms() - serving->serving_since_ms >= SETTLE_MS || !old_ones_accept(s);
 }
 
 /* Who hears of it may rely on it: a connection made from now on is the new generation's. */
@@ -594,20 +601,6 @@ static void on_request(void *context, uint64_t request, enum control_verb verb)
         return;
     }
     control_answer(&s->control, request, false, STR("too many requests wait already"));
-}
-
-/* Whoever asked for a reload may count on it that new connections get the new configuration. */
-static bool old_ones_accept(const struct supervisor *s)
-{
-    for (unsigned i = 0; i < s->count; i++) {
-        const struct generation *generation = s->generations[i];
-        if (generation->state != GENERATION_RETIRING)
-            continue;
-        for (unsigned j = 0; j < generation->count; j++)
-            if (process_is_ready(&generation->workers[j], &s->counters))
-                return true;
-    }
-    return false;
 }
 
 /* A stop is answered when it has come to its end, or nearly: the socket goes last. */
