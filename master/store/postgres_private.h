@@ -80,3 +80,6 @@ bool postgres_inspect(const struct config_store *config, const char *host,
                       struct store_found *found, store_offset_fn *each, void *context,
                       struct error *error);
 void postgres_close_reader(struct store *store);
+/* What two of those ask, appended; `conn` is only for quoting. */
+void postgres_query_text(PGconn *conn, const struct store_query *query, struct buf *sql);
+void postgres_spend_text(PGconn *conn, const char *month, enum store_spend_by by, struct buf *sql);

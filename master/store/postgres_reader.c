@@ -200,7 +200,7 @@ static void put_hints(const struct store_filter *filter, struct buf *sql)
         buf_puts(sql, " AND status <> 'ok'");
 }
 
-static void put_query(PGconn *conn, const struct store_query *query, struct buf *sql)
+void postgres_query_text(PGconn *conn, const struct store_query *query, struct buf *sql)
 {
     buf_puts(sql, "SELECT stored, ");
     postgres_sql_readable(sql);
@@ -237,7 +237,7 @@ static bool read_rows(struct store *store, struct store_query *query, store_row_
                       void *context, struct error *error)
 {
     struct buf sql = {0};
-    put_query(store->conn, query, &sql);
+    postgres_query_text(store->conn, query, &sql);
     bool good = PQsendQuery(store->conn, buf_cstr(&sql)) && PQsetSingleRowMode(store->conn);
     buf_free(&sql);
     if (!good)
@@ -289,19 +289,24 @@ static bool tell_spend(const PGresult *result, int row, store_spend_fn *each, vo
     return each(context, &spend);
 }
 
-bool postgres_spend(struct store *store, const char *month, enum store_spend_by by,
-                    store_spend_fn *each, void *context, struct error *error)
+void postgres_spend_text(PGconn *conn, const char *month, enum store_spend_by by, struct buf *sql)
 {
     static const char *const keys[] = {[STORE_BY_ENDPOINT] = "project, endpoint",
                                        [STORE_BY_TOKEN] = "project, token",
                                        [STORE_BY_MODEL] = "provider, model"};
-    struct buf sql = {0};
-    buf_printf(&sql,
+    buf_printf(sql,
                "SELECT %s, sum(requests), sum(prompt_tokens), sum(completion_tokens), "
                "sum(cost_nano_usd) FROM gateway_usage_hourly WHERE month = ",
                keys[by]);
-    postgres_sql_literal(store->conn, str_of(month), &sql);
-    buf_puts(&sql, " GROUP BY 1, 2 ORDER BY 6 DESC, 1, 2");
+    postgres_sql_literal(conn, str_of(month), sql);
+    buf_puts(sql, " GROUP BY 1, 2 ORDER BY 6 DESC, 1, 2");
+}
+
+bool postgres_spend(struct store *store, const char *month, enum store_spend_by by,
+                    store_spend_fn *each, void *context, struct error *error)
+{
+    struct buf sql = {0};
+    postgres_spend_text(store->conn, month, by, &sql);
     PGresult *result = ask(store, buf_cstr(&sql), "can't read", error);
     buf_free(&sql);
     bool more = result != NULL;

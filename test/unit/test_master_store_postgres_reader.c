@@ -1,4 +1,5 @@
 #include "master/store/migrations.h"
+#include "master/store/postgres_private.h"
 #include "test/unit/postgres_place.h"
 
 static bool note_row(void *context, const struct str *values)
@@ -113,6 +114,95 @@ static void readers_filter(void **state)
     store_close(&store);
 }
 
+/* Two months of rows, enough for the planner to have a choice, and a rollup of two years. */
+static void fill(const struct place *place)
+{
+    ask(place,
+        "SELECT gateway_logs_partition(1788220800000), gateway_logs_partition(1790812800000)");
+    ask(place,
+        "INSERT INTO gateway_logs (request_id, project, endpoint, token, status, "
+        "routing_decision) SELECT (lpad(to_hex(1788220800000 + i::bigint * 250000), 12, '0') || "
+        "'7000' || lpad(to_hex(i), 16, '8'))::uuid, 'demo', 'e' || i % 50, 't' || i % 40, "
+        "CASE WHEN i % 100 = 0 THEN 'rate_limited' ELSE 'ok' END, "
+        "CASE WHEN i % 90 = 0 THEN 'cheap' END FROM generate_series(1, 20000) AS i");
+    /* Columns that are not named get a zero. */
+    ask(place, "DO $$ DECLARE zeroes text := (SELECT string_agg(column_name, ', ') FROM "
+               "information_schema.columns WHERE table_name = 'gateway_usage_hourly' AND "
+               "data_type = 'bigint'); BEGIN EXECUTE 'INSERT INTO gateway_usage_hourly (month, "
+               "hour, project, endpoint, token, provider, model, status, routing_decision, "
+               "streamed, ' || zeroes || $x$) SELECT to_char(hour, 'YYYY-MM'), hour, 'demo', "
+               "'e' || e, '', 'openai', 'm', 'ok', '', false, $x$ || "
+               "regexp_replace(zeroes, '[a-z0-9_]+', '0', 'g') || $x$ FROM generate_series(1, 3) "
+               "AS e, generate_series(timestamptz '2025-01-01Z', '2026-12-31Z', '3 hours') AS "
+               "hour$x$; END $$");
+    ask(place, "ANALYZE");
+}
+
+static const char *plan(const struct place *place, struct buf *sql)
+{
+    struct buf explain = {0};
+    buf_printf(&explain, "EXPLAIN (COSTS OFF) %s", buf_cstr(sql));
+    const char *text = ask(place, buf_cstr(&explain));
+    buf_free(&explain);
+    buf_clear(sql);
+    return text;
+}
+
+static void assert_plan(const struct place *place, struct buf *sql, const char *index,
+                        const char *never)
+{
+    /* Months made ahead are empty: nothing is quicker there than to look. */
+    static const char *const full[] = {"Seq Scan on gateway_logs_2026_09",
+                                       "Seq Scan on gateway_logs_2026_10",
+                                       "Seq Scan on gateway_usage_hourly"};
+    const char *text = plan(place, sql);
+    if (!strstr(text, index) || strstr(text, never))
+        fail_msg("%s, not %s: %s", index, never, text);
+    for (size_t i = 0; i < sizeof full / sizeof *full; i++)
+        if (strstr(text, full[i]))
+            fail_msg("%s", text);
+}
+
+static void queries_use_indexes(void **state)
+{
+    struct place *place = *state;
+    struct store *store = open_store(place, no_offset, NULL);
+    fill(place);
+    const struct {
+        struct store_filter filter;
+        const char *index; /* of the newest month; a partition's are named by their columns */
+    } cases[] = {
+        {{.endpoint = STR_ABSENT}, "Backward using gateway_logs_2026_10_pkey"},
+        {{.endpoint = STR("e7")}, "gateway_logs_2026_10_endpoint_request_id_idx"},
+        {{.project = STR("demo"), .endpoint = STR("e7")},
+         "gateway_logs_2026_10_endpoint_request_id_idx"},
+        {{.token = STR("t7")}, "gateway_logs_2026_10_token_request_id_idx"},
+        {{.status = STR("rate_limited")}, "gateway_logs_2026_10_status_request_id_idx"},
+        {{.decision = STR("cheap")}, "gateway_logs_2026_10_routing_decision_request_id_idx"},
+    };
+    struct buf sql = {0};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct store_query query = {.filter = cases[i].filter, .limit = 20, .after = -1};
+        postgres_query_text(place->admin, &query, &sql);
+        assert_plan(place, &sql, cases[i].index, "gateway_usage");
+        /* Other months than those asked for are not looked at. */
+        query.filter.until_wall_ms = 1790000000000;
+        postgres_query_text(place->admin, &query, &sql);
+        assert_plan(place, &sql, "gateway_logs_2026_09", "2026_10");
+        query = (struct store_query){.filter = cases[i].filter, .limit = 20, .after = 19900};
+        postgres_query_text(place->admin, &query, &sql);
+        assert_plan(place, &sql, "gateway_logs_2026_10_stored_idx", "gateway_usage");
+    }
+    for (int by = STORE_BY_ENDPOINT; by <= STORE_BY_MODEL; by++) {
+        postgres_spend_text(place->admin, "2026-10", (enum store_spend_by)by, &sql);
+        assert_plan(place, &sql, "gateway_usage_hourly_pkey", "gateway_logs");
+    }
+    buf_puts(&sql, "SELECT sum(requests) FROM gateway_usage_hourly WHERE hour >= '2026-12-20Z'");
+    assert_plan(place, &sql, "gateway_usage_hourly_by_hour", "gateway_logs");
+    buf_free(&sql);
+    store_close(&store);
+}
+
 static bool note_spend(void *context, const struct store_spend *spend)
 {
     buf_printf(context, "%.*s/%.*s %lld %lld;", STR_ARG(spend->group), STR_ARG(spend->name),
@@ -221,6 +311,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(readers_get_the_newest_then_the_new),
         TEST(readers_filter),
+        TEST(queries_use_indexes),
         TEST(readers_get_sums),
         TEST(values_are_text),
         TEST(looking_changes_nothing),
