@@ -51,6 +51,10 @@ shared_libs = libuv json-c libsodium $(if $(llhttp_packaged),libllhttp)
 worker_libs = $(shared_libs) libcurl
 master_libs = $(worker_libs) yaml-0.1 sqlite3 libpq
 
+# The end-to-end tests' own node and packages, as the lock file names them.
+e2e_modules = test/e2e/node_modules/.installed
+e2e_node = $$(echo test/e2e/node_modules/node-linux-*/bin/node)
+
 .PHONY: all
 all: $(BUILD)/promptgate
 
@@ -183,7 +187,8 @@ $(BUILD)/counters-dump: $(BUILD)/obj/test/soak/counters_dump.o $(BUILD)/libshare
 
 .PHONY: soak
 soak: $(BUILD)/promptgate $(BUILD)/counters-dump $(e2e_modules)
-	PROMPTGATE=$(abspath $(BUILD)/promptgate) SANITIZE=$(SANITIZE) MINUTES=$(MINUTES) SEED=$(SEED) \
+	PROMPTGATE=$(abspath $(BUILD)/promptgate) SANITIZE=$(SANITIZE) STORE=$(STORE) \
+		MINUTES=$(MINUTES) SEED=$(SEED) \
 		$(e2e_node) --disable-warning=ExperimentalWarning test/soak/soak.mjs
 
 # Beside nginx: where none is installed, Debian's is unpacked into the build folder, for its package
@@ -213,9 +218,6 @@ lint-selftest:
 $(BUILD)/load: $(BUILD)/obj/test/bench/load.o
 	$(CC) $(LDFLAGS) -o $@ $^
 
-# The end-to-end tests' own node and packages, as the lock file names them.
-e2e_modules = test/e2e/node_modules/.installed
-e2e_node = $$(echo test/e2e/node_modules/node-linux-*/bin/node)
 $(e2e_modules): test/e2e/package.json test/e2e/package-lock.json
 	@for pause in 2 10 0; do \
 		(cd test/e2e && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error) && break; \
@@ -250,12 +252,19 @@ e2e-steps:
 	@mkdir -p $(BUILD)-steps/steps/seen
 	+@$(MAKE) --no-print-directory STEPS=1 BUILD=$(BUILD)-steps TESTS='$(steps_tests)' e2e
 
+# The points of PostgreSQL's driver alone; `make e2e-steps STORE=postgres` meets all others again.
+.PHONY: e2e-steps-postgres
+e2e-steps-postgres:
+	+@STEP=postgres_ $(MAKE) --no-print-directory STORE=postgres \
+		steps_tests=test/e2e/steps.test.mjs e2e-steps
+
 # Everything that needs the points, from the start; each point must be reached on the way.
 .PHONY: steps steps-reached
 steps:
 	@rm -rf $(BUILD)-steps/steps/seen
 	+@$(MAKE) --no-print-directory schedules
 	+@$(MAKE) --no-print-directory e2e-steps
+	+@$(MAKE) --no-print-directory e2e-steps-postgres
 	@$(MAKE) --no-print-directory STEPS=1 BUILD=$(BUILD)-steps steps-reached
 steps-reached: $(BUILD)/steps/list
 	@test/steps/reached.sh $(BUILD)/steps

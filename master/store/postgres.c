@@ -2,6 +2,7 @@
 #include "master/store/postgres_private.h"
 #include "shared/base/clock.h"
 #include "shared/base/log.h"
+#include "shared/base/step.h"
 #include "shared/base/xalloc.h"
 
 #include <poll.h>
@@ -255,6 +256,7 @@ static void ask_migration(struct store *store)
         store->schema = step->number;
     }
     buf_puts(&store->sql, "COMMIT");
+    STEP(postgres_to_migrate);
 }
 
 static void ask_prepare(struct store *store)
@@ -304,6 +306,7 @@ static void ask_rows(struct store *store)
     buf_clear(&store->chunk);
     postgres_copy_begin(&store->chunk);
     postgres_sql_rows(&store->sql);
+    STEP(postgres_batch_to_begin);
 }
 
 static void ask_rest(struct store *store)
@@ -311,6 +314,7 @@ static void ask_rest(struct store *store)
     store->committed = false;
     buf_puts(&store->sql, store->batch->rows_count == 0 ? "BEGIN;" : "");
     postgres_sql_rest(store->conn, store->host, store->batch, &store->usage, &store->sql);
+    STEP(postgres_to_commit);
 }
 
 static void ask_expiry(struct store *store)
@@ -397,6 +401,8 @@ static void take_new_rows(struct store *store, const PGresult *result)
 static void take_commit(struct store *store, const PGresult *result)
 {
     store->committed |= strcmp(PQcmdStatus((PGresult *)(uintptr_t)result), "COMMIT") == 0;
+    if (store->committed)
+        STEP(postgres_commit_answered);
 }
 
 static void take_expiry(struct store *store, const PGresult *result)
@@ -487,6 +493,8 @@ static void enter(struct store *store, enum state state)
     store->asked = store->sql.len > 0;
     if (store->asked && !PQsendQuery(store->conn, buf_cstr(&store->sql)))
         log_debug("store: the connection is lost");
+    if (state == STATE_COMMITTING)
+        STEP(postgres_commit_sent);
 }
 
 /* ---- the steps: STORE_DONE is one state further */
@@ -501,6 +509,7 @@ static enum store_result step_connecting(struct store *store)
     if (status != CONNECTION_OK)
         return too_late(store);
     PQsetnonblocking(store->conn, 1);
+    STEP(postgres_connected);
     enter(store, STATE_GREETING);
     return STORE_DONE;
 }
@@ -531,6 +540,7 @@ static enum store_result send_rows(struct store *store)
         if (left != 0)
             return left < 0 ? connection_failed(store) : STORE_WORKING;
     }
+    STEP(postgres_rows_copied);
     int sent = PQputCopyEnd(store->conn, NULL);
     if (sent <= 0)
         return sent < 0 ? connection_failed(store) : STORE_WORKING;

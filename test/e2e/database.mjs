@@ -172,3 +172,16 @@ export function openStore(database, options = {}) {
     return typeof database === 'string' ? new DatabaseSync(database, { timeout: 5000, ...options })
                                         : database;
 }
+
+/** Keeps a store from being written to, until what it returns is called. */
+export async function lockStore(database) {
+    if (POSTGRES) {
+        return database.hold('LOCK TABLE gateway_spool IN EXCLUSIVE MODE');
+    }
+    const other = openStore(database);
+    other.exec('BEGIN IMMEDIATE');
+    return async () => {
+        other.exec('ROLLBACK');
+        other.close();
+    };
+}

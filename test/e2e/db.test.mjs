@@ -4,7 +4,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { afterEach, test } from 'node:test';
 
-import { openStore, POSTGRES } from './database.mjs';
+import { lockStore, openStore, POSTGRES } from './database.mjs';
 import { configFiles, databaseOf, demo, run, startGateway, temporaryDirectory, until, writeFiles } from './harness.mjs';
 
 let gateway;
@@ -24,19 +24,6 @@ async function status(config) {
     const { status: code, stdout, stderr } = await db(config, 'status', '--json');
     assert.equal(stderr, '');
     return { code, ...JSON.parse(stdout) };
-}
-
-/** Keeps the store from being written to, until what it returns is called. */
-async function lockStore(database) {
-    if (POSTGRES) {
-        return database.hold('LOCK TABLE gateway_spool IN EXCLUSIVE MODE');
-    }
-    const other = openStore(database);
-    other.exec('BEGIN IMMEDIATE');
-    return () => {
-        other.exec('ROLLBACK');
-        other.close();
-    };
 }
 
 function change(database, sql) {

@@ -2,19 +2,19 @@
 // is killed at once, or it is stopped for a while. Afterwards the load goes on, and everything that
 // clients and upstream saw must agree with the rows and counters.
 //
-//   STEP=name[,name] restricts a run; LANES=n gateways work side by side (3).
+//   STEP=name[,name] restricts a run, STEP=postgres_ to the names that begin so; LANES=n gateways
+//   work side by side (3). With STORE=postgres it is the other driver's steps that are met.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
-import { DatabaseSync } from 'node:sqlite';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { Addresses, Connection, post } from '../soak/client.mjs';
 import { Upstream } from '../soak/upstream.mjs';
 import { Audit, readCounters, readSums, RowReader } from './audit.mjs';
-import { openStore } from './database.mjs';
+import { openStore, POSTGRES } from './database.mjs';
 import { configFiles, demo, makeToken, PATIENCE, PROJECT_ID, PROMPTGATE, run, startGateway,
          until, writeFiles } from './harness.mjs';
 import { KEY } from './mock.mjs';
@@ -22,10 +22,22 @@ import { lives } from './proc.mjs';
 
 const STEPS = Boolean(process.env.STEPS);
 const LANES = Number(process.env.LANES || 3);
-const ONLY = process.env.STEP?.split(',');
+const ONLY = process.env.STEP ? process.env.STEP.split(',') : null;
 const PACE_MS = 1050; // ten deaths of one place in ten seconds would throttle it
 
 const skip = STEPS ? false : 'the steps have names in builds with STEPS=1: make e2e-steps';
+const ofFiles = skip || (POSTGRES && 'PostgreSQL has no file of ours');
+
+// ---- whose a step is
+
+const OF_SQLITE = ['store_created', 'store_with_wal', 'store_left', 'wal_left', 'wal_rescued',
+                   'schema_begun', 'schema_step_run', 'schema_to_commit', 'schema_committed',
+                   'batch_begun', 'batch_to_commit', 'batch_committed', 'row_inserted',
+                   'offset_put', 'offset_forgotten', 'usage_added', 'refused_added',
+                   'rows_deleted', 'slice_committed'];
+
+const isOfThisStore = (name) =>
+    (POSTGRES ? !OF_SQLITE.includes(name) : !name.startsWith('postgres_'));
 
 // ---- what has to happen for a step to be reached; what is not here the load reaches
 
@@ -34,7 +46,7 @@ const NEEDS = {
     fresh: ['counters_allocated', 'counters_header_written', 'counters_carried_over',
             'counters_renamed', 'counters_room_allocated', 'counters_grown',
             'counters_table_allocated', 'counters_table_allotted', 'store_created',
-            'schema_step_run'],
+            'schema_step_run', 'postgres_to_migrate'],
     // a start after everything was killed
     start: ['lock_opened', 'lock_taken', 'lock_signed', 'socket_cleared', 'socket_bound',
             'counters_opened', 'counters_taken_over', 'accounts_started',
@@ -46,7 +58,8 @@ const NEEDS = {
              'recovery_row_freed'],
     // and of the logger
     logger: ['logger_forked', 'store_with_wal', 'schema_begun', 'schema_to_commit',
-             'schema_committed', 'store_reached', 'store_reason_published'],
+             'schema_committed', 'store_reached', 'store_reason_published',
+             'postgres_connected'],
     reload: ['generation_published', 'worker_accepts_no_more', 'worker_draining', 'worker_leaving',
              'worker_left', 'account_caps_set', 'account_labelled', 'account_filled', 'account_taken',
              'account_freed'],
@@ -65,7 +78,10 @@ function definedSteps() {
     return [...new Set(execFileSync(list, { encoding: 'utf8' }).trim().split('\n'))].sort();
 }
 
-const wanted = (names) => names.filter((name) => !ONLY || ONLY.includes(name));
+const isAskedFor = (name) =>
+    !ONLY || ONLY.some((one) => name === one || (one.endsWith('_') && name.startsWith(one)));
+
+const wanted = (names) => names.filter((name) => isOfThisStore(name) && isAskedFor(name));
 
 // ---- orders
 
@@ -488,6 +504,10 @@ for (const action of ['kill', 'all']) {
                 fs.rmSync(path.join(gateway.directory, folder), { recursive: true });
                 fs.mkdirSync(path.join(gateway.directory, folder));
             }
+            if (POSTGRES) {
+                gateway.database.exec('DROP SCHEMA public CASCADE; ' +
+                                      'CREATE SCHEMA public AUTHORIZATION gateway');
+            }
             ids.length = 0;
             orders.give(name, action);
             await revive(gateway);
@@ -520,9 +540,11 @@ test('orphans that do not leave: the master that waits for them is killed', { sk
 
 test('rows that the store refuses: the logger is killed while it sets them aside', { skip, timeout }, async () => {
     const { gateway, orders, ids, ask, taken } = await startAlone();
-    const store = new DatabaseSync(gateway.database, { timeout: 5000 });
-    store.exec("CREATE TRIGGER no_poison BEFORE INSERT ON gateway_logs WHEN NEW.endpoint = 'poison' " +
-               "BEGIN SELECT RAISE(ABORT, 'not to my taste'); END");
+    const store = openStore(gateway.database);
+    store.exec(POSTGRES
+        ? "ALTER TABLE gateway_logs ADD CONSTRAINT no_poison CHECK (endpoint <> 'poison')"
+        : "CREATE TRIGGER no_poison BEFORE INSERT ON gateway_logs WHEN NEW.endpoint = 'poison' " +
+          "BEGIN SELECT RAISE(ABORT, 'not to my taste'); END");
     const poison = [];
     for (const name of wanted(['rejected_folder_made', 'rejected_written', 'rejected_renamed',
                                'row_set_aside'])) {
@@ -561,7 +583,7 @@ test('a segment shorter than the store knows it: killed when it has another name
     assert.deepEqual(idsOf(gateway.rows()), ids.sort());
 });
 
-test('a database that is taken away: killed while it is left', { skip, timeout }, async () => {
+test('a database that is taken away: killed while it is left', { skip: ofFiles, timeout }, async () => {
     const { gateway, orders, ids, ask, taken } = await startAlone();
     const found = new Set();
     const collect = () => idsOf(gateway.rows()).forEach((id) => found.add(id));
@@ -589,7 +611,7 @@ test('a database that is taken away: killed while it is left', { skip, timeout }
     assert.deepEqual([...found].sort(), ids.sort());
 });
 
-test('a -wal file that is taken away: killed when what it held is saved', { skip, timeout }, async () => {
+test('a -wal file that is taken away: killed when what it held is saved', { skip: ofFiles, timeout }, async () => {
     const { gateway, orders, ids, ask, taken } = await startAlone();
     await ask(4);
     await gateway.rowsReach(ids.length);

@@ -1,9 +1,9 @@
 // What happens to the gateway while clients are served: reloads, kills, pauses, a locked store.
 import fs from 'node:fs';
 import path from 'node:path';
-import { DatabaseSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
 
+import { lockStore } from '../e2e/database.mjs';
 import { run, until } from '../e2e/harness.mjs';
 import { lives, look } from '../e2e/proc.mjs';
 
@@ -225,12 +225,10 @@ export class Chaos {
 
     /** For a second nobody else can write to the store. */
     async lockStore(random) {
-        const store = new DatabaseSync(this.gateway.database, { timeout: 5000 });
+        const unlock = await lockStore(this.gateway.database);
         const ms = random.between(200, 1200);
-        store.exec('BEGIN IMMEDIATE');
         await sleep(ms);
-        store.exec('ROLLBACK');
-        store.close();
+        await unlock();
         return `${ms} ms`;
     }
 
