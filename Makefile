@@ -202,12 +202,23 @@ $(unpacked_nginx):
 $(BUILD)/bench-mock: $(BUILD)/obj/test/bench/mock.o
 	$(CC) $(LDFLAGS) -o $@ $^
 
-.PHONY: bench
+$(BUILD)/bench-insert: $(BUILD)/obj/test/bench/insert.o
+	$(CC) $(LDFLAGS) -o $@ $^ $(call package_libs,sqlite3 libpq)
+
+bench_run = PROMPTGATE=$(abspath $(BUILD)/promptgate) ROUNDS=$(ROUNDS) SECONDS=$(SECONDS) \
+	$(e2e_node) --disable-warning=ExperimentalWarning
+.PHONY: bench bench-store
 bench: $(BUILD)/promptgate $(BUILD)/load $(BUILD)/counters-dump $(BUILD)/bench-mock $(nginx) \
 		$(e2e_modules)
-	@PROMPTGATE=$(abspath $(BUILD)/promptgate) NGINX=$(abspath $(nginx)) ROUNDS=$(ROUNDS) \
-		SECONDS=$(SECONDS) CONNECTIONS='$(CONNECTIONS)' \
-		$(e2e_node) --disable-warning=ExperimentalWarning test/bench/bench.mjs
+	@NGINX=$(abspath $(nginx)) CONNECTIONS='$(CONNECTIONS)' $(bench_run) test/bench/bench.mjs
+	+@$(MAKE) --no-print-directory bench-store
+	+@$(MAKE) --no-print-directory STORE=postgres bench-store
+
+# Rows alone, with either store; FILL=10000000 has that many in the store first, and reads and
+# expires some of them meanwhile.
+bench-store: $(BUILD)/promptgate $(BUILD)/load $(BUILD)/counters-dump $(BUILD)/bench-insert \
+		$(e2e_modules)
+	@STORE=$(STORE) FILL=$(FILL) $(bench_run) test/bench/store.mjs
 
 .PHONY: lint lint-selftest
 lint: $(BUILD)/libshared.a $(BUILD)/libworker.a $(BUILD)/libmaster.a

@@ -17,6 +17,7 @@
 
 enum {
     FLUSH_MS = 10, /* from a batch's first record to its commit */
+    GATHER_MS = 2, /* a pipe is left alone after it was emptied, so that more comes at once */
     SYNC_MS = 500, /* from one's begin to the next's: a power cut may cost a second */
     SYNC_PAUSE_MS = 20,
     DISK_RETRY_MS = 1000,
@@ -40,6 +41,7 @@ struct input {
     struct logger *logger;
     unsigned slot;
     bool blocked; /* the spool couldn't take what its pipe has */
+    bool gathers; /* not listened to for a moment */
     uv_poll_t poll;
 };
 
@@ -64,7 +66,7 @@ struct logger {
     unsigned inputs_blocked;
     struct input *inputs;
     uv_loop_t loop;
-    uv_timer_t flush, retry, sync, disk, publish, expire;
+    uv_timer_t flush, retry, sync, disk, gather, publish, expire;
     struct spool_sync *syncing; /* in another thread; NULL = none is */
     int64_t sync_began_ms;
     uv_work_t sync_work;
@@ -446,6 +448,26 @@ static void on_disk_retry(uv_timer_t *timer)
             uv_poll_start(&logger->inputs[i].poll, UV_READABLE, on_input);
 }
 
+static void on_gathered(uv_timer_t *timer)
+{
+    struct logger *logger = timer->data;
+    for (unsigned i = 0; i < logger->setup->pipes_count; i++) {
+        if (logger->inputs[i].gathers)
+            uv_poll_start(&logger->inputs[i].poll, UV_READABLE, on_input);
+        logger->inputs[i].gathers = false;
+    }
+}
+
+/* Rows are few bytes each; to be woken for each one costs more than the row. */
+static void gather(struct input *input)
+{
+    struct logger *logger = input->logger;
+    input->gathers = true;
+    uv_poll_stop(&input->poll);
+    if (!uv_is_active((uv_handle_t *)&logger->gather))
+        uv_timer_start(&logger->gather, on_gathered, GATHER_MS, 0);
+}
+
 /* What isn't taken stays in the pipe; its worker waits. */
 static void input_blocked(struct input *input, const struct error *error)
 {
@@ -500,6 +522,8 @@ static void on_input(uv_poll_t *poll, int status, int events)
     input_freed(input);
     if (result == SPOOL_ENDED)
         input_ended(input);
+    else
+        gather(input);
     if (!logger->syncing && !uv_is_active((uv_handle_t *)&logger->sync))
         uv_timer_start(&logger->sync, on_sync, SYNC_MS, 0);
     advance(logger);
@@ -525,7 +549,7 @@ static void open_inputs(struct logger *logger)
 static void open_timers(struct logger *logger)
 {
     uv_timer_t *timers[] = {&logger->flush,   &logger->retry,       &logger->sync,  &logger->disk,
-                            &logger->publish, &logger->store_timer, &logger->expire};
+                            &logger->publish, &logger->store_timer, &logger->expire, &logger->gather};
     for (size_t i = 0; i < sizeof timers / sizeof *timers; i++) {
         uv_timer_init(&logger->loop, timers[i]);
         timers[i]->data = logger;
