@@ -548,8 +548,9 @@ static void open_inputs(struct logger *logger)
 
 static void open_timers(struct logger *logger)
 {
-    uv_timer_t *timers[] = {&logger->flush,   &logger->retry,       &logger->sync,  &logger->disk,
-                            &logger->publish, &logger->store_timer, &logger->expire, &logger->gather};
+    uv_timer_t *timers[] = {&logger->flush,  &logger->retry,   &logger->sync,
+                            &logger->disk,   &logger->publish, &logger->store_timer,
+                            &logger->expire, &logger->gather};
     for (size_t i = 0; i < sizeof timers / sizeof *timers; i++) {
         uv_timer_init(&logger->loop, timers[i]);
         timers[i]->data = logger;
