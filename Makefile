@@ -280,6 +280,18 @@ steps:
 steps-reached: $(BUILD)/steps/list
 	@test/steps/reached.sh $(BUILD)/steps
 
+# The long versions of what `make check` does in short: half an hour and more.
+DRILL_MINUTES ?= 5
+.PHONY: drill
+drill:
+	+@OUTAGE_SECONDS=180 $(MAKE) --no-print-directory TESTS=test/e2e/postgres.test.mjs e2e
+	+@RELOAD_SECONDS=60 $(MAKE) --no-print-directory TESTS=test/e2e/reload.test.mjs e2e
+	+@$(MAKE) --no-print-directory STORE=postgres e2e
+	+@POWERCUTS=50 $(MAKE) --no-print-directory steps_tests=test/e2e/powercut.test.mjs e2e-steps
+	+@$(MAKE) --no-print-directory STORE=postgres e2e-steps
+	+@$(MAKE) --no-print-directory MINUTES=$(DRILL_MINUTES) soak
+	+@$(MAKE) --no-print-directory STORE=postgres MINUTES=$(DRILL_MINUTES) soak
+
 .PHONY: man-lint
 man-lint:
 	mandoc -T lint -W warning $(sort $(wildcard man/*.[1-9]))

@@ -1,7 +1,7 @@
 #include "master/cli/commands.h"
 #include "master/cli/options.h"
+#include "master/cli/reader.h"
 #include "master/cli/table.h"
-#include "master/config/config_load.h"
 #include "master/config/values.h"
 #include "master/store/store.h"
 #include "shared/base/clock.h"
@@ -227,19 +227,11 @@ int cmd_logs(int argc, char **argv)
         !cli_take_value(&argc, argv, "--limit", &limit_text) ||
         !take_filter(&argc, argv, &filter) || argc > 1 || !read_limit(limit_text, &limit))
         return usage();
-    struct config_report report = {0};
-    struct config *config = config_load_service(options.config, &report);
-    struct store *store = NULL;
-    struct error error;
-    int status = 1;
-    if (!config)
-        config_report_print(&report, stderr);
-    else if (!store_open_reader(&config->store, &store, &error))
-        fprintf(stderr, "promptgate logs: %s\n", error.message);
-    else
-        status = show(store, &filter, limit, follow, options.json);
-    store_close(&store);
-    config_free(&config);
-    config_report_free(&report);
+    struct config *config;
+    struct store *store;
+    if (!cli_open_reader("logs", options.config, &config, &store))
+        return 1;
+    int status = show(store, &filter, limit, follow, options.json);
+    cli_close_reader(&config, &store);
     return status;
 }

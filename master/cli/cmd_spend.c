@@ -1,7 +1,7 @@
 #include "master/cli/commands.h"
 #include "master/cli/options.h"
+#include "master/cli/reader.h"
 #include "master/cli/table.h"
-#include "master/config/config_load.h"
 #include "master/store/store.h"
 #include "shared/base/clock.h"
 #include "shared/base/json.h"
@@ -165,20 +165,12 @@ int cmd_spend(int argc, char **argv)
         argc > 1 || !(output.grouping = grouping_named(by)))
         return usage();
     output.json = options.json;
-    struct config_report report = {0};
-    struct config *config = config_load_service(options.config, &report);
-    struct store *store = NULL;
-    struct error error;
-    int status = 1;
-    if (!config)
-        config_report_print(&report, stderr);
-    else if (!store_open_reader(&config->store, &store, &error))
-        fprintf(stderr, "promptgate spend: %s\n", error.message);
-    else
-        status = show(store, config, &output);
+    struct config *config;
+    struct store *store;
+    if (!cli_open_reader("spend", options.config, &config, &store))
+        return 1;
+    int status = show(store, config, &output);
     buf_free(&output.line);
-    store_close(&store);
-    config_free(&config);
-    config_report_free(&report);
+    cli_close_reader(&config, &store);
     return status;
 }
