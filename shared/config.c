@@ -58,6 +58,16 @@ bool slug_reserved(struct str slug)
            str_eq(slug, STR("v1"));
 }
 
+bool config_token_allows(const struct config_token *token, const struct config_endpoint *endpoint)
+{
+    if (token->all_endpoints)
+        return true;
+    for (size_t i = 0; i < token->endpoints_count; i++)
+        if (token->endpoints[i] == endpoint)
+            return true;
+    return false;
+}
+
 bool slug_valid(struct str slug)
 {
     if (slug.len == 0 || slug.len > 63 || slug.at[0] == '-' || slug.at[slug.len - 1] == '-')

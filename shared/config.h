@@ -5,6 +5,7 @@
 
 #include "shared/base/arena.h"
 #include "shared/base/hash.h"
+#include "shared/base/ip.h"
 #include "shared/base/log.h"
 #include "shared/base/months.h"
 #include "shared/base/secret_memory.h"
@@ -45,6 +46,10 @@ struct config_http {
     int64_t max_body, max_header;
     int64_t header_timeout_ms, body_timeout_ms, idle_timeout_ms, write_timeout_ms;
     int64_t backlog;
+    int64_t max_connections;                  /* of each worker; 0 = auto */
+    const struct ip_network *trusted_proxies; /* whose X-Forwarded-For is believed */
+    size_t trusted_proxies_count;
+    bool trusts_local; /* and that of clients on UNIX sockets */
 };
 
 struct config_upstream {
@@ -99,6 +104,8 @@ struct config_project {
     struct uuid id;
     uint32_t account;
     bool active;
+    const char **origins; /* of web pages that may call it, as browsers write them */
+    size_t origins_count;
     struct config_endpoint *endpoints; /* sorted by slug */
     size_t endpoints_count;
 };
@@ -160,6 +167,8 @@ const struct config_endpoint *config_endpoint(const struct config_project *proje
                                               struct str slug);
 const struct config_token *config_token(const struct config *config,
                                         const uint8_t hash[SHA256_BYTES]);
+/* Whether the token, of the endpoint's project, may call it. */
+bool config_token_allows(const struct config_token *token, const struct config_endpoint *endpoint);
 /* [a-z0-9], then up to 62 of [a-z0-9-], not ending in "-", and not a route's name. */
 bool slug_valid(struct str slug);
 /* The name of a route. */

@@ -100,6 +100,24 @@ void answer_openai(const struct exchange *ex, struct buf *out)
     buf_putc(out, '}');
 }
 
+/* Nobody asked when an endpoint was made: `created` is 0. */
+void answer_models(const struct exchange *ex, struct buf *out)
+{
+    bool any = false;
+    buf_puts(out, "{\"object\":\"list\",\"data\":[");
+    for (size_t i = 0; i < ex->project->endpoints_count; i++) {
+        const struct config_endpoint *endpoint = &ex->project->endpoints[i];
+        if (!endpoint->active || !config_token_allows(ex->token, endpoint))
+            continue;
+        buf_printf(out, "%s{\"id\":\"%s\",\"object\":\"model\",\"created\":0", any ? "," : "",
+                   endpoint->slug);
+        member_string(out, "owned_by", str_of(ex->project->title));
+        buf_putc(out, '}');
+        any = true;
+    }
+    buf_puts(out, "]}");
+}
+
 static void write_details(const struct failure *failure, struct buf *out)
 {
     if (!failure->details)

@@ -2,6 +2,7 @@
 
 #include "shared/base/clock.h"
 #include "shared/base/xalloc.h"
+#include "worker/forwarded.h"
 #include "worker/upstream/delay.h"
 #include "worker/upstream/transfer.h"
 
@@ -32,6 +33,7 @@ struct exchange *exchange_begin(struct services *services, struct http_connectio
     if (ex->next)
         ex->next->previous = ex;
     services->open = ex;
+    services->open_count++;
     ex->services = services;
     ex->connection = connection;
     ex->request = request;
@@ -39,7 +41,9 @@ struct exchange *exchange_begin(struct services *services, struct http_connectio
     ex->began_us = request->began_us;
     ex->id = uuid_v7(ex->created_wall_ms);
     uuid_format(&ex->id, ex->id_text);
-    ex->client_ip = arena_copy(&ex->arena, str_of(request->client_ip));
+    char text[IP_TEXT_SIZE];
+    const char *client_ip = forwarded_client_ip(&services->config->http, request, text);
+    ex->client_ip = arena_copy(&ex->arena, str_of(client_ip));
     ex->bytes_in = request->bytes_in;
     return ex;
 }
@@ -97,6 +101,7 @@ static void leave_open(struct exchange *ex)
         ex->services->open = ex->next;
     if (ex->next)
         ex->next->previous = ex->previous;
+    ex->services->open_count--;
 }
 
 void exchange_end(struct exchange *ex)

@@ -24,10 +24,13 @@ struct services {
     struct log_writer *log;
     struct refusals *refusals;
     struct shm_worker *counts;
-    struct requests *requests; /* in flight */
+    struct requests *requests;         /* in flight */
+    const struct logger_state *logger; /* what it publishes */
     unsigned worker;
+    int64_t generation;
     char host[256];
-    struct exchange *open;   /* all that have begun and not ended */
+    struct exchange *open; /* all that have begun and not ended */
+    unsigned open_count;
     struct exchange *unused; /* kept for the next requests */
     unsigned unused_count;
     void (*ended)(void *context); /* after each exchange's end; may be NULL */

@@ -3,45 +3,124 @@
 #include "shared/base/clock.h"
 #include "shared/base/step.h"
 #include "worker/answer.h"
+#include "worker/cors.h"
+#include "worker/forwarded.h"
 #include "worker/pipeline.h"
 #include "worker/refusals.h"
 
-/* An answer without the pipeline: `{"ok":true}`, or the failure. `request` is NULL when its head
- * could not be read. */
+/* What is answered without the pipeline. */
+struct plain_answer {
+    int status;
+    const struct failure *failure; /* NULL = none */
+    const struct buf *headers;     /* further ones; NULL = none */
+    const struct buf *body;        /* NULL = the failure's, if there is one */
+};
+
+/* `request` is NULL when its head could not be read. */
 static void answer_at_once(struct http_connection *connection, const struct http_request *request,
-                           const struct failure *failure, const char *allow)
+                           const struct plain_answer *answer)
 {
     char id_text[UUID_TEXT_LEN + 1];
     struct uuid id = uuid_v7(clock_wall_ms());
-    struct buf headers = {0}, body = {0};
+    struct buf headers = {0}, error = {0};
     answer_headers(&headers, uuid_format(&id, id_text),
                    request ? clock_now_us() - request->began_us : 0, 0);
-    if (allow)
-        buf_printf(&headers, "Allow: %s\r\n", allow);
-    if (failure->code == API_OK)
-        buf_puts(&body, "{\"ok\":true}");
-    else
-        answer_error(failure, id_text, &body);
+    if (answer->headers)
+        buf_str(&headers, buf_view(answer->headers));
+    if (answer->failure) {
+        answer_error_headers(&headers, answer->failure->code);
+        answer_error(answer->failure, id_text, &error);
+    }
     struct http_response response = {
-        .status = api_error_info(failure->code)->status,
+        .status = answer->status,
         .headers = buf_view(&headers),
-        .body = buf_view(&body),
+        .body = buf_view(answer->body ? answer->body : &error),
     };
     http_respond(connection, &response);
     buf_free(&headers);
-    buf_free(&body);
+    buf_free(&error);
 }
 
 /* Counted; no row. */
 static void refuse(struct frontend *frontend, struct http_connection *connection,
                    const struct http_request *request, const struct failure *failure,
-                   const char *allow)
+                   const struct buf *headers)
 {
     const struct services *services = frontend->services;
-    refusals_count(services->refusals, failure->code, http_client_ip(connection));
-    answer_at_once(connection, request, failure, allow);
+    char text[IP_TEXT_SIZE];
+    const char *client_ip = request ? forwarded_client_ip(&services->config->http, request, text)
+                                    : http_client_ip(connection);
+    refusals_count(services->refusals, failure->code, client_ip);
+    const struct plain_answer answer = {
+        .status = api_error_info(failure->code)->status, .failure = failure, .headers = headers};
+    answer_at_once(connection, request, &answer);
     STEP(bytes_refused);
     atomic_fetch_add_explicit(&services->counts->refused, 1, memory_order_relaxed);
+}
+
+/* ---- routes that no token is asked for */
+
+static void write_state(const struct frontend *frontend, struct buf *out)
+{
+    static const char *const stores[] = {
+        [LOGGER_STORE_UNKNOWN] = "unknown", [LOGGER_STORE_OK] = "ok", [LOGGER_STORE_AWAY] = "away"};
+    const struct services *services = frontend->services;
+    const struct logger_state *logger = services->logger;
+    buf_printf(out,
+               ",\"worker\":%u,\"generation\":%lld,\"draining\":%s,\"connections\":%zu,"
+               "\"requests_in_flight\":%u,\"store\":\"%s\",\"spool_pending_bytes\":%llu",
+               services->worker, (long long)services->generation,
+               frontend->draining ? "true" : "false", frontend->server->connections_count,
+               services->open_count, stores[atomic_load(&logger->store)],
+               (unsigned long long)atomic_load(&logger->spool_pending_bytes));
+}
+
+/* "/healthz?verbose" */
+static bool is_verbose(const struct http_request *request)
+{
+    return str_eq(request->query, STR("verbose"));
+}
+
+static void tell_health(const struct frontend *frontend, struct http_connection *connection,
+                        const struct http_request *request, enum route_kind kind)
+{
+    static const struct failure draining = {.code = API_draining};
+    bool ready = kind == ROUTE_HEALTH || !frontend->draining;
+    bool verbose = is_verbose(request);
+    struct buf body = {0};
+    buf_printf(&body, "{\"ok\":%s", ready ? "true" : "false");
+    if (verbose)
+        write_state(frontend, &body);
+    buf_putc(&body, '}');
+    const struct plain_answer answer = {
+        .status = api_error_info(ready ? API_OK : API_draining)->status,
+        .failure = ready ? NULL : &draining,
+        .body = ready || verbose ? &body : NULL,
+    };
+    answer_at_once(connection, request, &answer);
+    buf_free(&body);
+}
+
+/* ---- the server's events */
+
+/* A method that the route does not take; OPTIONS is a browser's question. */
+static void refuse_method(struct frontend *frontend, struct http_connection *connection,
+                          const struct http_request *request, const struct route *route)
+{
+    const struct config_project *project =
+        config_project(frontend->services->config, &route->project);
+    struct failure failure = {.code = API_method_not_allowed};
+    struct buf headers = {0};
+    bool asks = str_eq(request->method, STR("OPTIONS"));
+    if (asks && cors_preflight(project, request, route->allow, &headers)) {
+        const struct plain_answer answer = {.status = 204, .headers = &headers};
+        answer_at_once(connection, request, &answer);
+    } else {
+        buf_printf(&headers, "Allow: %s\r\n", route->allow);
+        cors_headers(project, request, &headers);
+        refuse(frontend, connection, request, &failure, &headers);
+    }
+    buf_free(&headers);
 }
 
 static void on_head(void *context, struct http_connection *connection, struct http_request *request)
@@ -52,12 +131,9 @@ static void on_head(void *context, struct http_connection *connection, struct ht
         struct failure failure = {.code = API_not_found};
         refuse(frontend, connection, request, &failure, NULL);
     } else if (!route.method_fits) {
-        struct failure failure = {.code = API_method_not_allowed};
-        refuse(frontend, connection, request, &failure, route.allow);
+        refuse_method(frontend, connection, request, &route);
     } else if (route.kind == ROUTE_HEALTH || route.kind == ROUTE_READY) {
-        bool unready = route.kind == ROUTE_READY && frontend->draining;
-        struct failure state = {.code = unready ? API_draining : API_OK};
-        answer_at_once(connection, request, &state, NULL);
+        tell_health(frontend, connection, request, route.kind);
     } else {
         struct exchange *ex = exchange_begin(frontend->services, connection, request);
         ex->route = route;

@@ -8,6 +8,7 @@ extern const struct http_events frontend_events;
 
 struct frontend {
     struct services *services;
+    const struct http_server *server;
     bool draining;                   /* /readyz answers 503 */
     void (*all_idle)(void *context); /* http_events.idle */
     void *context;

@@ -28,6 +28,9 @@ static const struct stage dispatcher_stages[] = {
     STAGE(input),        STAGE(prompt),    STAGE(forward),    {NULL, NULL},
 };
 
+/* What is listed is what the token says. */
+static const struct stage models_stages[] = {STAGE(authenticate), {NULL, NULL}};
+
 /* However the others ended. */
 static const struct stage last_stages[] = {STAGE(respond), STAGE(record), {NULL, NULL}};
 
@@ -37,6 +40,8 @@ static const struct stage *current_stage(const struct exchange *ex)
         return &last_stages[ex->stage];
     if (ex->route.kind == ROUTE_DISPATCHER)
         return &dispatcher_stages[ex->stage];
+    if (ex->route.kind == ROUTE_MODELS)
+        return &models_stages[ex->stage];
     return &endpoint_stages[ex->stage];
 }
 

@@ -25,6 +25,8 @@ static struct route api_route(struct str method, struct str rest)
     struct route route = none;
     if (str_eq(rest, STR("chat/completions")) || str_eq(rest, STR("v1/chat/completions"))) {
         route = known(ROUTE_DISPATCHER, "POST", method);
+    } else if (str_eq(rest, STR("models")) || str_eq(rest, STR("v1/models"))) {
+        route = known(ROUTE_MODELS, "GET, HEAD", method);
     } else if (slug_valid(rest)) {
         route = known(ROUTE_ENDPOINT, "POST", method);
         route.slug = rest;

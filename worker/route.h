@@ -8,15 +8,16 @@ enum route_kind {
     ROUTE_UNKNOWN,
     ROUTE_ENDPOINT,   /* POST /api/{project}/{slug} */
     ROUTE_DISPATCHER, /* POST /api/{project}[/v1]/chat/completions */
+    ROUTE_MODELS,     /* GET /api/{project}[/v1]/models */
     ROUTE_HEALTH,     /* GET /healthz */
     ROUTE_READY,      /* GET /readyz */
 };
 
 struct route {
     enum route_kind kind;
-    struct uuid project;
-    struct str slug;   /* ROUTE_ENDPOINT; points into the path */
-    const char *allow; /* the methods this route takes, for 405; NULL when the route is unknown */
+    struct uuid project; /* of the first three */
+    struct str slug;     /* ROUTE_ENDPOINT; points into the path */
+    const char *allow;   /* the methods this route takes, for 405; NULL when the route is unknown */
     bool method_fits;
 };
 

@@ -13,6 +13,7 @@
 
 #include <malloc.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #if defined __SANITIZE_ADDRESS__
@@ -211,7 +212,9 @@ static void open_services(struct worker *worker)
     services->loop = &worker->loop;
     services->config = config;
     services->counts = &setup->counters->workers[setup->slot];
+    services->logger = &setup->counters->header->logger;
     services->worker = setup->index;
+    services->generation = setup->generation;
     services->transfers = transfer_pool_new(&worker->loop, &transfers);
     for (size_t i = 0; i < config->credentials_count; i++)
         transfer_pool_expect(services->transfers, config->credentials[i].base_url);
@@ -227,19 +230,35 @@ static void open_services(struct worker *worker)
     services->refusals = refusals_new(services->log, services->host);
 }
 
+/* Each request may need a connection to a provider beside its client's. */
+static size_t most_connections(int64_t configured)
+{
+    enum { OTHERS = 256 }; /* what the worker itself has open; at most a quarter of all */
+    struct rlimit limit;
+    if (configured > 0)
+        return (size_t)configured;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
+        return 0;
+    rlim_t others = limit.rlim_cur / 4 < OTHERS ? limit.rlim_cur / 4 : OTHERS;
+    return (limit.rlim_cur - others) / 2;
+}
+
 static void open_server(struct worker *worker)
 {
     const struct config_http *http = &worker->setup->config->http;
     struct http_limits limits = {
         .max_header = (size_t)http->max_header,
         .max_body = (size_t)http->max_body,
+        .max_connections = most_connections(http->max_connections),
         .header_timeout_ms = http->header_timeout_ms,
         .body_timeout_ms = http->body_timeout_ms,
         .idle_timeout_ms = http->idle_timeout_ms,
         .write_timeout_ms = http->write_timeout_ms,
     };
-    worker->frontend = (struct frontend){
-        .services = &worker->services, .all_idle = on_all_idle, .context = worker};
+    worker->frontend = (struct frontend){.services = &worker->services,
+                                         .server = &worker->server,
+                                         .all_idle = on_all_idle,
+                                         .context = worker};
     http_server_init(&worker->server, &worker->loop, &limits, &frontend_events, &worker->frontend);
 }
 

@@ -9,7 +9,7 @@
 struct service_draft {
     struct section section;
     struct config config;
-    const struct yaml_node *listen;
+    const struct yaml_node *listen, *trusted_proxies;
     int store_driver, log_bodies, log_level, log_format;
 };
 
@@ -46,7 +46,9 @@ struct project_draft {
     const char *title;
     struct uuid id;
     bool active;
-    const struct yaml_node *endpoints_node;
+    const struct yaml_node *origins_node, *endpoints_node;
+    const char **origins;
+    size_t origins_count;
     struct endpoint_draft *endpoints;
     size_t endpoints_count;
 };

@@ -90,6 +90,42 @@ static void read_endpoint(struct reading *reading, struct project_draft *project
         compile(reading, endpoint, ENDPOINT_user_prompt, endpoint->user_prompt);
 }
 
+/* SCHEME://HOST[:PORT] as browsers send it (RFC 6454 6.2): lower case, nothing behind it. */
+static bool is_origin(struct str text)
+{
+    static const char *const schemes[] = {"http://", "https://"};
+    for (size_t i = 0; i < sizeof schemes / sizeof *schemes; i++) {
+        struct str scheme = str_of(schemes[i]);
+        if (!str_starts(text, scheme) || text.len == scheme.len)
+            continue;
+        for (size_t j = scheme.len; j < text.len; j++) {
+            char c = text.at[j];
+            if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || strchr("-._:[]", c)))
+                return false;
+        }
+        return true;
+    }
+    return false;
+}
+
+static void read_origins(struct reading *reading, struct project_draft *project)
+{
+    const struct yaml_node *node = project->origins_node;
+    size_t count = node ? node->count : 0;
+    project->origins = arena_alloc(reading->lasting, (count + 1) * sizeof *project->origins);
+    for (size_t i = 0; i < count; i++) {
+        const struct yaml_node *one = node->entries[i].value;
+        if (one->kind == NODE_SCALAR && is_origin(one->text))
+            project->origins[project->origins_count++] = arena_copy(reading->lasting, one->text).at;
+        else
+            problem_error(reading->problems, project->section.file, one->mark,
+                          section_key_path(reading, &project->section, "cors.origins"),
+                          "must be origins such as https://app.example.com, in lower case and "
+                          "without a path, not %s",
+                          yaml_node_shown(one, reading->scratch, false));
+    }
+}
+
 void project_drafts_read(struct reading *reading, const struct config_files *files,
                          struct drafts *drafts)
 {
@@ -105,6 +141,7 @@ void project_drafts_read(struct reading *reading, const struct config_files *fil
             continue;
         if (!project->title)
             project->title = project->name;
+        read_origins(reading, project);
         const struct yaml_node *endpoints = project->endpoints_node;
         size_t count = endpoints ? endpoints->count : 0;
         project->endpoints = arena_alloc(reading->scratch, count * sizeof *project->endpoints);

@@ -291,6 +291,8 @@ static void build_project(struct reading *reading, const struct drafts *drafts,
                                        .title = draft->title,
                                        .id = draft->id,
                                        .active = draft->active,
+                                       .origins = draft->origins,
+                                       .origins_count = draft->origins_count,
                                        .endpoints_count = draft->endpoints_count};
     project->endpoints =
         arena_alloc(reading->lasting, draft->endpoints_count * sizeof *project->endpoints);

@@ -127,6 +127,29 @@ static void read_listen(struct reading *reading, struct service_draft *service)
         read_address(reading, service, node->entries[i].value);
 }
 
+static void read_trusted_proxies(struct reading *reading, struct service_draft *service)
+{
+    const struct yaml_node *node = service->trusted_proxies;
+    struct config_http *http = &service->config.http;
+    size_t count = node ? node->count : 0;
+    struct ip_network *networks = arena_alloc(reading->lasting, (count + 1) * sizeof *networks);
+    http->trusted_proxies = networks;
+    for (size_t i = 0; i < count; i++) {
+        const struct yaml_node *one = node->entries[i].value;
+        bool is_text = one->kind == NODE_SCALAR;
+        if (is_text && str_eq(one->text, STR("unix")))
+            http->trusts_local = true;
+        else if (is_text && ip_network_parse(one->text, &networks[http->trusted_proxies_count]))
+            http->trusted_proxies_count++;
+        else
+            problem_error(reading->problems, service->section.file, one->mark,
+                          "http.trusted_proxies",
+                          "must be networks such as 10.0.0.0/8 or ::1, whose bits behind the "
+                          "prefix are 0, or unix; not %s",
+                          yaml_node_shown(one, reading->scratch, false));
+    }
+}
+
 static void check_ca_file(struct reading *reading, struct service_draft *service)
 {
     const char *path = service->config.upstream.ca_file;
@@ -200,6 +223,7 @@ void service_draft_read(struct reading *reading, const struct config_file *file,
     section_read(reading, &service->section);
     struct config *config = &service->config;
     read_listen(reading, service);
+    read_trusted_proxies(reading, service);
     check_ca_file(reading, service);
     check_account(reading, service);
     read_zone(reading, service);

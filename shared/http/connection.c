@@ -15,6 +15,7 @@ enum {
     LINGER_BYTES = 64 << 20, /* thrown away after the last answer, so that a client that still */
     LINGER_MS = 2000,        /* sends can read it (RFC 9112 9.6) */
     ANSWER_KEEP = 64 * 1024, /* of the buffer that all connections share */
+    SURPLUS_MS = 1000,       /* for the first byte on a connection that is one too many */
 };
 
 enum phase {
@@ -51,6 +52,7 @@ struct http_connection {
     struct transport *transport;
     enum phase phase;
     bool running;    /* inside run(): calls of the application only change the phase */
+    bool surplus;    /* there were max_connections when it came, and no request has been told */
     bool reading;    /* from the transport */
     bool must_close; /* after the answer */
     bool ended;      /* the client sent its end */
@@ -76,7 +78,9 @@ static int64_t deadline_of(const struct http_connection *c, enum phase phase)
     int64_t now_ms = (int64_t)uv_now(c->server->loop);
     switch (phase) {
     case IDLE:
-        return now_ms + limits->idle_timeout_ms;
+        return now_ms + (c->surplus && limits->idle_timeout_ms > SURPLUS_MS
+                             ? SURPLUS_MS
+                             : limits->idle_timeout_ms);
     case HEAD:
         return now_ms + limits->header_timeout_ms;
     case BODY:
@@ -204,13 +208,9 @@ static void tend(struct http_connection *c)
 
 /* --- the steps --- */
 
-static bool begin_request(struct http_connection *c)
+static bool is_full(const struct http_server *server, size_t connections)
 {
-    if (c->input.len == 0)
-        return false;
-    request_parser_begin(&c->parser, clock_now_us());
-    set_phase(c, HEAD);
-    return true;
+    return server->limits.max_connections > 0 && connections > server->limits.max_connections;
 }
 
 static void refuse(struct http_connection *c, enum api_error reason, const char *detail)
@@ -220,6 +220,19 @@ static void refuse(struct http_connection *c, enum api_error reason, const char 
     c->must_close = true;
     set_phase(c, ANSWER);
     c->server->events->refused(c->server->context, c, c->request, reason, detail);
+}
+
+/* One too many gets its answer with its first byte; unless others have left meanwhile. */
+static bool begin_request(struct http_connection *c)
+{
+    if (c->input.len == 0)
+        return false;
+    request_parser_begin(&c->parser, clock_now_us());
+    set_phase(c, HEAD);
+    if (c->surplus && is_full(c->server, c->server->connections_count))
+        refuse(c, API_overloaded, "Too many connections are open; try again in a moment.");
+    c->surplus = false;
+    return true;
 }
 
 static bool read_head(struct http_connection *c)
@@ -461,6 +474,7 @@ void http_server_take(struct http_server *server, struct transport *transport)
         c->next->previous = c;
     server->connections = c;
     server->connections_count++;
+    c->surplus = is_full(server, server->connections_count);
     c->deadline_ms = deadline_of(c, IDLE);
     if (name_client(c))
         tend(c);

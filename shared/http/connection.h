@@ -25,6 +25,7 @@ struct http_limits {
     int64_t header_timeout_ms; /* from a request's first byte to the end of its head */
     int64_t body_timeout_ms;   /* from the head's end to the body's */
     int64_t idle_timeout_ms;   /* before the first request and between requests */
+    size_t max_connections;    /* those above it are answered `overloaded`; 0 = no limit */
     int64_t write_timeout_ms;  /* without progress while an answer is being sent; it may last twice
                                   that until the connection is cut */
 };
@@ -55,9 +56,9 @@ struct http_request {
 struct http_events {
     void (*head)(void *context, struct http_connection *connection, struct http_request *request);
     void (*body)(struct http_connection *connection, struct http_request *request);
-    /* `request` is NULL when the head itself is unreadable, else the request whose body is
-     * (events.head was called for it). `reason` is one of bad_http, headers_too_large,
-     * request_timeout, body_too_large; `detail` a sentence for the client. */
+    /* `request` is NULL when the head itself is unreadable or was not read, else the request whose
+     * body is (events.head was called for it). `reason` is one of bad_http, headers_too_large,
+     * request_timeout, body_too_large, overloaded; `detail` a sentence for the client. */
     void (*refused)(void *context, struct http_connection *connection, struct http_request *request,
                     enum api_error reason, const char *detail);
     /* An open request's client is gone; `request` is NULL for a refusal that had none. The request

@@ -356,6 +356,11 @@ class Gateway {
         return this.#ask('SELECT count(*) AS n FROM gateway_logs')[0].n;
     }
 
+    /** Everything in gateway_refused now. */
+    refused() {
+        return this.#ask('SELECT * FROM gateway_refused');
+    }
+
     /** Waits for the row of this request. */
     async row(id) {
         assert.match(id ?? '', UUID7);

@@ -376,6 +376,47 @@ static void test_expect_continue(void **state)
     loopback_stop(l);
 }
 
+/* One too many: answered with its first byte, not with a head that never ends. */
+static void test_connection_cap(void **state)
+{
+    (void)state;
+    struct http_limits limits = calm_limits;
+    limits.max_connections = 2;
+    struct loopback *l = loopback_start(&limits);
+    struct client a = client_open(l), b = client_open(l), c = client_open(l), d = client_open(l);
+    client_send(l, &a, GET("/a"));
+    client_expect(l, &a, "/a ");
+    client_send(l, &c, "G");
+    client_expect(l, &c, "HTTP/1.1 503 Service Unavailable\r\n");
+    client_expect(l, &c, "\r\nConnection: close\r\n");
+    client_send(l, &b, GET("/b")); /* those that were there first go on */
+    client_expect(l, &b, "/b ");
+    client_close(&c);
+    client_close(&b);
+    turn_until(l, l->server.connections_count == 2);
+    client_send(l, &d, GET("/d")); /* there is room again */
+    client_expect(l, &d, "/d ");
+    assert_non_null(strstr(loopback_events(l), "refused overloaded"));
+    client_close(&a);
+    client_close(&d);
+    loopback_stop(l);
+}
+
+static void test_silent_surplus_is_closed(void **state)
+{
+    (void)state;
+    struct http_limits limits = calm_limits;
+    limits.max_connections = 1;
+    struct loopback *l = loopback_start(&limits);
+    struct client a = client_open(l), b = client_open(l);
+    turn_until(l, client_ended(l, &b));
+    assert_int_equal(b.got.len, 0);
+    assert_false(client_ended(l, &a));
+    client_close(&a);
+    client_close(&b);
+    loopback_stop(l);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -396,6 +437,8 @@ int main(void)
         cmocka_unit_test(test_client_asks_to_close),
         cmocka_unit_test(test_head_and_bare_answers),
         cmocka_unit_test(test_expect_continue),
+        cmocka_unit_test(test_connection_cap),
+        cmocka_unit_test(test_silent_surplus_is_closed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -53,6 +53,10 @@ static void defaults_are_the_documented_ones(void **state)
     assert_int_equal(config->http.idle_timeout_ms, 75000);
     assert_int_equal(config->http.write_timeout_ms, 60000);
     assert_int_equal(config->http.backlog, 4096);
+    assert_int_equal(config->http.max_connections, 0);
+    assert_int_equal(config->http.trusted_proxies_count, 0);
+    assert_false(config->http.trusts_local);
+    assert_int_equal(config->projects[0].origins_count, 0);
     assert_int_equal(config->upstream.connect_timeout_ms, 5000);
     assert_int_equal(config->upstream.timeout_ms, 120000);
     assert_int_equal(config->upstream.first_byte_timeout_ms, 60000);

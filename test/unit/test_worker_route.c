@@ -153,7 +153,9 @@ static void reserved_slugs(void **state)
 {
     (void)state;
     assert_int_equal(kind("/api/" PROJECT "/chat"), ROUTE_UNKNOWN);
-    assert_int_equal(kind("/api/" PROJECT "/models"), ROUTE_UNKNOWN);
+    assert_int_equal(kind("/api/" PROJECT "/models"), ROUTE_MODELS);
+    assert_int_equal(kind("/api/" PROJECT "/v1/models"), ROUTE_MODELS);
+    assert_int_equal(kind("/api/" PROJECT "/models/x"), ROUTE_UNKNOWN);
     assert_int_equal(kind("/api/" PROJECT "/usage"), ROUTE_UNKNOWN);
     assert_int_equal(kind("/api/" PROJECT "/v1"), ROUTE_UNKNOWN);
     assert_int_equal(kind("/api/" PROJECT "/chats"), ROUTE_ENDPOINT);

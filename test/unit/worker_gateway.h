@@ -253,8 +253,8 @@ static inline void gateway_listen(struct gateway *g)
         .idle_timeout_ms = 20000,
         .write_timeout_ms = 20000,
     };
-    g->frontend =
-        (struct frontend){.services = &g->services, .all_idle = gateway_all_idle, .context = g};
+    g->frontend = (struct frontend){
+        .services = &g->services, .server = &g->server, .all_idle = gateway_all_idle, .context = g};
     http_server_init(&g->server, &g->loop, &limits, &frontend_events, &g->frontend);
     g->address =
         (struct sockaddr_in){.sin_family = AF_INET, .sin_addr = {.s_addr = htonl(INADDR_LOOPBACK)}};
@@ -269,6 +269,7 @@ static inline void gateway_listen(struct gateway *g)
 static inline int gateway_begin(void **state, size_t queue_max)
 {
     static const struct clock_source source = {gateway_clock_us, gateway_clock_wall_ms};
+    static const struct logger_state logger;
     struct gateway *g = &gateways[gateways_begun++];
     signal(SIGPIPE, SIG_IGN);
     clock_set_source(&source);
@@ -288,6 +289,7 @@ static inline int gateway_begin(void **state, size_t queue_max)
         .transfers = transfer_pool_new(&g->loop, &settings),
         .log = log_writer_new(&g->loop, g->pipe[1], queue_max, &g->requests, NULL, NULL),
         .counts = &g->counts,
+        .logger = &logger,
         .requests = &g->requests,
         .worker = 3,
         .host = "test-host",

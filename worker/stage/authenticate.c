@@ -84,7 +84,9 @@ enum stage_result stage_authenticate(struct exchange *ex)
     ex->project = project;
     if (!project->active)
         return exchange_fail(ex, API_project_inactive, "The project is not active.");
-    if (!(token->scopes & SCOPE_CHAT))
-        return exchange_fail(ex, API_scope_missing, "The token lacks the scope chat.");
+    bool lists = ex->route.kind == ROUTE_MODELS;
+    if (!(token->scopes & (lists ? SCOPE_MODELS : SCOPE_CHAT)))
+        return exchange_fail(ex, API_scope_missing, "The token lacks the scope %s.",
+                             lists ? "models" : "chat");
     return STAGE_NEXT;
 }

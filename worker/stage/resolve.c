@@ -1,16 +1,6 @@
 /* Which endpoint is meant: the route's slug, or the dispatcher's from the body. */
 #include "worker/stage/stage.h"
 
-static bool token_allows(const struct config_token *token, const struct config_endpoint *endpoint)
-{
-    if (token->all_endpoints)
-        return true;
-    for (size_t i = 0; i < token->endpoints_count; i++)
-        if (token->endpoints[i] == endpoint)
-            return true;
-    return false;
-}
-
 /* `endpoint`, else `model` (contract: Routes); NULL when neither is there. */
 static const char *dispatcher_member(const struct exchange *ex)
 {
@@ -39,7 +29,7 @@ enum stage_result stage_resolve(struct exchange *ex)
                                 (int)(slug.len < 64 ? slug.len : 64), slug.at);
     ex->endpoint = endpoint;
     request_resolved(ex->entry, endpoint->account);
-    if (!token_allows(ex->token, endpoint))
+    if (!config_token_allows(ex->token, endpoint))
         return exchange_fail(ex, API_endpoint_forbidden, "The token may not call %s.",
                              endpoint->slug);
     return STAGE_NEXT;

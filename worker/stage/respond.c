@@ -5,6 +5,7 @@
 #include "shared/base/clock.h"
 #include "worker/answer.h"
 #include "worker/bodies.h"
+#include "worker/cors.h"
 
 static void note_outcome(const struct exchange *ex)
 {
@@ -28,8 +29,11 @@ enum stage_result stage_respond(struct exchange *ex)
         return STAGE_NEXT;
     answer_headers(&headers, ex->id_text, exchange_gateway_us(ex, clock_now_us()), ex->upstream_us);
     answer_error_headers(&headers, code);
+    cors_headers(config_project(ex->services->config, &ex->route.project), ex->request, &headers);
     if (code != API_OK)
         answer_error(&ex->failure, ex->id_text, &body);
+    else if (ex->route.kind == ROUTE_MODELS)
+        answer_models(ex, &body);
     else if (ex->route.kind == ROUTE_DISPATCHER)
         answer_openai(ex, &body);
     else
