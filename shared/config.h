@@ -47,7 +47,7 @@ struct config_http {
     int64_t header_timeout_ms, body_timeout_ms, idle_timeout_ms, write_timeout_ms;
     int64_t backlog;
     int64_t max_connections;                  /* of each worker; 0 = auto */
-    const struct ip_network *trusted_proxies; /* whose X-Forwarded-For is believed */
+    const struct ip_network *trusted_proxies; /* whose X-Forwarded-For is believed; may be NULL */
     size_t trusted_proxies_count;
     bool trusts_local; /* and that of clients on UNIX sockets */
 };

@@ -132,7 +132,8 @@ static void read_trusted_proxies(struct reading *reading, struct service_draft *
     const struct yaml_node *node = service->trusted_proxies;
     struct config_http *http = &service->config.http;
     size_t count = node ? node->count : 0;
-    struct ip_network *networks = arena_alloc(reading->lasting, (count + 1) * sizeof *networks);
+    struct ip_network *networks =
+        count > 0 ? arena_alloc(reading->lasting, count * sizeof *networks) : NULL;
     http->trusted_proxies = networks;
     for (size_t i = 0; i < count; i++) {
         const struct yaml_node *one = node->entries[i].value;

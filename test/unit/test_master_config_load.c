@@ -328,6 +328,49 @@ static void what_is_there_twice_names_both_places(void **state)
     folder_expect(folder, expected);
 }
 
+static void proxies_and_origins(void **state)
+{
+    struct config_folder *folder = *state;
+    write_good(folder);
+    folder_write(folder, "promptgate.yaml",
+                 "http: { trusted_proxies: [10.0.0.0/8, \"::1\", unix], max_connections: 7 }\n");
+    folder_write(folder, "projects.d/web.yaml",
+                 "id: " UUID_2 "\ncors: { origins: [https://a.example, \"http://[::1]:3000\"] }\n");
+    folder_expect_ok(folder);
+    const struct config_http *http = &folder->config->http;
+    assert_int_equal(http->trusted_proxies_count, 2);
+    assert_int_equal(http->trusted_proxies[0].bits, 104);
+    assert_true(http->trusts_local);
+    assert_int_equal(http->max_connections, 7);
+    const struct config_project *project = project_of(folder->config, UUID_2);
+    assert_int_equal(project->origins_count, 2);
+    assert_text(project->origins[1], "http://[::1]:3000");
+
+    folder_write(folder, "promptgate.yaml",
+                 "http:\n  trusted_proxies: [10.0.0.1/8, localhost, 7]\n  max_connections: 0\n");
+    folder_write(folder, "projects.d/web.yaml",
+                 "id: " UUID_2
+                 "\ncors: { origins: [\"*\", https://A.example, https://a/x, null] }\n");
+    folder_expect(
+        folder,
+        "promptgate.yaml:2:21: http.trusted_proxies: must be networks such as 10.0.0.0/8 or ::1, "
+        "whose bits behind the prefix are 0, or unix; not \"10.0.0.1/8\"\n"
+        "promptgate.yaml:2:33: http.trusted_proxies: must be networks such as 10.0.0.0/8 or ::1, "
+        "whose bits behind the prefix are 0, or unix; not \"localhost\"\n"
+        "promptgate.yaml:2:44: http.trusted_proxies: must be networks such as 10.0.0.0/8 or ::1, "
+        "whose bits behind the prefix are 0, or unix; not 7\n"
+        "promptgate.yaml:3:20: http.max_connections: must be auto or a whole number, from 1 to "
+        "1000000, not 0\n"
+        "projects.d/web.yaml:2:19: cors.origins: must be origins such as https://app.example.com, "
+        "in lower case and without a path, not \"*\"\n"
+        "projects.d/web.yaml:2:24: cors.origins: must be origins such as https://app.example.com, "
+        "in lower case and without a path, not \"https://A.example\"\n"
+        "projects.d/web.yaml:2:43: cors.origins: must be origins such as https://app.example.com, "
+        "in lower case and without a path, not \"https://a/x\"\n"
+        "projects.d/web.yaml:2:56: cors.origins: must be origins such as https://app.example.com, "
+        "in lower case and without a path, not null\n");
+}
+
 static void projects_of_tokens(void **state)
 {
     struct config_folder *folder = *state;
@@ -750,6 +793,7 @@ int main(void)
         TEST(broken_things_are_reported_once),
         TEST(names_that_lead_nowhere),
         TEST(what_is_there_twice_names_both_places),
+        TEST(proxies_and_origins),
         TEST(projects_of_tokens),
         TEST(keys_are_opened),
         TEST(keys_live_in_secret_memory),
