@@ -10,7 +10,9 @@
 #include "shared/base/months.h"
 #include "shared/base/secret_memory.h"
 #include "shared/base/uuid.h"
+#include "shared/members.h"
 #include "shared/prompt/template.h"
+#include "shared/prompt/variable.h"
 
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -84,6 +86,7 @@ struct config_target {
     double temperature, top_p; /* NaN = not sent */
     int64_t max_output_tokens; /* 0 = not set */
     int64_t timeout_ms;        /* whole answer */
+    const char *parameters; /* further members of the request's JSON, without braces; NULL = none */
 };
 
 struct config_project;
@@ -96,6 +99,9 @@ struct config_endpoint {
     bool active;
     struct config_target target;
     const struct template *system_prompt, *user_prompt; /* NULL = none */
+    const struct variable *variables;
+    size_t variables_count;
+    uint64_t client_parameters; /* members that clients may set, a bit each */
 };
 
 struct config_project {

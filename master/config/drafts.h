@@ -25,6 +25,17 @@ struct credential_draft {
     size_t headers_count;
 };
 
+struct variable_draft {
+    struct section section;
+    const char *name;
+    int type; /* enum variable_type */
+    bool required;
+    const char *standard, *min, *max; /* NULL = none */
+    int64_t max_length;               /* 0 = none */
+    const char *pattern;
+    const struct yaml_node *choices_node;
+};
+
 struct endpoint_draft {
     struct section section;
     const char *slug;
@@ -38,6 +49,11 @@ struct endpoint_draft {
     int64_t timeout_ms; /* 0 = upstream.timeout */
     const char *system_prompt, *user_prompt;
     const struct template *system_template, *user_template;
+    const struct yaml_node *variables_node, *client_parameters_node, *parameters_node;
+    struct variable *variables;
+    size_t variables_count;
+    uint64_t client_parameters; /* a set of members */
+    const char *parameters;     /* as members of a JSON object, without its braces; NULL = none */
 };
 
 struct project_draft {
@@ -85,6 +101,10 @@ void credential_drafts_read(struct reading *reading, const struct config_files *
                             struct drafts *drafts);
 void project_drafts_read(struct reading *reading, const struct config_files *files,
                          struct drafts *drafts);
+/* Parts of an endpoint, in this order: a variable may not be called as a parameter that clients set,
+ * and prompts name variables. */
+void parameters_read(struct reading *reading, struct endpoint_draft *endpoint);
+void variables_read(struct reading *reading, struct endpoint_draft *endpoint);
 void token_drafts_read(struct reading *reading, const struct config_files *files,
                        struct drafts *drafts);
 /* The bit of `enum token_scope`, 0 for no scope; and the names in order, NULL behind the last. */

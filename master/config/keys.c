@@ -16,6 +16,7 @@ typedef struct service_draft draft_of_SERVICE;
 typedef struct credential_draft draft_of_CREDENTIAL;
 typedef struct project_draft draft_of_PROJECT;
 typedef struct endpoint_draft draft_of_ENDPOINT;
+typedef struct variable_draft draft_of_VARIABLE;
 typedef struct token_draft draft_of_TOKEN;
 
 const struct config_key config_keys[KEYS_COUNT] = {
@@ -36,7 +37,8 @@ const struct config_key config_keys[KEYS_COUNT] = {
 
 const char *key_section_name(enum key_section section)
 {
-    static const char *const names[] = {"service", "credential", "project", "endpoint", "token"};
+    static const char *const names[] = {"service",  "credential", "project",
+                                        "endpoint", "variable",   "token"};
     return names[section];
 }
 

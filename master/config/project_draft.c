@@ -37,6 +37,16 @@ static void blank_placeholder(char *source, size_t offset)
             *at = ' ';
 }
 
+static struct template_names names_of(struct reading *reading,
+                                      const struct endpoint_draft *endpoint)
+{
+    const char **names =
+        arena_alloc(reading->scratch, (endpoint->variables_count + 1) * sizeof *names);
+    for (size_t i = 0; i < endpoint->variables_count; i++)
+        names[i] = endpoint->variables[i].name;
+    return (struct template_names){names, endpoint->variables_count};
+}
+
 /* NULL when there is no such prompt or it is wrong; every wrong placeholder is reported. */
 static const struct template *compile(struct reading *reading, struct endpoint_draft *endpoint,
                                       enum key_id key, const char *text)
@@ -48,7 +58,9 @@ static const struct template *compile(struct reading *reading, struct endpoint_d
     if (!text)
         return NULL;
     char *source = arena_strdup(reading->scratch, text);
-    while (!template_compile(str_of(source), reading->lasting, &template, &offset, &error)) {
+    struct template_names names = names_of(reading, endpoint);
+    while (
+        !template_compile(str_of(source), &names, reading->lasting, &template, &offset, &error)) {
         problem_error(
             reading->problems, section->file, mark_within(section->file, section->at[key], offset),
             section_key_path(reading, section, config_keys[key].path), "%s", error.message);
@@ -84,6 +96,8 @@ static void read_endpoint(struct reading *reading, struct project_draft *project
                       "nor end with -");
     if (!section_read(reading, &endpoint->section))
         return;
+    parameters_read(reading, endpoint);
+    variables_read(reading, endpoint);
     endpoint->system_template =
         compile(reading, endpoint, ENDPOINT_system_prompt, endpoint->system_prompt);
     endpoint->user_template =

@@ -141,6 +141,8 @@ static bool class_fits(enum value_type type, enum yaml_class class)
     case VALUE_SIZE:
     case VALUE_DURATION:
         return class == CLASS_NUMBER || class == CLASS_STRING;
+    case VALUE_SCALAR:
+        return class != CLASS_NULL;
     default:
         return class == CLASS_STRING;
     }

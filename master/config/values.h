@@ -10,6 +10,7 @@
 /* VALUE_TYPE(ID, name, what a value must be, C type of the field it lands in) */
 #define VALUE_TYPES                                                                                \
     VALUE_TYPE(TEXT, "text", "a text", const char *)                                               \
+    VALUE_TYPE(SCALAR, "value", "a text, a number, true or false", const char *)                   \
     VALUE_TYPE(NAME, "name", "a name of lower-case letters, digits, - and _", const char *)        \
     VALUE_TYPE(PATH, "path", "an absolute path", const char *)                                     \
     VALUE_TYPE(URL, "url", "a URL such as https://host/path", const char *)                        \

@@ -6,6 +6,7 @@
 
 struct compiler {
     struct str source; /* the arena's copy */
+    const struct template_names *names;
     struct arena *arena;
     struct template *template;
     size_t *offset;
@@ -79,6 +80,22 @@ static bool split_path(struct compiler *c, struct str placeholder, struct templa
     return true;
 }
 
+static bool add_variable(struct compiler *c, struct str placeholder, struct str name,
+                         struct str members)
+{
+    size_t i = 0;
+    while (i < c->names->count && !str_eq(str_of(c->names->at[i]), name))
+        i++;
+    if (i == c->names->count)
+        return refuse(c, placeholder,
+                      "unknown name: a template knows {{input}}, its members and the endpoint's "
+                      "variables");
+    if (members.at)
+        return refuse(c, placeholder, "a variable has no members");
+    add_piece(c, (struct template_piece){.kind = TEMPLATE_VARIABLE, .variable = i});
+    return true;
+}
+
 static bool add_placeholder(struct compiler *c, struct str placeholder)
 {
     struct str rest = strip((struct str){placeholder.at + 2, placeholder.len - 4});
@@ -88,7 +105,7 @@ static bool add_placeholder(struct compiler *c, struct str placeholder)
         return refuse(c, placeholder, "a brace in a name (write {{{{ for a literal {{)");
     struct str name = str_split(&rest, '.');
     if (!str_eq(name, STR("input")))
-        return refuse(c, placeholder, "unknown name: a template knows {{input}} and its members");
+        return add_variable(c, placeholder, name, rest);
     struct template_piece piece = {.kind = TEMPLATE_INPUT, .text = rest};
     if (rest.at && !split_path(c, placeholder, &piece))
         return false;
@@ -136,13 +153,13 @@ static bool compile(struct compiler *c)
     }
 }
 
-bool template_compile(struct str source, struct arena *arena, struct template **result,
-                      size_t *offset, struct error *error)
+bool template_compile(struct str source, const struct template_names *names, struct arena *arena,
+                      struct template **result, size_t *offset, struct error *error)
 {
     struct template *template = arena_alloc(arena, sizeof *template);
     template->pieces = arena_alloc(arena, piece_limit(source) * sizeof *template->pieces);
-    struct compiler c = {arena_copy(arena, source.at ? source : STR("")), arena, template, offset,
-                         error};
+    struct compiler c = {
+        arena_copy(arena, source.at ? source : STR("")), names, arena, template, offset, error};
     *offset = 0;
     if (!compile(&c))
         return false;
@@ -234,6 +251,8 @@ static bool render(struct renderer *r, const struct template *template)
         const struct template_piece *piece = &template->pieces[i];
         if (piece->kind == TEMPLATE_LITERAL)
             buf_str(r->out, piece->text);
+        else if (piece->kind == TEMPLATE_VARIABLE)
+            buf_str(r->out, r->input->variables[piece->variable]);
         else if (!render_input(r, piece))
             return false;
     }

@@ -251,7 +251,14 @@ static void feed(struct fake *f, struct str bytes, unsigned cut)
 static struct buf serve(unsigned behaviour, unsigned cut, struct str bytes)
 {
     static const struct http_events events = {on_head, on_body, on_refused, on_gone, on_idle};
-    static const struct http_limits limits = {MAX_HEADER, MAX_BODY, 60000, 60000, 60000, 60000};
+    static const struct http_limits limits = {
+        .max_header = MAX_HEADER,
+        .max_body = MAX_BODY,
+        .header_timeout_ms = 60000,
+        .body_timeout_ms = 60000,
+        .idle_timeout_ms = 60000,
+        .write_timeout_ms = 60000,
+    };
     struct fake f = {.transport = {.class = &fake_class}, .behaviour = behaviour};
     struct http_server server;
     current = &f;

@@ -19,9 +19,10 @@ static void render(const struct template *template, struct template_input input)
 
 static void render_both_ways(const struct template *template, struct str text)
 {
-    struct template_input value = {0};
+    const struct str variables[] = {text, STR("{{input}}")};
+    struct template_input value = {.variables = variables};
     struct error error;
-    render(template, (struct template_input){.text = text});
+    render(template, (struct template_input){.text = text, .variables = variables});
     if (!json_read(text, &value.value, &error))
         return;
     render(template, value);
@@ -30,13 +31,15 @@ static void render_both_ways(const struct template *template, struct str text)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+    static const char *const known[] = {"name", "x"};
+    static const struct template_names names = {known, 2};
     struct str text = {(const char *)data, size};
     struct str source = str_split(&text, '\0');
     struct arena arena = {0};
     struct template *template;
     struct error error;
     size_t offset;
-    if (template_compile(source, &arena, &template, &offset, &error))
+    if (template_compile(source, &names, &arena, &template, &offset, &error))
         render_both_ways(template, text);
     else if (offset >= source.len)
         abort();

@@ -252,7 +252,7 @@ static void ten_mistakes_are_ten_reports(void **state)
         "projects.d/demo.yaml:6:17: endpoints.sum.credential: there is no credentials.d/mian.yaml; "
         "did you mean main?\n"
         "projects.d/demo.yaml:8:15: endpoints.sum.system_prompt: {{language}}: unknown name: a "
-        "template knows {{input}} and its members\n"
+        "template knows {{input}}, its members and the endpoint's variables\n"
         "projects.d/demo.yaml:9:3: endpoints.\"chat\": is the name of a route: choose another "
         "slug\n"
         "projects.d/torn.yaml:2:1: not valid YAML: did not find expected node content, while "
@@ -663,11 +663,11 @@ static void prompts_are_pointed_into(void **state)
                  "    user_prompt: 'it''s {{b}}'\n");
     folder_expect(folder,
                   "projects.d/demo.yaml:9:11: endpoints.sum.system_prompt: {{a}}: unknown name: a "
-                  "template knows {{input}} and its members\n"
+                  "template knows {{input}}, its members and the endpoint's variables\n"
                   "projects.d/demo.yaml:9:22: endpoints.sum.system_prompt: {{input..x}}: an empty "
                   "step in the path\n"
                   "projects.d/demo.yaml:10:25: endpoints.sum.user_prompt: {{b}}: unknown name: a "
-                  "template knows {{input}} and its members\n");
+                  "template knows {{input}}, its members and the endpoint's variables\n");
 }
 
 static void types_are_checked(void **state)

@@ -10,6 +10,8 @@
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 /* Renders `source` over `input`; `out` holds the text, or the error's message on failure. */
+static const struct template_names no_names;
+
 static bool render(struct str source, const struct template_input *input, struct buf *out)
 {
     struct arena arena = {0};
@@ -17,7 +19,7 @@ static bool render(struct str source, const struct template_input *input, struct
     struct error error = {{0}};
     size_t offset;
     buf_clear(out);
-    if (!template_compile(source, &arena, &template, &offset, &error))
+    if (!template_compile(source, &no_names, &arena, &template, &offset, &error))
         fail_msg("%.*s: %s", STR_ARG(source), error.message);
     bool ok = template_render(template, input, out, &error);
     if (!ok)
@@ -199,7 +201,8 @@ static void failure_leaves_the_output_alone(void **state)
     struct error error;
     size_t offset;
     buf_puts(&out, "head");
-    assert_true(template_compile(STR("a{{input}}{{input.b}}"), &arena, &template, &offset, &error));
+    assert_true(template_compile(STR("a{{input}}{{input.b}}"), &no_names, &arena, &template,
+                                 &offset, &error));
     assert_false(template_render(template, &input, &out, &error));
     assert_string_equal(buf_cstr(&out), "head");
     buf_free(&out);
@@ -243,7 +246,8 @@ static void mistakes_are_found_where_they_stand(void **state)
         struct template *template;
         struct error error = {{0}};
         size_t offset = 99;
-        assert_false(template_compile(cases[i].source, &arena, &template, &offset, &error));
+        assert_false(
+            template_compile(cases[i].source, &no_names, &arena, &template, &offset, &error));
         assert_int_equal(offset, cases[i].offset);
         if (!strstr(error.message, cases[i].message))
             fail_msg("%.*s: %s", STR_ARG(cases[i].source), error.message);
@@ -262,7 +266,7 @@ static void a_template_owns_its_text(void **state)
     struct error error;
     size_t offset;
     char *source = strdup("head {{input.k}} tail");
-    assert_true(template_compile(str_of(source), &arena, &template, &offset, &error));
+    assert_true(template_compile(str_of(source), &no_names, &arena, &template, &offset, &error));
     memset(source, 'X', strlen(source));
     free(source);
     assert_int_equal(template->count, 3);

@@ -122,13 +122,18 @@ static void body_in_chunks(void **state)
 
 static void messages_go_up_as_they_are(void **state)
 {
-    const char *messages =
-        "[{\"role\":\"developer\",\"content\":\"D\"},"
-        "{\"role\":\"user\",\"content\":\"a\",\"name\":\"n\"},"
-        "{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"c\"}]},"
-        "{\"role\":\"assistant\"},"
-        "{\"role\":\"tool\",\"tool_call_id\":\"c\",\"content\":\"1.10\"},"
-        "{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"b\"}]}]";
+    const char *messages = "[{\"role\":\"developer\",\"content\":\"D\"},"
+                           "{\"role\":\"user\",\"content\":\"a\",\"name\":\"n\"},"
+                           "{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"c\","
+                           "\"type\":\"function\","
+                           "\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}]},"
+                           "{\"role\":\"assistant\"},"
+                           "{\"role\":\"tool\",\"tool_call_id\":\"c\",\"content\":\"1.10\"},"
+                           "{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"b\"},{"
+                           "\"type\":\"image_url\","
+                           "\"image_url\":{\"url\":\"data:,\",\"detail\":\"low\"}},{\"type\":"
+                           "\"file\",\"file\":{\"file_id\":\"f\"}}]"
+                           "}]";
     struct buf body = {0};
     buf_printf(&body, "{\"messages\":%s}", messages);
     send_to(*state, "net", buf_cstr(&body), messages);
@@ -192,7 +197,33 @@ static void malformed_conversations(void **state)
         {"{\"messages\":[{\"role\":\"user\",\"content\":7}]}", "messages[0].content"},
         {"{\"messages\":[{\"role\":\"user\",\"content\":{}}]}", "messages[0].content"},
         {"{\"messages\":[{\"role\":\"assistant\",\"content\":7}]}", "messages[0].content"},
-        {"{\"messages\":[{\"role\":\"tool\"}]}", "messages[0].content"},
+        {"{\"messages\":[{\"role\":\"tool\",\"tool_call_id\":\"c\"}]}", "messages[0].content"},
+        {"{\"messages\":[{\"role\":\"tool\",\"content\":\"x\"}]}", "messages[0].tool_call_id"},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":[]}]}", "messages[0].content"},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":[\"x\"]}]}", "messages[0].content[0]"},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"\"},{}]}]}",
+         "messages[0].content[1].type"},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"video\"}]}]}",
+         "messages[0].content[0].type"},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":7}]}]}",
+         "messages[0].content[0].text"},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":"
+         "\"x\"}]}]}",
+         "messages[0].content[0].image_url"},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":{}}]"
+         "}]}",
+         "messages[0].content[0].image_url.url"},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_audio\",\"input_audio\":"
+         "{}}]}]}",
+         "messages[0].content[0].input_audio.data"},
+        {"{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":{}}]}", "messages[0].tool_calls"},
+        {"{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[7]}]}",
+         "messages[0].tool_calls[0]"},
+        {"{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{\"function\":{}}]}]}",
+         "messages[0].tool_calls[0].id"},
+        {"{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"c\",\"function\":{"
+         "\"name\":\"f\"}}]}]}",
+         "messages[0].tool_calls[0].function.arguments"},
         {"{\"message\":7}", "message"},
         {"{\"message\":[\"x\"],\"input\":\"x\"}", "message"},
     };
@@ -387,12 +418,14 @@ static void user_prompt_replaces_the_last_user_message(void **state)
             "{\"messages\":[{\"role\":\"user\",\"content\":\"first\"},"
             "{\"role\":\"assistant\",\"content\":\"yes\"},"
             "{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"la\"},"
-            "{\"type\":\"image_url\"},{\"type\":\"text\",\"text\":\"st\"}],\"name\":\"n\"},"
+            "{\"type\":\"image_url\",\"image_url\":{\"url\":\"u\"}},"
+            "{\"type\":\"text\",\"text\":\"st\"}],\"name\":\"n\"},"
             "{\"role\":\"assistant\",\"content\":\"go on\"}]}",
             "[{\"role\":\"system\",\"content\":\"Be brief about last.\"},"
             "{\"role\":\"user\",\"content\":\"first\"},"
             "{\"role\":\"assistant\",\"content\":\"yes\"},"
-            "{\"role\":\"user\",\"content\":\"<last>\"},"
+            "{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"<last>\"},"
+            "{\"type\":\"image_url\",\"image_url\":{\"url\":\"u\"}}]},"
             "{\"role\":\"assistant\",\"content\":\"go on\"}]");
 }
 

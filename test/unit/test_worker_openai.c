@@ -60,11 +60,11 @@ static int tear_down(void **state)
 {
     struct call *call = *state;
     json_object_put(call->request.messages);
-    json_object_put(call->parameters.stop);
-    json_object_put(call->parameters.seed);
-    json_object_put(call->parameters.tools);
-    json_object_put(call->parameters.tool_choice);
-    json_object_put(call->parameters.user);
+    json_object_put(call->parameters.values[MEMBER_stop]);
+    json_object_put(call->parameters.values[MEMBER_seed]);
+    json_object_put(call->parameters.values[MEMBER_tools]);
+    json_object_put(call->parameters.values[MEMBER_tool_choice]);
+    json_object_put(call->parameters.values[MEMBER_user]);
     json_object_put(call->completion.parsed);
     buf_free(&call->made.body);
     buf_free(&call->reply.body);
@@ -130,12 +130,13 @@ static void all_parameters(void **state)
 {
     struct call *call = *state;
     call->request.max_tokens = 512;
-    call->parameters.stop = json("[\"a\",\"b\"]");
-    call->parameters.seed = json("18446744073709551615");
-    call->parameters.tools = json("[{\"type\":\"function\",\"function\":{\"name\":\"f\","
-                                  "\"parameters\":{\"minimum\":1.10,\"maximum\":1e400}}}]");
-    call->parameters.tool_choice = json("\"auto\"");
-    call->parameters.user = json("\"u \\ud800\"");
+    call->parameters.values[MEMBER_stop] = json("[\"a\",\"b\"]");
+    call->parameters.values[MEMBER_seed] = json("18446744073709551615");
+    call->parameters.values[MEMBER_tools] =
+        json("[{\"type\":\"function\",\"function\":{\"name\":\"f\","
+             "\"parameters\":{\"minimum\":1.10,\"maximum\":1e400}}}]");
+    call->parameters.values[MEMBER_tool_choice] = json("\"auto\"");
+    call->parameters.values[MEMBER_user] = json("\"u \\ud800\"");
     expect_body(call, "{\"model\":\"gpt-4o-mini\",\"messages\":[{\"role\":\"user\",\"content\":"
                       "\"Hi\"}],\"max_completion_tokens\":512,\"stop\":[\"a\",\"b\"],"
                       "\"seed\":18446744073709551615,\"tools\":[{\"type\":\"function\","

@@ -85,12 +85,13 @@ static inline int64_t gateway_clock_wall_ms(void)
 
 static inline const struct template *gateway_template(struct arena *arena, const char *source)
 {
+    static const struct template_names no_names;
     struct template *compiled;
     size_t offset;
     struct error error;
     if (!source)
         return NULL;
-    if (!template_compile(str_of(source), arena, &compiled, &offset, &error))
+    if (!template_compile(str_of(source), &no_names, arena, &compiled, &offset, &error))
         fail_msg("%s: %s", source, error.message);
     return compiled;
 }
@@ -117,6 +118,7 @@ static inline void gateway_add_endpoints(struct gateway *g, struct config_projec
                     .max_output_tokens = endpoints[i].max_output_tokens,
                     .timeout_ms = endpoints[i].timeout_ms ? endpoints[i].timeout_ms : 20000,
                 },
+            .client_parameters = member_client_set(),
             .system_prompt = gateway_template(arena, endpoints[i].system_prompt),
             .user_prompt = gateway_template(arena, endpoints[i].user_prompt),
         };

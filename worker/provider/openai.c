@@ -29,17 +29,18 @@ void openai_build_body(const struct completion_request *request, struct buf *bod
     json_write_string(body, str_of(target->model));
     buf_puts(body, ",\"messages\":");
     json_write(body, request->messages);
-    add_number(body, "temperature", target->temperature);
-    add_number(body, "top_p", target->top_p);
+    if (!parameters->values[MEMBER_temperature])
+        add_number(body, "temperature", target->temperature);
+    if (!parameters->values[MEMBER_top_p])
+        add_number(body, "top_p", target->top_p);
     if (request->max_tokens > 0) {
         buf_puts(body, ",\"max_completion_tokens\":");
         buf_i64(body, request->max_tokens);
     }
-    add_member(body, "stop", parameters->stop);
-    add_member(body, "seed", parameters->seed);
-    add_member(body, "tools", parameters->tools);
-    add_member(body, "tool_choice", parameters->tool_choice);
-    add_member(body, "user", parameters->user);
+    for (int i = 0; i < MEMBER_NONE; i++)
+        add_member(body, member_name((enum member)i), parameters->values[i]);
+    if (target->parameters)
+        buf_printf(body, ",%s", target->parameters);
     buf_putc(body, '}');
 }
 

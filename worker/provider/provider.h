@@ -9,10 +9,10 @@
 
 struct json_object;
 
-/* What a client may set itself (contract: client parameters). NULL or 0 = not set. */
+/* What the client has set itself (contract: client parameters). NULL or 0 = not set. */
 struct client_parameters {
     int64_t max_tokens;
-    struct json_object *stop, *seed, *tools, *tool_choice, *user;
+    struct json_object *values[MEMBER_NONE]; /* of all others, by enum member */
 };
 
 /* What is asked, in the OpenAI chat shape. */

@@ -25,6 +25,26 @@ static struct json_object *rendered(struct exchange *ex, const struct template *
     return message;
 }
 
+/* Images, sounds and files of a message stay behind the text that replaces its own. */
+static void keep_other_parts(struct json_object *message, struct json_object *content)
+{
+    if (!json_object_is_type(content, json_type_array))
+        return;
+    struct json_object *parts = json_object_new_array(), *first = json_object_new_object();
+    json_object_object_add(first, "type", json_object_new_string("text"));
+    json_object_object_add(first, "text", json_object_get(json_member(message, "content", NULL)));
+    json_object_array_add(parts, first);
+    for (size_t i = 0; i < json_object_array_length(content); i++) {
+        struct json_object *part = json_object_array_get_idx(content, i);
+        if (!str_eq(json_text(json_member(part, "type", NULL)), STR("text")))
+            json_object_array_add(parts, json_object_get(part));
+    }
+    if (json_object_array_length(parts) > 1)
+        json_object_object_add(message, "content", parts);
+    else
+        json_object_put(parts);
+}
+
 static bool put_user_prompt(struct exchange *ex)
 {
     struct json_object *message = rendered(ex, ex->endpoint->user_prompt, "user");
@@ -33,6 +53,7 @@ static bool put_user_prompt(struct exchange *ex)
     for (size_t i = json_object_array_length(ex->messages); i-- > 0;) {
         struct json_object *old = json_object_array_get_idx(ex->messages, i);
         if (str_eq(json_text(json_member(old, "role", NULL)), STR("user"))) {
+            keep_other_parts(message, json_member(old, "content", NULL));
             json_object_array_put_idx(ex->messages, i, message);
             return true;
         }
