@@ -101,8 +101,8 @@ void credential_drafts_read(struct reading *reading, const struct config_files *
                             struct drafts *drafts);
 void project_drafts_read(struct reading *reading, const struct config_files *files,
                          struct drafts *drafts);
-/* Parts of an endpoint, in this order: a variable may not be called as a parameter that clients set,
- * and prompts name variables. */
+/* Parts of an endpoint, in this order: a variable may not be called as a parameter that clients
+ * set, and prompts name variables. */
 void parameters_read(struct reading *reading, struct endpoint_draft *endpoint);
 void variables_read(struct reading *reading, struct endpoint_draft *endpoint);
 void token_drafts_read(struct reading *reading, const struct config_files *files,
