@@ -7,7 +7,7 @@ CC = gcc
 AR = gcc-ar
 PKG_CONFIG ?= pkg-config
 VERSION = 0.1.0
-PACKAGES = libuv libcurl json-c yaml-0.1 libsodium sqlite3 libpq libpcre2-8
+PACKAGES = libuv libcurl json-c yaml-0.1 libsodium sqlite3 libpq libpcre2-8 openssl
 
 warnings = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wconversion -Werror
 hardening = -fPIE -fstack-protector-strong -fstack-clash-protection
@@ -47,7 +47,7 @@ worker_sources := $(sort $(wildcard worker/*.c worker/*/*.c))
 master_sources := $(filter-out master/main.c,$(sort $(wildcard master/*.c master/*/*.c)))
 objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
-shared_libs = libuv json-c libsodium libpcre2-8 $(if $(llhttp_packaged),libllhttp)
+shared_libs = libuv json-c libsodium libpcre2-8 openssl $(if $(llhttp_packaged),libllhttp)
 worker_libs = $(shared_libs) libcurl
 master_libs = $(worker_libs) yaml-0.1 sqlite3 libpq
 

@@ -203,12 +203,17 @@ bool listeners_adjust(struct listeners *listeners, const struct config *config, 
     return add_addresses(listeners, config, error);
 }
 
+size_t listener_place(const struct listener *listener, const struct config *config)
+{
+    size_t i = 0;
+    while (i < config->listens_count && strcmp(config->listens[i].text, listener->text) != 0)
+        i++;
+    return i;
+}
+
 bool listener_is_wanted(const struct listener *listener, const struct config *config)
 {
-    for (size_t i = 0; i < config->listens_count; i++)
-        if (strcmp(config->listens[i].text, listener->text) == 0)
-            return true;
-    return false;
+    return listener_place(listener, config) < config->listens_count;
 }
 
 void listeners_begin(const struct listeners *listeners, const struct config *config)

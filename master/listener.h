@@ -39,6 +39,8 @@ void listeners_begin(const struct listeners *listeners, const struct config *con
 void listeners_drop_unwanted(struct listeners *listeners, const struct config *config);
 /* The same for all addresses, before the end: what waits in the queues is reset. */
 void listeners_refuse(const struct listeners *listeners);
+/* The place of its address among `config->listens`, or listens_count where it has none. */
+size_t listener_place(const struct listener *listener, const struct config *config);
 bool listener_is_wanted(const struct listener *listener, const struct config *config);
 /* In the master, at its end. */
 void listeners_close(struct listeners *listeners);

@@ -83,8 +83,10 @@ static struct worker_socket *sockets_for(const struct listeners *listeners,
             continue;
         }
         for (unsigned j = 0; j < listener->count; j++)
-            sockets[filled++] =
-                (struct worker_socket){.fd = listener->sockets[j], .number = j, .shared = is_local};
+            sockets[filled++] = (struct worker_socket){.fd = listener->sockets[j],
+                                                       .number = j,
+                                                       .shared = is_local,
+                                                       .listen = listener_place(listener, config)};
     }
     *count = filled;
     return sockets;

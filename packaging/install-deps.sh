@@ -33,7 +33,7 @@ wanted_commands() {
 
 wanted_packages() {
     echo "libc6-dev libuv1-dev libcurl4-openssl-dev libjson-c-dev libyaml-dev libsodium-dev"
-    echo "libsqlite3-dev libpq-dev libpcre2-dev ca-certificates tzdata"
+    echo "libsqlite3-dev libpq-dev libpcre2-dev libssl-dev ca-certificates tzdata"
     [ "$purpose" != check ] || echo "libcmocka-dev"
 }
 
@@ -91,7 +91,7 @@ if ! have_command dpkg-query || ! have_command apt-get; then
         have_command "${pair%%:*}" || echo "${pair%%:*}"
     done)
     [ -z "$absent" ] || fail "this system has no apt-get; install by hand:" $absent \
-        "and the development files of libuv libcurl json-c libyaml libsodium sqlite3 libpq pcre2 llhttp" \
+        "and the development files of libuv libcurl json-c libyaml libsodium sqlite3 libpq pcre2 openssl llhttp" \
         "(list: $0)"
     exit 0 # as good as can be told; the compiler says what else is missing
 fi

@@ -32,9 +32,16 @@ union socket_address {
     struct sockaddr_un local; /* its path is absolute */
 };
 
+/* PEM; the key is in `config.secrets`. */
+struct config_pair {
+    struct str certificate, key;
+};
+
 struct config_listen {
     const char *text; /* as written */
     union socket_address address;
+    struct config_pair *pairs; /* certificates */
+    size_t pairs_count;        /* 0 = plain HTTP */
 };
 
 struct config_store {
@@ -144,6 +151,7 @@ struct config {
     struct arena arena;
     struct secret_memory *secrets;       /* opened keys; zeroes in roles that may not see them */
     struct secret_memory *store_secrets; /* the same for the store, which the logger alone sees */
+    const uint8_t *ticket_secret;        /* of TLS, in `secrets`; NULL where no address has it */
     struct config_listen *listens;
     size_t listens_count;
     int64_t workers; /* resolved: at least 1 */

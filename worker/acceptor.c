@@ -19,7 +19,7 @@ struct acceptor {
     uv_loop_t *loop;
     const struct worker_setup *setup;
     uv_stream_t **handles; /* by the place of their socket; NULL = not accepting */
-    void (*accepted)(void *context, uv_stream_t *listener);
+    void (*accepted)(void *context, uv_stream_t *listener, const struct worker_socket *socket);
     void *context;
     int descriptors; /* how many there may be when a client is accepted */
     bool resting;    /* there are more: clients wait in the kernel's queues */
@@ -86,6 +86,15 @@ static bool rests_on(struct acceptor *acceptor)
 
 /* --- accepting --- */
 
+static const struct worker_socket *socket_of(const struct acceptor *acceptor,
+                                             const uv_stream_t *listener)
+{
+    size_t place = 0;
+    while (acceptor->handles[place] != listener)
+        place++;
+    return &acceptor->setup->sockets[place];
+}
+
 static void on_connection(uv_stream_t *listener, int status)
 {
     struct acceptor *acceptor = listener->data;
@@ -93,7 +102,7 @@ static void on_connection(uv_stream_t *listener, int status)
         rest(acceptor, uv_strerror(status));
         return;
     }
-    acceptor->accepted(acceptor->context, listener);
+    acceptor->accepted(acceptor->context, listener, socket_of(acceptor, listener));
     if (!has_room(acceptor, 1))
         rest(acceptor, "nearly all descriptors are in use");
 }
@@ -117,7 +126,9 @@ static bool begin(struct acceptor *acceptor, size_t place)
 }
 
 struct acceptor *acceptor_new(uv_loop_t *loop, const struct worker_setup *setup,
-                              void (*accepted)(void *context, uv_stream_t *listener), void *context)
+                              void (*accepted)(void *context, uv_stream_t *listener,
+                                               const struct worker_socket *socket),
+                              void *context)
 {
     struct acceptor *acceptor = xcalloc(1, sizeof *acceptor);
     acceptor->loop = loop;

@@ -12,7 +12,8 @@ struct acceptor;
 /* Accepts from the worker's own sockets at once if its generation serves already; `accepted` is
  * called for each connection that waits. NULL when one of them can't be listened on. */
 struct acceptor *acceptor_new(uv_loop_t *loop, const struct worker_setup *setup,
-                              void (*accepted)(void *context, uv_stream_t *listener),
+                              void (*accepted)(void *context, uv_stream_t *listener,
+                                               const struct worker_socket *socket),
                               void *context);
 /* Follows the table of owners, once the worker's generation serves; call it on each heartbeat. */
 void acceptor_follow_owners(struct acceptor *acceptor);

@@ -4,6 +4,7 @@
 #include "shared/base/log.h"
 #include "shared/base/step.h"
 #include "shared/base/xalloc.h"
+#include "shared/http/transport_tls.h"
 #include "worker/acceptor.h"
 #include "worker/frontend.h"
 #include "worker/log_writer.h"
@@ -13,6 +14,7 @@
 
 #include <malloc.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -30,6 +32,7 @@ struct worker {
     struct frontend frontend;
     struct http_server server;
     struct acceptor *acceptor;
+    struct tls_server **tls; /* of each address; NULL where it has none */
     uv_signal_t on_term, on_hup;
     uv_poll_t lifeline;
     uv_timer_t heartbeat, deadline;
@@ -190,12 +193,12 @@ static void on_heartbeat(uv_timer_t *timer)
     leave_when_done(worker);
 }
 
-static void on_connection(void *context, uv_stream_t *listener)
+static void on_connection(void *context, uv_stream_t *listener, const struct worker_socket *socket)
 {
     struct worker *worker = context;
     STEP(connection_waits);
     atomic_fetch_add_explicit(&worker->services.counts->accepted, 1, memory_order_relaxed);
-    http_server_accept(&worker->server, listener);
+    http_server_accept(&worker->server, listener, worker->tls[socket->listen]);
 }
 
 static void open_services(struct worker *worker)
@@ -262,6 +265,29 @@ static void open_server(struct worker *worker)
     http_server_init(&worker->server, &worker->loop, &limits, &frontend_events, &worker->frontend);
 }
 
+/* The master has tried the same certificates and keys. */
+static bool open_tls(struct worker *worker)
+{
+    const struct config *config = worker->setup->config;
+    worker->tls = xcalloc(config->listens_count, sizeof *worker->tls);
+    for (size_t i = 0; i < config->listens_count; i++) {
+        const struct config_listen *listen = &config->listens[i];
+        struct tls_pair *pairs = xcalloc(listen->pairs_count + 1, sizeof *pairs);
+        struct error error;
+        for (size_t j = 0; j < listen->pairs_count; j++)
+            pairs[j] = (struct tls_pair){listen->pairs[j].certificate, listen->pairs[j].key};
+        if (listen->pairs_count > 0)
+            worker->tls[i] =
+                tls_server_new(pairs, listen->pairs_count, config->ticket_secret, &error);
+        free(pairs);
+        if (listen->pairs_count > 0 && !worker->tls[i]) {
+            log_error("%s: %s", listen->text, error.message);
+            return false;
+        }
+    }
+    return true;
+}
+
 static void watch_master(struct worker *worker)
 {
     uv_signal_init(&worker->loop, &worker->on_term);
@@ -309,6 +335,8 @@ _Noreturn void worker_main(const struct worker_setup *setup)
     }
     open_services(&worker);
     open_server(&worker);
+    if (!open_tls(&worker))
+        leave(&worker, 1);
     worker.acceptor = acceptor_new(&worker.loop, setup, on_connection, &worker);
     if (!worker.acceptor)
         leave(&worker, 1);

@@ -10,6 +10,7 @@ struct worker_socket {
     int fd;
     unsigned number;
     bool shared;
+    size_t listen; /* the place of its address in the configuration */
 };
 
 struct worker_setup {

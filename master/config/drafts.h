@@ -6,6 +6,17 @@
 #include "master/config/section.h"
 #include "shared/config.h"
 
+struct listen_draft {
+    struct section section;
+    const char *address;
+    const struct yaml_node *tls;
+};
+
+struct certificate_draft {
+    struct section section;
+    const char *cert, *key; /* paths */
+};
+
 struct service_draft {
     struct section section;
     struct config config;
@@ -94,6 +105,8 @@ struct drafts {
     size_t tokens_count;
 };
 
+/* The addresses of promptgate.yaml. */
+void listen_read(struct reading *reading, struct service_draft *service);
 /* Each fills its part of the drafts from files that are in memory already. */
 void service_draft_read(struct reading *reading, const struct config_file *file,
                         struct service_draft *service);

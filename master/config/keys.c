@@ -13,6 +13,8 @@ static const char provider_names[] =
 #define OPTIONAL false
 
 typedef struct service_draft draft_of_SERVICE;
+typedef struct listen_draft draft_of_LISTEN;
+typedef struct certificate_draft draft_of_CERTIFICATE;
 typedef struct credential_draft draft_of_CREDENTIAL;
 typedef struct project_draft draft_of_PROJECT;
 typedef struct endpoint_draft draft_of_ENDPOINT;
@@ -37,8 +39,8 @@ const struct config_key config_keys[KEYS_COUNT] = {
 
 const char *key_section_name(enum key_section section)
 {
-    static const char *const names[] = {"service",  "credential", "project",
-                                        "endpoint", "variable",   "token"};
+    static const char *const names[] = {"service", "listen",   "certificate", "credential",
+                                        "project", "endpoint", "variable",    "token"};
     return names[section];
 }
 

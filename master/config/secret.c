@@ -179,5 +179,9 @@ bool secret_open(const char *source, enum secret_kind kind, const char *director
         *plain = true;
         *secret = source;
     }
-    return good && (kind == SECRET_KEY ? check_key : check_line)(*secret, error);
+    if (!good)
+        return false;
+    if (kind == SECRET_TEXT)
+        return **secret || error_set(error, "the text is empty");
+    return (kind == SECRET_KEY ? check_key : check_line)(*secret, error);
 }

@@ -8,8 +8,9 @@ enum { SECRET_MAX_BYTES = 16 << 10 };
 
 /* What it may be made of. */
 enum secret_kind {
-    SECRET_KEY, /* what an HTTP header can carry, and no space */
-    SECRET_LINE /* any text without a control character */
+    SECRET_KEY,  /* what an HTTP header can carry, and no space */
+    SECRET_LINE, /* any text without a control character */
+    SECRET_TEXT, /* any text but nothing */
 };
 
 /* Opens `source` into `memory`. A file is read straight into it, a relative PATH starting at

@@ -227,7 +227,7 @@ static bool read_node_value(const struct config_key *key, const struct yaml_node
          text = yaml_node_class(node) == CLASS_STRING && node->kind == NODE_SCALAR;
     bool fits = key->type == VALUE_MAP    ? node->kind == NODE_MAP
                 : key->type == VALUE_LIST ? list
-                                          : list || text;
+                                          : list || text || node->kind == NODE_MAP;
     if (fits)
         *(const struct yaml_node **)field = node;
     return fits;

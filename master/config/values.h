@@ -27,7 +27,8 @@
     VALUE_TYPE(HASH, "hash", "sha256: and 64 hexadecimal digits", struct value_hash)               \
     VALUE_TYPE(LIST, "list", "a list", const struct yaml_node *)                                   \
     VALUE_TYPE(MAP, "map", "a mapping", const struct yaml_node *)                                  \
-    VALUE_TYPE(ADDRESSES, "addresses", "HOST:PORT, unix:/PATH, or a list of them",                 \
+    VALUE_TYPE(ADDRESSES, "addresses",                                                             \
+               "HOST:PORT, unix:/PATH, a mapping of address and tls, or a list of them",           \
                const struct yaml_node *)
 
 enum value_type {

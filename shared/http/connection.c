@@ -5,6 +5,7 @@
 #include "shared/base/xalloc.h"
 #include "shared/http/request_parser.h"
 #include "shared/http/response.h"
+#include "shared/http/transport_tls.h"
 
 #include <arpa/inet.h>
 #include <stdlib.h>
@@ -355,6 +356,13 @@ static void on_read(void *context, const char *bytes, size_t len)
         close_connection(c);
 }
 
+static void on_opened(void *context)
+{
+    struct http_connection *c = context;
+    if (c->phase == IDLE)
+        c->deadline_ms = deadline_of(c, IDLE);
+}
+
 static void on_end(void *context, int error)
 {
     struct http_connection *c = context;
@@ -417,6 +425,7 @@ static void on_timer(uv_timer_t *timer)
 }
 
 static const struct transport_events transport_events = {
+    .opened = on_opened,
     .read = on_read,
     .end = on_end,
     .drained = on_drained,
@@ -476,16 +485,19 @@ void http_server_take(struct http_server *server, struct transport *transport)
     server->connections_count++;
     c->surplus = is_full(server, server->connections_count);
     c->deadline_ms = deadline_of(c, IDLE);
+    if (transport->class->shakes_hands)
+        c->deadline_ms = (int64_t)uv_now(server->loop) + server->limits.header_timeout_ms;
     if (name_client(c))
         tend(c);
     else
         close_connection(c);
 }
 
-void http_server_accept(struct http_server *server, uv_stream_t *listener)
+void http_server_accept(struct http_server *server, uv_stream_t *listener, struct tls_server *tls)
 {
     int error;
-    struct transport *transport = transport_plain_accept(listener, NULL, NULL, &error);
+    struct transport *transport = tls ? transport_tls_accept(listener, tls, NULL, NULL, &error)
+                                      : transport_plain_accept(listener, NULL, NULL, &error);
     if (transport)
         http_server_take(server, transport);
     else

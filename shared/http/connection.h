@@ -92,9 +92,11 @@ struct http_server {
 
 void http_server_init(struct http_server *server, uv_loop_t *loop, const struct http_limits *limits,
                       const struct http_events *events, void *context);
-/* From a listener's connection callback: takes the connection that waits there. Nothing happens
- * when it is gone already or no descriptor is left. */
-void http_server_accept(struct http_server *server, uv_stream_t *listener);
+struct tls_server;
+
+/* From a listener's connection callback: takes the connection that waits there, as TLS unless `tls`
+ * is NULL. Nothing happens when it is gone already or no descriptor is left. */
+void http_server_accept(struct http_server *server, uv_stream_t *listener, struct tls_server *tls);
 /* Serves any transport, whose `events` and `context` this sets; it is the server's from here on. */
 void http_server_take(struct http_server *server, struct transport *transport);
 /* From now on each answer carries `Connection: close`, and its connection ends; one that is idle

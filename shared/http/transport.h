@@ -5,6 +5,7 @@
 
 #include "shared/base/str.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/socket.h>
 #include <uv.h>
@@ -12,6 +13,8 @@
 struct transport;
 
 struct transport_events {
+    /* A handshake is over, without which nothing is read; never of a transport without one. */
+    void (*opened)(void *context);
     /* Bytes came; valid during the call. */
     void (*read)(void *context, const char *bytes, size_t len);
     /* The peer sent its end (error 0), or the connection broke (a negative libuv error). No more
@@ -24,6 +27,7 @@ struct transport_events {
 };
 
 struct transport_class {
+    bool shakes_hands; /* `opened` will come */
     void (*read_start)(struct transport *transport);
     void (*read_stop)(struct transport *transport);
     /* Writes the bytes, which the transport copies as far as the kernel doesn't take them at once.

@@ -111,7 +111,7 @@ static inline void loopback_accept(uv_stream_t *listener, int status)
 {
     struct loopback *l = listener->data;
     assert_int_equal(status, 0);
-    http_server_accept(&l->server, listener);
+    http_server_accept(&l->server, listener, NULL);
 }
 
 static inline struct loopback *loopback_start(const struct http_limits *limits)

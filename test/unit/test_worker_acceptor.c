@@ -77,8 +77,9 @@ static void free_client(uv_handle_t *client)
     free(client);
 }
 
-static void on_accepted(void *context, uv_stream_t *listener)
+static void on_accepted(void *context, uv_stream_t *listener, const struct worker_socket *socket)
 {
+    (void)socket;
     uv_tcp_t *client = malloc(sizeof *client);
     assert_ptr_equal(context, &test);
     uv_tcp_init(&test.loop, client);

@@ -242,7 +242,7 @@ static inline void gateway_accept(uv_stream_t *listener, int status)
 {
     struct gateway *g = listener->data;
     assert_int_equal(status, 0);
-    http_server_accept(&g->server, listener);
+    http_server_accept(&g->server, listener, NULL);
 }
 
 static inline void gateway_listen(struct gateway *g)
