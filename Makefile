@@ -207,12 +207,17 @@ $(BUILD)/bench-insert: $(BUILD)/obj/test/bench/insert.o
 
 bench_run = PROMPTGATE=$(abspath $(BUILD)/promptgate) ROUNDS=$(ROUNDS) SECONDS=$(SECONDS) \
 	$(e2e_node) --disable-warning=ExperimentalWarning
-.PHONY: bench bench-store
+.PHONY: bench bench-store bench-idle
 bench: $(BUILD)/promptgate $(BUILD)/load $(BUILD)/counters-dump $(BUILD)/bench-mock $(nginx) \
 		$(e2e_modules)
 	@NGINX=$(abspath $(nginx)) CONNECTIONS='$(CONNECTIONS)' $(bench_run) test/bench/bench.mjs
 	+@$(MAKE) --no-print-directory bench-store
 	+@$(MAKE) --no-print-directory STORE=postgres bench-store
+	+@$(MAKE) --no-print-directory CONNECTIONS= bench-idle
+
+# What an idle connection costs.
+bench-idle: $(BUILD)/promptgate $(e2e_modules)
+	@CONNECTIONS=$(CONNECTIONS) $(bench_run) test/bench/idle.mjs
 
 # Rows alone, with either store; FILL=10000000 has that many in the store first, and reads and
 # expires some of them meanwhile.

@@ -97,7 +97,13 @@ static int fake_peer(const struct transport *transport, struct sockaddr_storage 
 }
 
 static const struct transport_class fake_class = {
-    fake_read_start, fake_read_stop, fake_write, fake_pending, fake_shutdown, fake_close, fake_peer,
+    .read_start = fake_read_start,
+    .read_stop = fake_read_stop,
+    .write = fake_write,
+    .pending = fake_pending,
+    .shutdown = fake_shutdown,
+    .close = fake_close,
+    .peer = fake_peer,
 };
 
 /* --- the application --- */
