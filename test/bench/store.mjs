@@ -112,7 +112,7 @@ async function compareRows(message, seconds, what, service = {}) {
     const rate = (perSecond) =>
         `${whole(perSecond)} rows/s, ${tenth(perSecond * bytes / 1e6)} MB/s`;
     const beside = (own, other) => `${tenth(own)} us beside ${tenth(other)}: ${ratio(own, other)}`;
-    console.log(`${NAME}, rows ${what} (${whole(bytes)} bytes each in the store):
+    console.log(`${NAME}, rows ${what} (${whole(bytes)} bytes each in the store, MB/s are of those):
   logged      ${rate(live)} while one worker serves the built-in provider
   drained     ${rate(drained)} out of a full spool
   CPU a row   logger, beside a program with a bare prepared INSERT of the same row: ` +
