@@ -26,7 +26,8 @@ static int usage(void)
     fputs("usage: promptgate token create --project NAME [--name NAME] [--scopes LIST]\n"
           "                               [--endpoints LIST] [--expires TIME] [--config DIR]\n"
           "       promptgate token list [--json] [--config DIR]\n"
-          "       promptgate token revoke NAME|PREFIX [--config DIR]\n",
+          "       promptgate token revoke NAME|PREFIX [--config DIR]\n"
+          "       promptgate token rotate NAME|PREFIX [--config DIR]\n",
           stderr);
     return 2;
 }
@@ -384,16 +385,22 @@ static struct token_draft *find_token(struct token_view *view, const char *wante
     return NULL;
 }
 
+static bool can_be_edited(const struct token_draft *token)
+{
+    const struct section *section = &token->section;
+    if (section->node && section->node->kind == NODE_MAP && !section->bad[TOKEN_hash])
+        return true;
+    fprintf(stderr, "promptgate token: %s cannot be read: mend it first\n", section->file->path);
+    return false;
+}
+
 static bool revoke_one(struct token_draft *token)
 {
     struct buf text = {0};
     struct error error;
     const char *path = token->section.file->path;
-    if (!token->section.node || token->section.node->kind != NODE_MAP ||
-        token->section.bad[TOKEN_hash]) {
-        fprintf(stderr, "promptgate token: %s cannot be read: mend it first\n", path);
+    if (!can_be_edited(token))
         return false;
-    }
     if (!token->active && !token->section.bad[TOKEN_active]) {
         fprintf(stderr, "Token %s is revoked already.\n", token->name);
         return true;
@@ -411,7 +418,42 @@ static bool revoke_one(struct token_draft *token)
     return true;
 }
 
-static int token_revoke(int argc, char **argv, const struct cli_options *options)
+/* --- rotate --- */
+
+/* The name, and what hangs on it, stays: limits, counters, rows. */
+static bool rotate_one(struct token_draft *token)
+{
+    char fresh[TOKEN_TEXT_SIZE];
+    struct buf text = {0};
+    struct error error;
+    const char *path = token->section.file->path;
+    if (!can_be_edited(token))
+        return false;
+    if (!token->active) {
+        fprintf(stderr, "promptgate token: %s is revoked: make another one\n", token->name);
+        return false;
+    }
+    token_generate(fresh);
+    bool good = token_file_rotate(token, fresh, &text, &error) &&
+                file_replace(path, buf_view(&text), &error);
+    buf_free(&text);
+    if (good) {
+        puts(fresh);
+        fprintf(stderr,
+                "Token %s is another one now in %s. The line above is it: it cannot be shown "
+                "again.\nA running gateway goes on with the old one until a reload.\n",
+                token->name, path);
+    } else {
+        fail(error.message);
+    }
+    sodium_memzero(fresh, sizeof fresh);
+    return good;
+}
+
+/* --- both --- */
+
+static int change(int argc, char **argv, const struct cli_options *options,
+                  bool (*change_one)(struct token_draft *token))
 {
     if (argc != 2 || options->json || argv[1][0] == '-')
         return usage();
@@ -419,7 +461,7 @@ static int token_revoke(int argc, char **argv, const struct cli_options *options
     view_open(&view, options->config);
     view_read_tokens(&view);
     struct token_draft *token = find_token(&view, argv[1]);
-    bool good = token && revoke_one(token);
+    bool good = token && change_one(token);
     view_close(&view);
     return good ? 0 : 1;
 }
@@ -436,6 +478,8 @@ int cmd_token(int argc, char **argv)
     if (strcmp(argv[1], "list") == 0)
         return token_list(argc - 1, &options);
     if (strcmp(argv[1], "revoke") == 0)
-        return token_revoke(argc - 1, argv + 1, &options);
+        return change(argc - 1, argv + 1, &options, revoke_one);
+    if (strcmp(argv[1], "rotate") == 0)
+        return change(argc - 1, argv + 1, &options, rotate_one);
     return usage();
 }

@@ -19,6 +19,10 @@ struct token_request {
 
 /* The file of a token: its hash and prefix, never the token itself. */
 void token_file_text(const struct token_request *request, const char *token, struct buf *text);
+/* The text of `token`'s file with another token's hash and prefix for it and nothing else changed;
+ * false as below. */
+bool token_file_rotate(const struct token_draft *token, const char *fresh, struct buf *text,
+                       struct error *error) __attribute__((warn_unused_result));
 /* The text of `token`'s file with `active: false` for it and nothing else changed; false when the
  * text is laid out in a way that only a person should edit. */
 bool token_file_revoke(const struct token_draft *token, struct buf *text, struct error *error)

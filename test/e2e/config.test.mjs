@@ -5,7 +5,7 @@ import path from 'node:path';
 import { describe, test } from 'node:test';
 
 import { assertError, configFiles, createToken, demo, hashOf, PROJECT_ID, run, startGateway,
-         temporaryDirectory, writeFiles } from './harness.mjs';
+         temporaryDirectory, UUID7, writeFiles } from './harness.mjs';
 
 const HELLO = demo({ hello: { provider: 'echo', model: 'echo' } });
 
@@ -209,6 +209,43 @@ describe('tokens', () => {
         assertError(await gateway.post('hello', { message: 'Hi' }), 401, 'unauthorized');
         const answer = await gateway.post('hello', { message: 'Hi' }, { token: second });
         assert.equal(answer.status, 200, answer.text);
+        await gateway.stop();
+    });
+});
+
+describe('rotation and projects', () => {
+    test('a rotated token: after a reload the old one is 401, the new one has its name', async () => {
+        const gateway = await startGateway({ workers: 1 });
+        const [{ name }] = JSON.parse((await run('token', 'list', '--config', gateway.config, '--json')).stdout);
+        const { status, stdout, stderr } = await run('token', 'rotate', '--config', gateway.config, name);
+        assert.equal(status, 0, stderr);
+        const fresh = stdout.trim();
+        assert.match(fresh, /^pg_live_[A-Za-z0-9_-]{43}$/);
+        assert.equal((await gateway.post('hello', { message: 'Hi' }, { headers: { connection: 'close' } })).status, 200);
+        assert.equal((await run('reload', '--config', gateway.config)).status, 0);
+        assertError(await gateway.post('hello', { message: 'Hi' }, { headers: { connection: 'close' } }), 401, 'unauthorized');
+        const { status: served, id } = await gateway.post('hello', { message: 'Hi' }, { token: fresh, headers: { connection: 'close' } });
+        assert.equal(served, 200);
+        assert.equal((await gateway.row(id)).token, name);
+        await gateway.stop();
+    });
+
+    test('project create makes a file that can be served; list shows it', async () => {
+        const gateway = await startGateway({ workers: 1 });
+        const made = await run('project', 'create', '--config', gateway.config, '--name', 'shop', '--title', 'The "shop": ü');
+        assert.equal(made.status, 0, made.stderr);
+        const id = made.stdout.trim();
+        assert.match(id, UUID7);
+        assert.equal((await run('check', '--config', gateway.config)).status, 0);
+        const list = JSON.parse((await run('project', 'list', '--config', gateway.config, '--json')).stdout);
+        assert.deepEqual(list.find(({ name }) => name === 'shop'),
+                         { name: 'shop', id, title: 'The "shop": ü', active: true, endpoints: [] });
+        assert.deepEqual(list.find(({ name }) => name === 'demo').endpoints, ['hello']);
+        assert.match((await run('project', 'list', '--config', gateway.config)).stdout, /^shop +[0-9a-f-]{36} active +0 {2}The "shop": ü$/m);
+        for (const args of [['--name', 'shop'], ['--name', 'No'], ['--name', 'x', '--title', 'y'.repeat(201)]]) {
+            assert.equal((await run('project', 'create', '--config', gateway.config, ...args)).status, 1, args.join(' '));
+        }
+        assert.equal((await run('project', 'create', '--config', gateway.config)).status, 2);
         await gateway.stop();
     });
 });

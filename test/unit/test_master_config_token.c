@@ -240,6 +240,41 @@ static void revoking_in_a_list_leaves_the_others(void **state)
     assert_false(config_token(folder->config, hash)->active);
 }
 
+/* Another hash and prefix, whatever stands around them. */
+static void rotating_edits_two_words(void **state)
+{
+    struct config_folder *folder = *state;
+    static const char *const files[][2] = {
+        {"# x\nproject: demo\nhash: " HASH_1 " # h\nprefix: abc # p\nactive: true\n",
+         "# x\nproject: demo\nhash: %s # h\nprefix: %s # p\nactive: true\n"},
+        {"prefix: abc\nhash: " HASH_1 "\nproject: demo\n",
+         "prefix: %2$s\nhash: %1$s\nproject: demo\n"},
+        {"hash: " HASH_1 "\nproject: demo\n", "prefix: %2$s\nhash: %1$s\nproject: demo\n"},
+        {"- { project: demo, hash: " HASH_2 ", prefix: x }\n- { project: demo, hash: " HASH_1
+         ", prefix: web }\n",
+         "- { project: demo, hash: " HASH_2 ", prefix: x }\n- { project: demo, hash: %s, prefix: "
+         "%s }\n"},
+    };
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        char hash[80], prefix[16], expected[512];
+        folder_write(folder, "tokens.d/web.yaml", files[i][0]);
+        assert_int_equal(token(folder, i == 3 ? "rotate web:web" : "rotate web"), 0);
+        const char *after = folder_read(folder, "tokens.d/web.yaml");
+        const char *found = strstr(after, i == 3 ? "hash: sha256:" : "hash: ");
+        if (i == 3)
+            found = strstr(found + 1, "hash: ");
+        assert_int_equal(sscanf(found, "hash: %71s", hash), 1);
+        assert_int_equal(sscanf(strstr(after, "pg_live_"), "%12s", prefix), 1);
+        assert_string_not_equal(hash, HASH_1);
+        snprintf(expected, sizeof expected, files[i][1], hash, prefix);
+        assert_string_equal(after, expected);
+        folder_expect_ok(folder);
+    }
+    folder_write(folder, "tokens.d/web.yaml", "project: demo\nhash: " HASH_1 "\nactive: false\n");
+    assert_int_equal(token(folder, "rotate web"), 1);
+    assert_int_equal(token(folder, "rotate nobody"), 1);
+}
+
 /* What a textual edit would get wrong is left to a person, and the file as it was. */
 static void unsafe_edits_are_refused(void **state)
 {
@@ -310,6 +345,7 @@ int main(void)
         TEST(listings_show_the_state),
         TEST(revoking_edits_one_word),
         TEST(revoking_in_a_list_leaves_the_others),
+        TEST(rotating_edits_two_words),
         TEST(unsafe_edits_are_refused),
         TEST(a_link_stays_a_link),
         cmocka_unit_test(options_are_taken_out_of_argv),
