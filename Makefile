@@ -54,6 +54,7 @@ master_libs = $(worker_libs) yaml-0.1 sqlite3 libpq
 # The end-to-end tests' own node and packages, as the lock file names them.
 e2e_modules = test/e2e/node_modules/.installed
 e2e_node = $$(echo test/e2e/node_modules/node-linux-*/bin/node)
+peers = test/e2e/peers
 
 .PHONY: all
 all: $(BUILD)/promptgate
@@ -191,13 +192,8 @@ soak: $(BUILD)/promptgate $(BUILD)/counters-dump $(e2e_modules)
 		MINUTES=$(MINUTES) SEED=$(SEED) \
 		$(e2e_node) --disable-warning=ExperimentalWarning test/soak/soak.mjs
 
-# Beside nginx: where none is installed, Debian's is unpacked into the build folder, for its package
-# would start a server. ROUNDS, SECONDS and CONNECTIONS='1 8' change the runs.
-unpacked_nginx = $(BUILD)/nginx/usr/sbin/nginx
-nginx = $(firstword $(wildcard /usr/sbin/nginx) $(unpacked_nginx))
-$(unpacked_nginx):
-	@mkdir -p $(BUILD)/nginx
-	cd $(BUILD)/nginx && apt-get -qq -o APT::Sandbox::User=root download nginx && dpkg -x nginx_*.deb .
+# ROUNDS, SECONDS and CONNECTIONS='1 8' change the runs.
+nginx = $(peers)/usr/sbin/nginx
 
 $(BUILD)/bench-mock: $(BUILD)/obj/test/bench/mock.o
 	$(CC) $(LDFLAGS) -o $@ $^
@@ -208,7 +204,7 @@ $(BUILD)/bench-insert: $(BUILD)/obj/test/bench/insert.o
 bench_run = PROMPTGATE=$(abspath $(BUILD)/promptgate) ROUNDS=$(ROUNDS) SECONDS=$(SECONDS) \
 	$(e2e_node) --disable-warning=ExperimentalWarning
 .PHONY: bench bench-store bench-idle
-bench: $(BUILD)/promptgate $(BUILD)/load $(BUILD)/counters-dump $(BUILD)/bench-mock $(nginx) \
+bench: $(BUILD)/promptgate $(BUILD)/load $(BUILD)/counters-dump $(BUILD)/bench-mock $(peers)/.there \
 		$(e2e_modules)
 	@NGINX=$(abspath $(nginx)) CONNECTIONS='$(CONNECTIONS)' $(bench_run) test/bench/bench.mjs
 	+@$(MAKE) --no-print-directory bench-store
@@ -241,6 +237,13 @@ $(e2e_modules): test/e2e/package.json test/e2e/package-lock.json
 	done
 	@touch $@
 
+# Reverse proxies, unpacked and not installed: their packages would start servers.
+$(peers)/.there: packaging/unpack.sh
+	@mkdir -p $(peers)
+	@for pause in 2 10 0; do packaging/unpack.sh $(peers) nginx haproxy && break; \
+		test $$pause != 0 || exit 1; sleep $$pause; done
+	@touch $@
+
 $(BUILD)/notify-listen: $(BUILD)/obj/test/e2e/notify_listen.o
 	$(CC) $(LDFLAGS) -o $@ $^
 
@@ -249,7 +252,7 @@ $(BUILD)/notify-listen: $(BUILD)/obj/test/e2e/notify_listen.o
 TESTS ?= test/e2e/*.test.mjs
 .PHONY: e2e
 e2e: $(BUILD)/promptgate $(BUILD)/load $(BUILD)/counters-dump $(BUILD)/notify-listen \
-		$(e2e_modules) $(if $(STEPS),$(BUILD)/steps/list)
+		$(peers)/.there $(e2e_modules) $(if $(STEPS),$(BUILD)/steps/list)
 	PROMPTGATE=$(abspath $(BUILD)/promptgate) LOAD=$(abspath $(BUILD)/load) SANITIZE=$(SANITIZE) \
 		STORE=$(STORE) STEPS=$(STEPS) $(if $(STEPS),PROMPTGATE_STEPS_SEEN=$(steps_seen)) \
 		$(e2e_node) --disable-warning=ExperimentalWarning --test --test-concurrency=1 \

@@ -28,7 +28,7 @@ wanted_commands() {
     echo "gcc:gcc make:make pkg-config:pkg-config awk:mawk"
     [ "$purpose" = build ] || echo "curl:curl"
     [ "$purpose" != check ] ||
-        echo "git:git node:nodejs npm:npm mandoc:mandoc clang-format:clang-format openssl:openssl"
+        echo "git:git node:nodejs npm:npm mandoc:mandoc clang-format:clang-format openssl:openssl python3:python3"
 }
 
 wanted_packages() {

@@ -8,13 +8,13 @@ cd "$(dirname "$0")/../.." || exit 2
 failed=0
 
 sources() {
-    find shared worker master test -name node_modules -prune -o \
+    find shared worker master test \( -name node_modules -o -name peers \) -prune -o \
         \( -name '*.c' -o -name '*.h' -o -name '*.def' \) -print | sort
 }
 
 own_text() {
     find Makefile README.md .ci shared worker master sql etc man packaging test \
-        \( -name node_modules -o -name corpus \) -prune -o \
+        \( -name node_modules -o -name peers -o -name corpus \) -prune -o \
         -type f ! -name package-lock.json -print 2>/dev/null | sort
 }
 
