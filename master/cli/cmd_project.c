@@ -5,10 +5,8 @@
 #include "shared/base/clock.h"
 #include "shared/base/json.h"
 
-#include <errno.h>
+#include <limits.h>
 #include <stdio.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 static int usage(void)
 {
@@ -39,15 +37,13 @@ static void project_text(const char *id, const char *title, struct buf *text)
 
 static bool create(const char *directory, const char *name, const char *title)
 {
-    char folder[512], path[640], id_text[UUID_TEXT_LEN + 1];
+    char path[PATH_MAX], id_text[UUID_TEXT_LEN + 1];
     struct uuid id = uuid_v7(clock_wall_ms());
     struct buf text = {0};
     struct error error;
     bool exists;
-    snprintf(folder, sizeof folder, "%s/projects.d", directory);
-    snprintf(path, sizeof path, "%s/%s.yaml", folder, name);
-    if (mkdir(folder, 0750) != 0 && errno != EEXIST) {
-        error_errno(&error, errno, "%.200s", folder);
+    snprintf(path, sizeof path, "%s/projects.d/%s.yaml", directory, name);
+    if (!folder_make(directory, "projects.d", &error)) {
         fail(error.message);
         return false;
     }
@@ -77,8 +73,6 @@ static int project_create(int argc, char **argv, const struct cli_options *optio
     if (!config_name_valid(str_of(name)))
         return fail("--name must be lower-case letters, digits, - and _, and begin with a letter "
                     "or digit");
-    if (strlen(options->config) > 256)
-        return fail("the path of the configuration is too long");
     if (title && (!*title || strlen(title) > 200))
         return fail("--title must be 1 to 200 bytes long");
     return create(options->config, name, title) ? 0 : 1;

@@ -165,16 +165,6 @@ static bool check_request(struct creation *creation, struct token_view *view)
     return !creation->project || check_project(creation, view);
 }
 
-static bool make_folder(const char *directory, const char *folder)
-{
-    struct stat status;
-    if (mkdir(folder, 0750) != 0)
-        return errno == EEXIST;
-    if (stat(directory, &status) == 0)
-        (void)!chown(folder, (uid_t)-1, status.st_gid);
-    return true;
-}
-
 /* Under the name asked for; else under the project's, with a number when that is taken. */
 static const char *write_token(const struct creation *creation, struct token_view *view,
                                struct str text, struct error *error)
@@ -183,10 +173,8 @@ static const char *write_token(const struct creation *creation, struct token_vie
     const char *base = creation->name      ? creation->name
                        : creation->project ? creation->project
                                            : "admin";
-    if (!make_folder(view->reading.directory, folder)) {
-        error_errno(error, errno, "%.200s", folder);
+    if (!folder_make(view->reading.directory, "tokens.d", error))
         return NULL;
-    }
     for (unsigned number = 1; number < 10000; number++) {
         const char *name = number == 1 ? base : arena_printf(&view->scratch, "%s-%u", base, number);
         bool exists;

@@ -73,6 +73,18 @@ static bool write_beside(const char *path, struct str text, const struct stat *l
     return error_errno(error, reason, "%.200s cannot be written", path);
 }
 
+bool folder_make(const char *directory, const char *name, struct error *error)
+{
+    char path[PATH_MAX];
+    struct stat status;
+    snprintf(path, sizeof path, "%s/%s", directory, name);
+    if (mkdir(path, 0750) != 0)
+        return errno == EEXIST || error_errno(error, errno, "%.200s", path);
+    if (stat(directory, &status) == 0)
+        (void)!chown(path, (uid_t)-1, status.st_gid);
+    return true;
+}
+
 bool file_create(const char *path, struct str text, bool *exists, struct error *error)
 {
     char folder[PATH_MAX], temporary[PATH_MAX];

@@ -4,6 +4,10 @@
 #include "shared/base/error.h"
 #include "shared/base/str.h"
 
+/* Makes the folder NAME of the configuration in `directory`, whose group it gets, unless it is
+ * there. */
+bool folder_make(const char *directory, const char *name, struct error *error)
+    __attribute__((warn_unused_result));
 /* A new file with mode 0640 and its folder's group. False with `*exists` set when there is one by
  * that name already. */
 bool file_create(const char *path, struct str text, bool *exists, struct error *error)
