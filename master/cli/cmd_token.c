@@ -5,11 +5,8 @@
 #include "shared/base/clock.h"
 #include "shared/base/json.h"
 
-#include <errno.h>
 #include <sodium.h>
 #include <stdio.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 enum { LIST_MAX = 256 };
 

@@ -135,6 +135,16 @@ function nginxVersion() {
     });
 }
 
+/** A token that nobody knows, beside a request that is served, each on 32 connections. */
+async function printRefusals(promptgate) {
+    const stranger = { ...promptgate, status: 401,
+                       headers: ['-H', `Authorization: Bearer pg_live_${'x'.repeat(43)}`] };
+    const [served, refused] = await compare([promptgate, stranger], conversation(300), 32);
+    console.log(`\na refused token, beside a request that is served: ${whole(refused.rps)} and ` +
+                `${whole(served.rps)} a second, CPU of the worker ${tenth(refused.workers)} us beside ` +
+                `${tenth(served.workers)}: ${ratio(refused.workers, served.workers)}`);
+}
+
 async function main() {
     const mock = await startMock();
     const nginx = await startNginx(mock.port);
@@ -166,6 +176,7 @@ Load generator, proxy and upstream share the processors: compare within a line, 
     }
     print(table);
     nginx.stop();
+    await printRefusals(promptgate);
     await promptgate.stop();
 }
 

@@ -67,14 +67,15 @@ export async function startPromptgate(upstreamPort, service = {}) {
     };
 }
 
-/** `requests` requests over `connections` connections; all must be answered 200. */
+/** `requests` requests over `connections` connections; all must be answered with the system's
+ * `status`, or 200. */
 export function load(system, body, requests, connections) {
     return new Promise((resolve, reject) => {
         execFile(LOAD, ['-n', String(requests), '-c', String(connections), ...system.headers,
                         '-H', 'Content-Type: application/json', '-d', body, '127.0.0.1',
                         String(system.port), system.path], (error, stdout, stderr) => {
             const report = error ? null : JSON.parse(stdout);
-            if (!report || report.ok !== requests) {
+            if (!report || report.by_status[system.status ?? 200] !== requests) {
                 reject(new Error(`${system.name}: ${stdout} ${stderr}`));
             } else {
                 resolve(report);
