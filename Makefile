@@ -211,6 +211,11 @@ bench: $(BUILD)/promptgate $(BUILD)/load $(BUILD)/counters-dump $(BUILD)/bench-m
 	+@$(MAKE) --no-print-directory STORE=postgres bench-store
 	+@$(MAKE) --no-print-directory CONNECTIONS= bench-idle
 
+# Other clients' latency beside 4,000 slow ones.
+.PHONY: bench-slow
+bench-slow: $(BUILD)/promptgate $(BUILD)/load $(peers)/.there $(e2e_modules)
+	@CROWD=$(CROWD) $(bench_run) test/bench/slow.mjs
+
 # What an idle connection costs.
 bench-idle: $(BUILD)/promptgate $(e2e_modules)
 	@CONNECTIONS=$(CONNECTIONS) $(bench_run) test/bench/idle.mjs
@@ -240,7 +245,7 @@ $(e2e_modules): test/e2e/package.json test/e2e/package-lock.json
 # Reverse proxies, unpacked and not installed: their packages would start servers.
 $(peers)/.there: packaging/unpack.sh
 	@mkdir -p $(peers)
-	@for pause in 2 10 0; do packaging/unpack.sh $(peers) nginx haproxy && break; \
+	@for pause in 2 10 0; do packaging/unpack.sh $(peers) nginx haproxy slowhttptest && break; \
 		test $$pause != 0 || exit 1; sleep $$pause; done
 	@touch $@
 
