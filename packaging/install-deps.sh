@@ -111,15 +111,13 @@ trap 'rm -f "$log"' EXIT
 trap 'exit 1' INT TERM HUP
 say "installing: $needed"
 retried apt update || say "the package lists could not be refreshed; going on with the old ones"
-case " $needed " in
-*" llhttp "*)
-    if available libllhttp-dev; then
-        needed="${needed% llhttp} libllhttp-dev"
-    else
-        needed="${needed% llhttp} node-llhttp"
-    fi
-    ;;
-esac
+llhttp_package=node-llhttp
+available libllhttp-dev && llhttp_package=libllhttp-dev
+needed=$(for name in $needed; do
+    [ "$name" != llhttp ] || name=$llhttp_package
+    echo "$name"
+done)
+needed=$(echo $needed)
 # Nobody asked for a server that runs: Debian's package makes no cluster while this file is there.
 no_cluster=/etc/postgresql-common/createcluster.d/promptgate-tests.conf
 case " $needed " in
