@@ -120,9 +120,10 @@ static void print(const struct drafts *drafts, bool json)
         append_json(&out, project);
         before = ",\n";
     }
-    if (json)
+    if (json) {
         buf_puts(&out, *before == '[' ? "[]\n" : "]\n");
-    fwrite(out.data, 1, out.len, stdout);
+        fwrite(out.data, 1, out.len, stdout);
+    }
     buf_free(&out);
 }
 
