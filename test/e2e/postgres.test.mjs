@@ -72,7 +72,7 @@ async function settle(t, changes) {
     await traffic.end();
     const { sent } = traffic;
     traffic = null;
-    await gateway.rowsReach(sent);
+    await gateway.rowsReach(sent, 60 + sent / 5000); // a long outage leaves millions in the spool
     await until('the lines', () => count(BACK) === count(AWAY));
     await until('a healthy status', async () => (await dbStatus()).code === 0);
     await gateway.stop();
