@@ -67,16 +67,21 @@ static void visit_project(struct config_project *project, counted_fn *visit, voi
         visit_endpoint(id, &project->endpoints[i], visit, context);
 }
 
+static void visit_tokens(struct config_token *tokens, size_t count, counted_fn *visit,
+                         void *context)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct str name = str_of(tokens[i].name);
+        const struct counted counted = {ACCOUNT_TOKEN, name, name, no_caps, &tokens[i].account};
+        visit(context, &counted);
+    }
+}
+
 static void visit_all(struct config *config, counted_fn *visit, void *context)
 {
     for (size_t i = 0; i < config->projects_count; i++)
         visit_project(&config->projects[i], visit, context);
-    for (size_t i = 0; i < config->tokens_count; i++) {
-        struct config_token *token = &config->tokens[i];
-        const struct counted counted = {ACCOUNT_TOKEN, str_of(token->name), str_of(token->name),
-                                        no_caps, &token->account};
-        visit(context, &counted);
-    }
+    visit_tokens(config->tokens, config->tokens_count, visit, context);
 }
 
 static void claim(void *context, const struct counted *counted)
@@ -104,4 +109,16 @@ static void enforce(void *context, const struct counted *counted)
 void accounts_enforce(struct config *config, struct counters *counters)
 {
     visit_all(config, enforce, counters);
+}
+
+bool accounts_adopt_tokens(struct config_token *tokens, size_t count, struct counters *counters,
+                           int64_t generation, struct error *error)
+{
+    struct accounts accounts;
+    if (!accounts_begin(&accounts, counters, generation, count, error))
+        return false;
+    visit_tokens(tokens, count, claim, &accounts);
+    accounts_end(&accounts, 0);
+    visit_tokens(tokens, count, enforce, counters);
+    return true;
 }

@@ -9,18 +9,22 @@
 #include <unistd.h>
 
 enum {
-    REQUEST_MAX_BYTES = 64,
+    REQUEST_MAX_BYTES = 32 + CONTROL_ARGUMENT_MAX,
     PACKET_BYTES = 16 * 1024, /* well below what a socket's buffer takes at once */
     ASK_WITHIN_MS = 5000,
     TAKE_WITHIN_MS = 10000, /* without any progress */
 };
 
-static const char *const verb_names[] = {
-    [CONTROL_RELOAD] = "reload",
-    [CONTROL_STOP] = "stop",
-    [CONTROL_STATUS] = "status",
+static const struct {
+    const char *name;
+    bool has_argument;
+} verbs[] = {
+    [CONTROL_RELOAD] = {"reload", false},
+    [CONTROL_STOP] = {"stop", false},
+    [CONTROL_STATUS] = {"status", false},
+    [CONTROL_TOKENS] = {"tokens", true},
 };
-enum { VERBS = sizeof verb_names / sizeof *verb_names };
+enum { VERBS = sizeof verbs / sizeof *verbs };
 
 void control_init(struct control *control)
 {
@@ -29,8 +33,7 @@ void control_init(struct control *control)
         control->clients[i].fd = -1;
 }
 
-bool control_open(struct control *control, const char *runtime_dir,
-                  void (*ask)(void *context, uint64_t request, enum control_verb verb),
+bool control_open(struct control *control, const char *runtime_dir, control_ask_fn *ask,
                   void *context, struct error *error)
 {
     char path[PATH_MAX];
@@ -92,6 +95,24 @@ void control_answer(struct control *control, uint64_t request, bool good, struct
     }
 }
 
+/* False when that is no request. */
+static bool hand_over(const struct control *control, uint64_t request, struct str text)
+{
+    char argument[CONTROL_ARGUMENT_MAX + 1] = "";
+    struct str name = str_split(&text, ' ');
+    if (text.len > CONTROL_ARGUMENT_MAX)
+        return false;
+    if (text.at)
+        memcpy(argument, text.at, text.len);
+    for (int verb = 0; verb < VERBS; verb++)
+        if (str_eq(name, str_of(verbs[verb].name)) &&
+            (verbs[verb].has_argument ? text.len > 0 : !text.at)) {
+            control->ask(control->context, request, (enum control_verb)verb, argument);
+            return true;
+        }
+    return false;
+}
+
 static void take_request(struct control *control, struct control_client *client)
 {
     char text[REQUEST_MAX_BYTES];
@@ -103,19 +124,15 @@ static void take_request(struct control *control, struct control_client *client)
         drop(client);
         return;
     }
-    struct str name = {text, (size_t)len < sizeof text ? (size_t)len : sizeof text};
+    struct str said = {text, (size_t)len < sizeof text ? (size_t)len : sizeof text};
     client->asked = true;
     client->deadline_ms = INT64_MAX;
     if (!client->welcome) {
         give_answer(client, false, STR("only root and the gateway's own user may ask\n"));
         return;
     }
-    for (int verb = 0; verb < VERBS; verb++)
-        if (str_eq(name, str_of(verb_names[verb]))) {
-            control->ask(control->context, client->request, (enum control_verb)verb);
-            return;
-        }
-    give_answer(client, false, STR("this master does not know that request\n"));
+    if (!hand_over(control, client->request, said))
+        give_answer(client, false, STR("this master does not know that request\n"));
 }
 
 static bool may_ask(int fd)

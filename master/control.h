@@ -1,8 +1,9 @@
 /* The control socket, RUNTIME_DIR/control: how a command line speaks to the running master.
  *
- * SOCK_SEQPACKET; one request per connection, one packet: "reload", "stop" or "status". The answer
- * is a first line, "ok" or "failed", then text for people, or JSON for `status`; it may take
- * several packets and ends with the connection. Only root and the master's own user are heard.
+ * SOCK_SEQPACKET; one request per connection, one packet: "reload", "stop", "status", or "tokens
+ * NAME", which has tokens.d/NAME.yaml read again. The answer is a first line, "ok" or "failed",
+ * then text for people, or JSON for `status`; it may take several packets and ends with the
+ * connection. Only root and the master's own user are heard.
  *
  * The master's loop drives it: control_descriptors before poll(2), control_handle after it. Nothing
  * blocks; a client that asks nothing or doesn't take its answer is dropped after a while. */
@@ -14,9 +15,14 @@
 #include <poll.h>
 #include <stdint.h>
 
-enum control_verb { CONTROL_RELOAD, CONTROL_STOP, CONTROL_STATUS };
+enum control_verb { CONTROL_RELOAD, CONTROL_STOP, CONTROL_STATUS, CONTROL_TOKENS };
 
+enum { CONTROL_ARGUMENT_MAX = 64 };
 enum { CONTROL_CLIENTS_MAX = 16, CONTROL_DESCRIPTORS_MAX = CONTROL_CLIENTS_MAX + 1 };
+
+/* `argument` is "" for a verb that has none. */
+typedef void control_ask_fn(void *context, uint64_t request, enum control_verb verb,
+                            const char *argument);
 
 struct control_client {
     int fd; /* -1 = the place is free */
@@ -31,7 +37,7 @@ struct control {
     struct socket_file socket; /* all zero before control_open: see control_init */
     struct control_client clients[CONTROL_CLIENTS_MAX];
     uint64_t last_request;
-    void (*ask)(void *context, uint64_t request, enum control_verb verb);
+    control_ask_fn *ask;
     void *context;
 };
 
@@ -40,8 +46,7 @@ void control_init(struct control *control);
 /* Listens. A request is named by a number that is never 0 and never used twice. `ask` is called
  * from control_handle for each request; control_answer may be called from within it, later, or
  * never (closing answers nobody). */
-bool control_open(struct control *control, const char *runtime_dir,
-                  void (*ask)(void *context, uint64_t request, enum control_verb verb),
+bool control_open(struct control *control, const char *runtime_dir, control_ask_fn *ask,
                   void *context, struct error *error) __attribute__((warn_unused_result));
 /* Removes the socket file and drops every client; answers that are not sent yet get one try. */
 void control_close(struct control *control);

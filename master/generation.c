@@ -10,11 +10,13 @@
 
 enum { NEIGHBOUR_AFTER_MS = 1000, FORK_RETRY_MS = 1000 };
 
-struct generation *generation_new(int64_t number, struct config *config)
+struct generation *generation_new(int64_t number, struct config *config, struct token_table *tokens)
 {
     struct generation *generation = xcalloc(1, sizeof *generation);
     generation->number = number;
     generation->config = config;
+    generation->tokens = tokens;
+    generation->accounts = UINT32_MAX;
     generation->count = (unsigned)config->workers;
     generation->began_ms = clock_now_ms();
     generation->workers = xcalloc(generation->count, sizeof *generation->workers);
@@ -25,6 +27,7 @@ struct generation *generation_new(int64_t number, struct config *config)
             .of = generation->count,
             .generation = number,
             .config = config,
+            .tokens = tokens,
             .slot = -1,
             .unready_since_ms = generation->began_ms,
         };
@@ -36,6 +39,7 @@ void generation_free(struct generation **place)
     struct generation *generation = *place;
     *place = NULL;
     config_free(&generation->config);
+    token_table_free(&generation->tokens);
     free(generation->workers);
     free(generation);
 }

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "master/process.h"
+#include "shared/token_table.h"
 
 enum generation_state {
     GENERATION_STARTING,
@@ -20,7 +21,10 @@ enum { GENERATIONS_MAX = 4, GENERATION_START_MS = 30000, GENERATION_GRACE_MS = 2
 struct generation {
     int64_t number;
     enum generation_state state;
-    struct config *config; /* owned */
+    struct config *config;      /* owned */
+    struct token_table *tokens; /* owned */
+    uint32_t accounts;          /* how many each of its workers has mapped; UINT32_MAX = none is
+                                   forked yet */
     struct process *workers;
     unsigned count;
     int64_t began_ms;
@@ -29,8 +33,9 @@ struct generation {
     int64_t kill_after_ms; /* once retiring, failed or stopping */
 };
 
-/* Takes over the configuration. Nothing is started yet. */
-struct generation *generation_new(int64_t number, struct config *config);
+/* Takes over the configuration and the tokens. Nothing is started yet. */
+struct generation *generation_new(int64_t number, struct config *config,
+                                  struct token_table *tokens);
 /* Every worker is gone; the caller's pointer becomes NULL. */
 void generation_free(struct generation **generation);
 /* Starts the workers that are missing and may be started (a dead one of a retiring or failed

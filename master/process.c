@@ -101,6 +101,7 @@ _Noreturn static void become_worker(const struct process *process, struct inheri
     close_log_pipes(&inheritance->slots, 1, process->slot);
     struct worker_setup setup = {
         .config = process->config,
+        .tokens = process->tokens,
         .counters = inheritance->counters,
         .index = process->index,
         .count = process->of,

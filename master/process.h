@@ -6,6 +6,7 @@
 #include "master/slots.h"
 
 struct control;
+struct token_table;
 struct notify;
 
 #include <sys/types.h>
@@ -35,8 +36,9 @@ struct process {
     unsigned of;        /* how many these are */
     int64_t generation; /* 0 for the logger */
     const struct config *config;
-    pid_t pid; /* 0 = none lives */
-    int slot;  /* of a living worker */
+    const struct token_table *tokens; /* a worker's */
+    pid_t pid;                        /* 0 = none lives */
+    int slot;                         /* of a living worker */
     int64_t started_ms;
     int64_t aborted_ms;                     /* when it was told to abort, 0 = not */
     int64_t unready_since_ms;               /* nobody serves in its place; 0 = it does */

@@ -2,39 +2,21 @@
 
 #include "master/config/config_fixed.h"
 #include "master/config/config_load.h"
-#include "master/privileges.h"
-#include "master/title.h"
-#include "shared/base/clock.h"
 #include "shared/base/log.h"
-
-#include <errno.h>
-#include <signal.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-enum { REPORT_MAX_BYTES = 256 * 1024, READ_MAX_MS = 30000 };
 
 void reload_init(struct reload *reload, const char *directory)
 {
-    *reload = (struct reload){.directory = directory, .report = -1};
+    *reload = (struct reload){.directory = directory};
 }
 
 static void let_go(struct reload *reload)
 {
     config_source_free(&reload->source);
-    if (reload->report >= 0)
-        close(reload->report);
-    reload->report = -1;
-    reload->child_failed = false;
+    trial_end(&reload->trial);
 }
 
 void reload_deinit(struct reload *reload)
 {
-    if (reload->child > 0)
-        kill(reload->child, SIGKILL);
     let_go(reload);
     buf_free(&reload->text);
 }
@@ -85,25 +67,12 @@ void reload_failed(struct reload *reload, const char *reason)
     answer(reload, false);
 }
 
-/* --- the throw-away child --- */
-
-_Noreturn static void parse_and_leave(struct reload *reload, pid_t master)
+static bool try_source(void *context, FILE *report)
 {
-    struct config_report report = {0};
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != master)
-        _exit(1); /* it was killed before that call: nobody would end a parser that hangs */
-    privileges_drop_in_child();
-    secrets_in_child();
-    title_set("reading the configuration");
-    signal(SIGTERM, SIG_DFL);
-    struct config *config = config_parse(reload->source, &report);
-    FILE *out = fdopen(reload->report, "w");
-    if (!out)
-        _exit(1);
-    config_report_print(&report, out);
-    fflush(out);
-    _exit(config ? 0 : 1);
+    struct config_report problems = {0};
+    struct config *config = config_parse(context, &problems);
+    config_report_print(&problems, report);
+    return config != NULL;
 }
 
 static void begin(struct reload *reload)
@@ -111,39 +80,16 @@ static void begin(struct reload *reload)
     reload->under_way = true;
     reload->said_waiting = false;
     reload->taken = reload->asked;
-    reload->began_ms = clock_now_ms();
     log_info("reading the configuration again");
     reload->source = config_source_fetch(reload->directory);
-    reload->report = memfd_create("report", MFD_CLOEXEC);
-    secrets_before_fork(SECRETS_READER, NULL);
-    pid_t master = getpid();
-    reload->child = reload->report >= 0 ? fork() : -1;
-    if (reload->child == 0)
-        parse_and_leave(reload, master);
-    secrets_after_fork();
-    if (reload->child < 0) {
-        reload->child = 0;
+    if (!trial_begin(&reload->trial, try_source, reload->source))
         reload_failed(reload, "no process could be made to read the configuration");
-    }
-}
-
-void reload_child_ended(struct reload *reload, pid_t pid, int wait_status)
-{
-    if (pid != reload->child || pid == 0)
-        return;
-    reload->child = 0;
-    reload->child_failed = wait_status != 0;
-    if (WIFSIGNALED(wait_status))
-        dprintf(reload->report,
-                "the configuration could not be read: the parser was killed by %s\n",
-                strsignal(WTERMSIG(wait_status)));
 }
 
 static void fail_with_report(struct reload *reload)
 {
     struct buf text = {0};
-    ssize_t got = pread(reload->report, buf_reserve(&text, REPORT_MAX_BYTES), REPORT_MAX_BYTES, 0);
-    text.len = got > 0 ? (size_t)got : 0;
+    trial_report(&reload->trial, &text);
     reload_failed(reload, buf_cstr(&text));
     buf_free(&text);
 }
@@ -191,11 +137,9 @@ struct config *reload_tend(struct reload *reload, const struct config *old, bool
             begin(reload);
         return NULL;
     }
-    if (reload->child != 0 && clock_now_ms() - reload->began_ms >= READ_MAX_MS)
-        kill(reload->child, SIGKILL);
-    if (reload->child != 0 || !reload->source)
+    if (trial_running(&reload->trial) || !reload->source)
         return NULL;
-    if (reload->child_failed) {
+    if (reload->trial.failed) {
         fail_with_report(reload);
         return NULL;
     }

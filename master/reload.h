@@ -1,13 +1,11 @@
-/* Reading the configuration again. A throw-away child parses the bytes first: a configuration that
- * crashes the parser takes no master down. Then the master parses the same bytes.
+/* Reading the configuration again. A throw-away child parses the bytes first (trial.h), then the
+ * master parses the same bytes.
  *
  * Requests are numbered: all that came before a reload began are answered by it; one at a time. */
 #pragma once
 
-#include "shared/base/buf.h"
+#include "master/trial.h"
 #include "shared/config.h"
-
-#include <sys/types.h>
 
 struct config_source;
 
@@ -17,10 +15,7 @@ struct reload {
     uint64_t taken;           /* the last request that the reload under way answers */
     bool under_way, said_waiting;
     struct config_source *source;
-    pid_t child;      /* parses; 0 = none */
-    int64_t began_ms; /* a child that takes half a minute is killed */
-    int report;       /* descriptor of what it says */
-    bool child_failed;
+    struct trial trial;
     bool good;       /* the last answer */
     struct buf text; /* and its words */
 };
@@ -33,7 +28,5 @@ uint64_t reload_ask(struct reload *reload);
  * may live. Returns a new configuration once there is one that may take over from `old`; it is the
  * caller's, who says later how it went on. */
 struct config *reload_tend(struct reload *reload, const struct config *old, bool room);
-/* waitpid(2) returned a child that is none of the gateway's processes. */
-void reload_child_ended(struct reload *reload, pid_t pid, int wait_status);
 void reload_succeeded(struct reload *reload, int64_t generation);
 void reload_failed(struct reload *reload, const char *reason);

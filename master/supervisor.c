@@ -9,6 +9,7 @@
 #include "master/reload.h"
 #include "master/status.h"
 #include "master/title.h"
+#include "master/token_changes.h"
 #include "shared/base/clock.h"
 #include "shared/base/log.h"
 #include "shared/base/step.h"
@@ -47,6 +48,7 @@ struct supervisor {
     unsigned count;
     int64_t last_number;
     struct reload reload;
+    struct token_changes tokens;
     struct config *waiting; /* read and checked; waits for slots */
     bool stopping;
     bool refusing;              /* and nobody accepts any more */
@@ -155,7 +157,7 @@ static bool open_counters(struct supervisor *s, const struct config *config, str
     return true;
 }
 
-static void on_request(void *context, uint64_t request, enum control_verb verb);
+static control_ask_fn on_request;
 
 static bool take_privileges(const struct supervisor *s, const struct config *config,
                             struct error *error)
@@ -192,6 +194,7 @@ static void close_everything(struct supervisor *s)
     listeners_close(&s->inheritance.listeners);
     counters_close(&s->counters);
     reload_deinit(&s->reload);
+    token_changes_deinit(&s->tokens);
     config_free(&s->waiting);
     control_close(&s->control);
     notify_close(&s->notify);
@@ -214,15 +217,28 @@ static int64_t oldest_living(const struct supervisor *s)
     return slots_oldest_generation(&s->inheritance.slots, newest);
 }
 
+/* Its files were read before the latest changes of tokens: it gets these, and their caps hold. */
+static void repeat_token_changes(struct supervisor *s, struct generation *generation)
+{
+    if (!token_changes_repeat(&s->tokens, generation, &s->counters))
+        reload_ask(&s->reload);
+}
+
 /* Takes the configuration over when it succeeds. */
 static bool add_generation(struct supervisor *s, struct config *config, struct error *error)
 {
     if (!accounts_adopt(config, &s->counters, s->last_number + 1, oldest_living(s), error))
         return false;
+    struct token_table *tokens = token_table_new(config->tokens, config->tokens_count, error);
+    if (!tokens)
+        return false;
     /* The first one serves as soon as it can, a later one when it is announced. */
     if (!in_state(s, GENERATION_SERVING))
         accounts_enforce(config, &s->counters);
-    s->generations[s->count++] = generation_new(++s->last_number, config);
+    struct generation *generation = generation_new(++s->last_number, config, tokens);
+    s->generations[s->count++] = generation;
+    repeat_token_changes(s, generation);
+    generation->accounts = counters_accounts_mapped(&s->counters);
     return true;
 }
 
@@ -239,16 +255,21 @@ static void forget_generation(struct supervisor *s, unsigned index)
 
 static void retire_older(struct supervisor *s, const struct generation *newest)
 {
-    for (unsigned i = 0; i < s->count; i++)
-        if (s->generations[i]->state == GENERATION_SERVING)
-            generation_dismiss(s->generations[i], GENERATION_RETIRING, SIGHUP,
+    for (unsigned i = 0; i < s->count; i++) {
+        struct generation *older = s->generations[i];
+        if (older != newest)
+            tokens_narrow(older, newest);
+        if (older->state == GENERATION_SERVING)
+            generation_dismiss(older, GENERATION_RETIRING, SIGHUP,
                                newest->config->shutdown_timeout_ms);
+    }
 }
 
 /* Its workers accept from here on; what older ones have accepted they go on with. */
 static void begin_serving(struct supervisor *s, struct generation *generation)
 {
     accounts_enforce(generation->config, &s->counters);
+    repeat_token_changes(s, generation);
     generation_publish_owners(generation, s->inheritance.listeners.sockets, &s->counters);
     STEP(generation_published);
     listeners_begin(&s->inheritance.listeners, generation->config);
@@ -463,8 +484,8 @@ static void reap(struct supervisor *s)
         }
         if (process)
             process_ended(process, &s->inheritance, status);
-        else
-            reload_child_ended(&s->reload, pid, status);
+        trial_child_ended(&s->reload.trial, pid, status);
+        trial_child_ended(&s->tokens.trial, pid, status);
     }
 }
 
@@ -582,13 +603,8 @@ static void answer_status(struct supervisor *s, uint64_t request)
     buf_free(&text);
 }
 
-static void on_request(void *context, uint64_t request, enum control_verb verb)
+static void wait_for_end(struct supervisor *s, uint64_t request, enum control_verb verb)
 {
-    struct supervisor *s = context;
-    if (verb == CONTROL_STATUS) {
-        answer_status(s, request);
-        return;
-    }
     for (size_t i = 0; i < CONTROL_CLIENTS_MAX; i++) {
         struct waiting_request *place = &s->requests[i];
         if (place->request != 0)
@@ -601,6 +617,42 @@ static void on_request(void *context, uint64_t request, enum control_verb verb)
         return;
     }
     control_answer(&s->control, request, false, STR("too many requests wait already"));
+}
+
+static void on_request(void *context, uint64_t request, enum control_verb verb,
+                       const char *argument)
+{
+    struct supervisor *s = context;
+    if (verb == CONTROL_STATUS)
+        answer_status(s, request);
+    else if (verb != CONTROL_TOKENS)
+        wait_for_end(s, request, verb);
+    else if (s->stopping || !token_changes_ask(&s->tokens, argument, request))
+        control_answer(&s->control, request, false,
+                       s->stopping ? STR("the gateway is stopping")
+                                   : STR("too many requests wait already, or that is no name"));
+}
+
+/* One that has begun when the gateway stops is not answered: it closes the socket. */
+static void tend_tokens(struct supervisor *s)
+{
+    struct token_scene scene = {
+        .generations = s->generations,
+        .count = s->count,
+        .serving = in_state(s, GENERATION_SERVING),
+        .counters = &s->counters,
+        .reloading = s->reload.under_way,
+    };
+    struct buf text = {0};
+    uint64_t request;
+    if (!scene.serving || s->stopping)
+        return;
+    enum token_change_state state = token_changes_tend(&s->tokens, &scene, &request, &text);
+    if (state == TOKENS_NO_ROOM)
+        wait_for_end(s, request, CONTROL_RELOAD);
+    else if (state != TOKENS_IDLE)
+        control_answer(&s->control, request, state == TOKENS_TAKEN, buf_view(&text));
+    buf_free(&text);
 }
 
 /* A stop is answered when it has come to its end, or nearly: the socket goes last. */
@@ -668,6 +720,7 @@ static int supervise(struct supervisor *s, const sigset_t *during_wait)
         process_watch(&s->logger, &s->counters);
         slots_clean(&s->inheritance.slots);
         tend_reload(s);
+        tend_tokens(s);
         tend_generations(s);
         if (s->stopping)
             go_on_stopping(s);
@@ -687,6 +740,7 @@ int supervisor_run(const char *directory, struct config *config)
     title_set("master");
     take_signals(&during_wait);
     reload_init(&s.reload, directory);
+    token_changes_init(&s.tokens, directory);
     control_init(&s.control);
     s.instance.fd = -1;
     notify_open(&s.notify);

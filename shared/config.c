@@ -34,38 +34,10 @@ const struct config_endpoint *config_endpoint(const struct config_project *proje
                    compare_slug);
 }
 
-/* The first eight bytes lead to the place: they are a hash's, so timing tells nothing of use. */
-static int compare_hash_head(const void *key, const void *entry)
-{
-    return memcmp(key, ((const struct config_token *)entry)->hash, 8);
-}
-
-const struct config_token *config_token(const struct config *config,
-                                        const uint8_t hash[SHA256_BYTES])
-{
-    if (config->tokens_count == 0)
-        return NULL;
-    const struct config_token *found = bsearch(hash, config->tokens, config->tokens_count,
-                                               sizeof *config->tokens, compare_hash_head);
-    if (!found || sodium_memcmp(found->hash, hash, SHA256_BYTES) != 0)
-        return NULL;
-    return found;
-}
-
 bool slug_reserved(struct str slug)
 {
     return str_eq(slug, STR("chat")) || str_eq(slug, STR("models")) || str_eq(slug, STR("usage")) ||
            str_eq(slug, STR("v1"));
-}
-
-bool config_token_allows(const struct config_token *token, const struct config_endpoint *endpoint)
-{
-    if (token->all_endpoints)
-        return true;
-    for (size_t i = 0; i < token->endpoints_count; i++)
-        if (token->endpoints[i] == endpoint)
-            return true;
-    return false;
 }
 
 bool slug_valid(struct str slug)

@@ -171,18 +171,14 @@ struct config {
     size_t credentials_count;
     struct config_project *projects; /* sorted by id */
     size_t projects_count;
-    struct config_token *tokens; /* sorted by hash */
+    struct config_token *tokens;
     size_t tokens_count;
 };
 
-/* Look-ups; NULL when there is none. The token's is constant-time in the hash's last comparison. */
+/* Look-ups; NULL when there is none. Tokens are looked up elsewhere (token_table.h). */
 const struct config_project *config_project(const struct config *config, const struct uuid *id);
 const struct config_endpoint *config_endpoint(const struct config_project *project,
                                               struct str slug);
-const struct config_token *config_token(const struct config *config,
-                                        const uint8_t hash[SHA256_BYTES]);
-/* Whether the token, of the endpoint's project, may call it. */
-bool config_token_allows(const struct config_token *token, const struct config_endpoint *endpoint);
 /* [a-z0-9], then up to 62 of [a-z0-9-], not ending in "-", and not a route's name. */
 bool slug_valid(struct str slug);
 /* The name of a route. */

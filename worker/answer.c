@@ -107,7 +107,7 @@ void answer_models(const struct exchange *ex, struct buf *out)
     buf_puts(out, "{\"object\":\"list\",\"data\":[");
     for (size_t i = 0; i < ex->project->endpoints_count; i++) {
         const struct config_endpoint *endpoint = &ex->project->endpoints[i];
-        if (!endpoint->active || !config_token_allows(ex->token, endpoint))
+        if (!endpoint->active || !token_allows(ex->token, endpoint))
             continue;
         buf_printf(out, "%s{\"id\":\"%s\",\"object\":\"model\",\"created\":0", any ? "," : "",
                    endpoint->slug);

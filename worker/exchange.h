@@ -7,6 +7,7 @@
 #include "shared/config.h"
 #include "shared/counters/requests.h"
 #include "shared/http/connection.h"
+#include "shared/token_table.h"
 #include "worker/provider/provider.h"
 #include "worker/route.h"
 
@@ -20,6 +21,7 @@ struct transfer_pool;
 struct services {
     uv_loop_t *loop;
     const struct config *config;
+    const struct token_table *tokens;
     struct transfer_pool *transfers;
     struct log_writer *log;
     struct refusals *refusals;
@@ -93,8 +95,8 @@ struct exchange {
     bool running, waiting, finishing;
 
     /* authenticate, resolve */
-    const struct config_token *token; /* set = accepted: a row will be written */
-    struct shm_request *entry;        /* in the table of requests in flight; set likewise */
+    const struct token_entry *token; /* set = accepted: a row will be written */
+    struct shm_request *entry;       /* in the table of requests in flight; set likewise */
     const struct config_project *project;
     const struct config_endpoint *endpoint;
 

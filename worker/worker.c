@@ -214,6 +214,7 @@ static void open_services(struct worker *worker)
     };
     services->loop = &worker->loop;
     services->config = config;
+    services->tokens = setup->tokens;
     services->counts = &setup->counters->workers[setup->slot];
     services->logger = &setup->counters->header->logger;
     services->worker = setup->index;

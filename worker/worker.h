@@ -13,8 +13,11 @@ struct worker_socket {
     size_t listen; /* the place of its address in the configuration */
 };
 
+struct token_table;
+
 struct worker_setup {
     const struct config *config;
+    const struct token_table *tokens;
     struct counters *counters;
     unsigned index; /* of `count` workers of this generation */
     unsigned count;

@@ -1,7 +1,9 @@
 #include "master/cli/commands.h"
 #include "master/cli/options.h"
 #include "master/config/file_write.h"
+#include "master/config/runtime_dir.h"
 #include "master/config/token_file.h"
+#include "master/control_client.h"
 #include "shared/base/clock.h"
 #include "shared/base/json.h"
 
@@ -43,13 +45,35 @@ static void view_open(struct token_view *view, const char *directory)
         (struct reading){&view->lasting, &view->scratch, &view->problems, directory, NULL, NULL};
 }
 
+static void view_take(struct token_view *view, struct config_files files)
+{
+    config_folder_parse(&files, &view->scratch, &view->problems);
+    token_drafts_read(&view->reading, &files, &view->drafts);
+}
+
 static void view_read_tokens(struct token_view *view)
 {
     unsigned order = 1;
-    struct config_files files =
-        config_folder_fetch(view->reading.directory, "tokens.d", &order, &view->scratch);
-    config_folder_parse(&files, &view->scratch, &view->problems);
-    token_drafts_read(&view->reading, &files, &view->drafts);
+    view_take(view,
+              config_folder_fetch(view->reading.directory, "tokens.d", &order, &view->scratch));
+}
+
+/* The file that `wanted` begins with, NAME or NAME:PREFIX, if there is such a one: one file is read
+ * in no time, a hundred thousand are not. */
+static bool view_read_named(struct token_view *view, const char *wanted)
+{
+    struct str rest = str_of(wanted), name = str_split(&rest, ':');
+    if (!config_name_valid(name))
+        return false;
+    struct config_file *file = arena_alloc(&view->scratch, sizeof *file);
+    *file = (struct config_file){.name = arena_copy(&view->scratch, name).at, .order = 1};
+    file->path =
+        arena_printf(&view->scratch, "%s/tokens.d/%s.yaml", view->reading.directory, file->name);
+    config_file_fetch(file, &view->scratch);
+    if (!file->text.at)
+        return false;
+    view_take(view, (struct config_files){.at = file, .count = 1});
+    return true;
 }
 
 /* Prints what was wrong; the number of errors. */
@@ -64,6 +88,33 @@ static unsigned view_close(struct token_view *view)
     arena_free(&view->scratch);
     arena_free(&view->lasting);
     return errors;
+}
+
+/* --- a gateway that runs --- */
+
+/* It reads the file again. False when it runs and goes on with what it knew. */
+static bool tell_gateway(const char *directory, const char *file)
+{
+    struct buf runtime_dir = {0}, request = {0}, answer = {0};
+    struct error error;
+    fflush(stdout); /* the token, while the answer may take its time */
+    config_find_runtime_dir(directory, &runtime_dir);
+    buf_printf(&request, "tokens %s", file);
+    enum control_result result =
+        control_ask(buf_cstr(&runtime_dir), buf_cstr(&request), false, &answer, &error);
+    if (result == CONTROL_OK)
+        fputs("The running gateway has taken it over.\n", stderr);
+    else if (result == CONTROL_NO_MASTER)
+        fputs("No gateway is running: the next one will know.\n", stderr);
+    else
+        fprintf(stderr,
+                "promptgate token: the running gateway has not taken it over, it goes on as "
+                "before:\n%s\n",
+                result == CONTROL_REFUSED ? buf_cstr(&answer) : error.message);
+    buf_free(&runtime_dir);
+    buf_free(&request);
+    buf_free(&answer);
+    return result == CONTROL_OK || result == CONTROL_NO_MASTER;
 }
 
 /* --- create --- */
@@ -205,13 +256,13 @@ static bool create(struct creation *creation, struct token_view *view)
         puts(token);
         fprintf(stderr,
                 "Token %s (%.*s…) is in %s/tokens.d/%s.yaml, as a hash. The line above is the "
-                "token: it cannot be shown again.\nA running gateway knows it after a reload.\n",
+                "token: it cannot be shown again.\n",
                 name, TOKEN_PREFIX_LEN, token, view->reading.directory, name);
     } else {
         fail(error.message);
     }
     sodium_memzero(token, sizeof token);
-    return name != NULL;
+    return name && tell_gateway(view->reading.directory, name);
 }
 
 static int token_create(int argc, char **argv, const struct cli_options *options)
@@ -397,9 +448,7 @@ static bool revoke_one(struct token_draft *token)
         fail(error.message);
         return false;
     }
-    fprintf(stderr,
-            "Token %s is revoked in %s. A running gateway goes on accepting it until a reload.\n",
-            token->name, path);
+    fprintf(stderr, "Token %s is revoked in %s.\n", token->name, path);
     return true;
 }
 
@@ -426,7 +475,7 @@ static bool rotate_one(struct token_draft *token)
         puts(fresh);
         fprintf(stderr,
                 "Token %s is another one now in %s. The line above is it: it cannot be shown "
-                "again.\nA running gateway goes on with the old one until a reload.\n",
+                "again.\n",
                 token->name, path);
     } else {
         fail(error.message);
@@ -444,9 +493,11 @@ static int change(int argc, char **argv, const struct cli_options *options,
         return usage();
     struct token_view view;
     view_open(&view, options->config);
-    view_read_tokens(&view);
+    if (!view_read_named(&view, argv[1]))
+        view_read_tokens(&view);
     struct token_draft *token = find_token(&view, argv[1]);
-    bool good = token && change_one(token);
+    bool good =
+        token && change_one(token) && tell_gateway(options->config, token->section.file->name);
     view_close(&view);
     return good ? 0 : 1;
 }

@@ -148,7 +148,7 @@ static const char *place_of(struct reading *reading, const struct section *secti
 }
 
 /* `hash` and `id` are required: one that is not bad is there. */
-static void check_same_hashes(struct reading *reading, struct drafts *drafts)
+void resolve_check_hashes(struct reading *reading, struct drafts *drafts)
 {
     struct token_draft **sorted =
         arena_alloc(reading->scratch, drafts->tokens_count * sizeof(struct token_draft *));
@@ -194,7 +194,7 @@ void resolve_check(struct reading *reading, struct drafts *drafts)
     for (size_t i = 0; i < drafts->tokens_count; i++)
         check_token(reading, drafts, &drafts->tokens[i]);
     check_same_ids(reading, drafts);
-    check_same_hashes(reading, drafts);
+    resolve_check_hashes(reading, drafts);
 }
 
 /* Behind the files' credentials stands a built-in one for each provider that needs no key. */
@@ -281,12 +281,6 @@ static int compare_ids(const void *a, const void *b)
                         &((const struct config_project *)b)->id);
 }
 
-static int compare_hashes(const void *a, const void *b)
-{
-    return memcmp(((const struct config_token *)a)->hash, ((const struct config_token *)b)->hash,
-                  SHA256_BYTES);
-}
-
 static void build_project(struct reading *reading, const struct drafts *drafts,
                           struct config *config, const struct project_draft *draft)
 {
@@ -320,10 +314,18 @@ static void build_projects(struct reading *reading, struct drafts *drafts, struc
             config->projects[i].endpoints[j].project = &config->projects[i];
 }
 
-static void build_token(struct reading *reading, const struct drafts *drafts, struct config *config,
-                        const struct token_draft *draft)
+static const struct config_project *project_named(const struct config *config, const char *name)
 {
-    struct config_token *token = &config->tokens[config->tokens_count++];
+    for (size_t i = 0; i < config->projects_count; i++)
+        if (strcmp(config->projects[i].name, name) == 0)
+            return &config->projects[i];
+    return NULL;
+}
+
+bool resolve_token(const struct token_draft *draft, const struct config *config,
+                   struct arena *arena, struct config_token *token)
+{
+    bool known = true;
     *token = (struct config_token){.name = draft->name,
                                    .prefix = draft->prefix ? draft->prefix : "",
                                    .scopes = draft->scopes,
@@ -332,13 +334,25 @@ static void build_token(struct reading *reading, const struct drafts *drafts, st
                                    .active = draft->active,
                                    .expires_wall_ms = draft->expires_wall_ms};
     memcpy(token->hash, draft->hash.bytes, sizeof token->hash);
-    token->endpoints =
-        arena_alloc(reading->lasting, draft->endpoints_count * sizeof *token->endpoints);
     if (!draft->project)
-        return;
-    token->project = config_project(config, &find_project(drafts, draft->project)->id);
-    for (size_t i = 0; i < draft->endpoints_count; i++)
+        return true;
+    token->project = project_named(config, draft->project);
+    if (!token->project)
+        return false;
+    token->endpoints = arena_alloc(arena, draft->endpoints_count * sizeof *token->endpoints);
+    for (size_t i = 0; i < draft->endpoints_count; i++) {
         token->endpoints[i] = config_endpoint(token->project, str_of(draft->endpoints[i]));
+        known = known && token->endpoints[i];
+    }
+    return known;
+}
+
+static void build_token(struct reading *reading, struct config *config,
+                        const struct token_draft *draft)
+{
+    struct config_token *token = &config->tokens[config->tokens_count++];
+    if (!resolve_token(draft, config, reading->lasting, token))
+        abort(); /* resolve_check has found its names */
 }
 
 struct config *resolve_build(struct reading *reading, struct drafts *drafts)
@@ -349,8 +363,6 @@ struct config *resolve_build(struct reading *reading, struct drafts *drafts)
     build_projects(reading, drafts, config);
     config->tokens = arena_alloc(reading->lasting, drafts->tokens_count * sizeof *config->tokens);
     for (size_t i = 0; i < drafts->tokens_count; i++)
-        build_token(reading, drafts, config, &drafts->tokens[i]);
-    if (config->tokens_count > 1)
-        qsort(config->tokens, config->tokens_count, sizeof *config->tokens, compare_hashes);
+        build_token(reading, config, &drafts->tokens[i]);
     return config;
 }

@@ -47,7 +47,10 @@ static size_t size_for(unsigned workers, uint32_t accounts)
     return accounts_offset(workers) + accounts * sizeof(struct shm_account);
 }
 
-static void place(struct counters *counters, void *memory, size_t size)
+/* What is mapped beyond the file's end appears in all processes when the file grows. */
+enum { SPARE_ACCOUNTS = 65536 };
+
+static void place(struct counters *counters, void *memory, size_t size, size_t mapped)
 {
     counters->header = memory;
     unsigned workers = counters->header->workers;
@@ -55,15 +58,17 @@ static void place(struct counters *counters, void *memory, size_t size)
     counters->requests = (struct shm_request *)((char *)memory + tables_offset(workers));
     counters->accounts = (struct shm_account *)((char *)memory + accounts_offset(workers));
     counters->size_bytes = size;
+    counters->mapped_bytes = mapped;
 }
 
 static bool map_file(struct counters *counters, int fd, size_t size, int protection,
                      const char *path, struct error *error)
 {
-    void *memory = mmap(NULL, size, protection, MAP_SHARED, fd, 0);
+    size_t mapped = size + SPARE_ACCOUNTS * sizeof(struct shm_account);
+    void *memory = mmap(NULL, mapped, protection, MAP_SHARED, fd, 0);
     if (memory == MAP_FAILED)
         return error_errno(error, errno, "cannot map %s", path);
-    place(counters, memory, size);
+    place(counters, memory, size, mapped);
     return true;
 }
 
@@ -146,7 +151,7 @@ static bool fill(struct counters *counters, int fd, unsigned workers, const stru
 static void let_go(struct counters *counters)
 {
     if (counters->header)
-        munmap(counters->header, counters->size_bytes);
+        munmap(counters->header, counters->mapped_bytes);
     if (counters->fd >= 0)
         close(counters->fd);
     *counters = (struct counters){.fd = -1};
@@ -219,6 +224,16 @@ bool counters_allot_table(struct counters *counters, unsigned slot, struct error
     return true;
 }
 
+static bool map_more(struct counters *counters, size_t size, struct error *error)
+{
+    size_t mapped = size + SPARE_ACCOUNTS * sizeof(struct shm_account);
+    void *memory = mremap(counters->header, counters->mapped_bytes, mapped, MREMAP_MAYMOVE);
+    if (memory == MAP_FAILED)
+        return error_errno(error, errno, "cannot map %zu bytes of the counters file", size);
+    place(counters, memory, counters->size_bytes, mapped);
+    return true;
+}
+
 bool counters_grow(struct counters *counters, uint32_t accounts, struct error *error)
 {
     size_t size = size_for(counters->header->workers, accounts);
@@ -227,13 +242,18 @@ bool counters_grow(struct counters *counters, uint32_t accounts, struct error *e
     if (!allocate(counters->fd, counters->size_bytes, size, error))
         return false;
     STEP(counters_room_allocated);
-    void *memory = mremap(counters->header, counters->size_bytes, size, MREMAP_MAYMOVE);
-    if (memory == MAP_FAILED)
-        return error_errno(error, errno, "cannot map %zu bytes of the counters file", size);
-    place(counters, memory, size);
+    if (size > counters->mapped_bytes && !map_more(counters, size, error))
+        return false;
+    counters->size_bytes = size;
     atomic_store(&counters->header->accounts, accounts);
     STEP(counters_grown);
     return true;
+}
+
+uint32_t counters_accounts_mapped(const struct counters *counters)
+{
+    size_t bytes = counters->mapped_bytes - accounts_offset(counters->header->workers);
+    return (uint32_t)(bytes / sizeof(struct shm_account));
 }
 
 void counters_in_child(struct counters *counters)

@@ -116,8 +116,9 @@ struct counters {
     struct shm_worker *workers;
     struct shm_request *requests; /* SHM_REQUESTS_PER_SLOT for each slot, one behind the other */
     struct shm_account *accounts;
-    size_t size_bytes; /* as mapped */
-    int fd;            /* the master's, to grow the file; else -1 */
+    size_t size_bytes;   /* of the file, as far as it is in use */
+    size_t mapped_bytes; /* with room for accounts to come */
+    int fd;              /* the master's, to grow the file; else -1 */
 };
 
 /* The master's, when no other process uses the file: makes `path` anew or takes over one of the
@@ -131,10 +132,12 @@ bool counters_open(struct counters *counters, const char *path, struct error *er
 /* The master's, before a process gets the slot. */
 bool counters_allot_table(struct counters *counters, unsigned slot, struct error *error)
     __attribute__((warn_unused_result));
-/* The master's: makes room for so many accounts. The mapping may move: children that were forked
- * before keep theirs, without the new places. */
+/* The master's: makes room for so many accounts. Children that were forked before see the first
+ * counters_accounts_mapped() of then; beyond these the mapping is made anew, and may move. */
 bool counters_grow(struct counters *counters, uint32_t accounts, struct error *error)
     __attribute__((warn_unused_result));
+/* How many accounts the mapping has addresses for; fewer may have memory. */
+uint32_t counters_accounts_mapped(const struct counters *counters);
 /* A child has no use for the file itself. */
 void counters_in_child(struct counters *counters);
 void counters_close(struct counters *counters);

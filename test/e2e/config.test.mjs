@@ -169,7 +169,7 @@ describe('tokens', () => {
         assert.ok(texts.every((text) => !text.includes(token)), 'never the token itself');
     });
 
-    test('create, list, revoke: a revoked token is said to need a reload', async () => {
+    test('create, list, revoke, without a gateway', async () => {
         const { config } = configuration();
         await createToken(config);
         const listed = await run('token', 'list', '--config', config, '--json');
@@ -183,7 +183,7 @@ describe('tokens', () => {
 
         const revoked = await run('token', 'revoke', '--config', config, tokens[0].name);
         assert.equal(revoked.status, 0, revoked.stderr);
-        assert.match(revoked.stderr, /goes on accepting it until a reload/);
+        assert.match(revoked.stderr, /No gateway is running/);
         const after = JSON.parse((await run('token', 'list', '--config', config, '--json')).stdout);
         assert.deepEqual(after.map(({ name, state }) => [name, state]), [[tokens[0].name, 'revoked']]);
         assert.equal((await run('check', '--config', config)).status, 0);
@@ -214,15 +214,13 @@ describe('tokens', () => {
 });
 
 describe('rotation and projects', () => {
-    test('a rotated token: after a reload the old one is 401, the new one has its name', async () => {
+    test('a rotated token: the old one is 401, the new one has its name', async () => {
         const gateway = await startGateway({ workers: 1 });
         const [{ name }] = JSON.parse((await run('token', 'list', '--config', gateway.config, '--json')).stdout);
         const { status, stdout, stderr } = await run('token', 'rotate', '--config', gateway.config, name);
         assert.equal(status, 0, stderr);
         const fresh = stdout.trim();
         assert.match(fresh, /^pg_live_[A-Za-z0-9_-]{43}$/);
-        assert.equal((await gateway.post('hello', { message: 'Hi' }, { headers: { connection: 'close' } })).status, 200);
-        assert.equal((await run('reload', '--config', gateway.config)).status, 0);
         assertError(await gateway.post('hello', { message: 'Hi' }, { headers: { connection: 'close' } }), 401, 'unauthorized');
         const { status: served, id } = await gateway.post('hello', { message: 'Hi' }, { token: fresh, headers: { connection: 'close' } });
         assert.equal(served, 200);

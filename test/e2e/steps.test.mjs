@@ -62,7 +62,7 @@ const NEEDS = {
              'postgres_connected'],
     reload: ['generation_published', 'worker_accepts_no_more', 'worker_draining', 'worker_leaving',
              'worker_left', 'account_caps_set', 'account_labelled', 'account_filled', 'account_taken',
-             'account_freed'],
+             'account_freed', 'token_written', 'token_published', 'token_dropped'],
     stop: ['workers_gone', 'socket_removed'],
     // tests of their own below
     own: ['orphans_outstayed', 'orphans_killed', 'store_left', 'wal_left', 'wal_rescued',
@@ -266,10 +266,12 @@ class Lane {
             service: { shutdown_timeout: '1s' },
             credentials: { mock: { provider: 'openai', base_url: this.upstream.baseUrl, api_key: KEY } },
             projects: demo(endpoints(this.reloads)),
+            tokens: { extra: makeToken().entry },
         };
     }
 
-    /** Another configuration: an endpoint less and one more. The token's file stays. */
+    /** Another configuration: an endpoint and a token less, and one more of each. The clients'
+     * token stays. */
     async reload() {
         this.reloads++;
         writeFiles(this.gateway.config, configFiles(this.gateway.directory, this.#options()));

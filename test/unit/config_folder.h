@@ -52,6 +52,15 @@ static inline int folder_setup(void **state)
     return 0;
 }
 
+static inline const struct config_token *folder_token(const struct config_folder *folder,
+                                                      const uint8_t hash[SHA256_BYTES])
+{
+    for (size_t i = 0; i < folder->config->tokens_count; i++)
+        if (memcmp(folder->config->tokens[i].hash, hash, SHA256_BYTES) == 0)
+            return &folder->config->tokens[i];
+    return NULL;
+}
+
 static inline void folder_forget(struct config_folder *folder)
 {
     config_free(&folder->config);

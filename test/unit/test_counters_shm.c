@@ -184,12 +184,19 @@ static void accounts_grow(void **state)
     assert_int_equal(atomic_load(&counters.accounts[1].key), 11);
     assert_int_equal(atomic_load(&counters.accounts[4999].key), 0);
     atomic_store(&counters.accounts[4999].key, 12);
+    /* Who has mapped it before sees what came then, as far as the addresses go. */
+    assert_int_equal(atomic_load(&before.accounts[4999].key), 12);
     atomic_store(&counters.accounts[1].key, 13);
     atomic_store(&counters.workers[0].rows, 5);
     assert_int_equal(atomic_load(&before.accounts[1].key), 13);
     assert_int_equal(atomic_load(&before.workers[0].rows), 5);
     assert_true(counters_grow(&counters, 10, &place->error)); /* less is no change */
     assert_int_equal(atomic_load(&counters.header->accounts), 5000);
+    uint32_t mapped = counters_accounts_mapped(&counters);
+    assert_true(counters_grow(&counters, mapped + 1, &place->error));
+    assert_true(counters_accounts_mapped(&counters) > mapped);
+    atomic_store(&counters.accounts[mapped].key, 14);
+    assert_int_equal(atomic_load(&counters.accounts[4999].key), 12);
     counters_close(&before);
     counters_close(&counters);
     counters = create(place, 1);

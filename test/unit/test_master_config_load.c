@@ -147,7 +147,7 @@ static void tokens_are_found_by_hash(void **state)
     folder_expect_ok(folder);
     uint8_t hash[SHA256_BYTES];
     memset(hash, 0x22, sizeof hash);
-    const struct config_token *token = config_token(folder->config, hash);
+    const struct config_token *token = folder_token(folder, hash);
     assert_non_null(token);
     assert_text(token->name, "web:pg_live_b");
     assert_int_equal(token->scopes, SCOPE_CHAT | SCOPE_USAGE);
@@ -159,7 +159,7 @@ static void tokens_are_found_by_hash(void **state)
                      config_endpoint(project_of(folder->config, UUID_1), STR("sum")));
     assert_int_equal(token->expires_wall_ms, 1814313600000);
     memset(hash, 0x11, sizeof hash);
-    token = config_token(folder->config, hash);
+    token = folder_token(folder, hash);
     assert_text(token->name, "web:2");
     assert_text(token->prefix, "");
     assert_int_equal(token->scopes, SCOPE_CHAT | SCOPE_MODELS);
@@ -167,11 +167,11 @@ static void tokens_are_found_by_hash(void **state)
     assert_true(token->expires_wall_ms == INT64_MAX);
     assert_text(token->project->name, "demo");
     memset(hash, 0x33, sizeof hash);
-    token = config_token(folder->config, hash);
+    token = folder_token(folder, hash);
     assert_text(token->name, "root");
     assert_null(token->project);
     hash[31] = 0;
-    assert_null(config_token(folder->config, hash));
+    assert_null(folder_token(folder, hash));
 }
 
 static void many_entries_are_sorted(void **state)
@@ -209,7 +209,7 @@ static void many_entries_are_sorted(void **state)
         }
         uint8_t hash[SHA256_BYTES] = {0};
         hash[0] = (uint8_t)(scattered / 10 << 4 | scattered % 10);
-        assert_ptr_equal(config_token(folder->config, hash)->project, project);
+        assert_ptr_equal(folder_token(folder, hash)->project, project);
     }
 }
 

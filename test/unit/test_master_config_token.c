@@ -60,7 +60,7 @@ static const struct config_token *loaded(struct config_folder *folder, struct st
     uint8_t hash[SHA256_BYTES];
     sha256(text, hash);
     folder_expect_ok(folder);
-    return config_token(folder->config, hash);
+    return folder_token(folder, hash);
 }
 
 static void a_token_is_printed_once_and_kept_as_a_hash(void **state)
@@ -235,9 +235,9 @@ static void revoking_in_a_list_leaves_the_others(void **state)
         "[ {project: demo, hash: " HASH_1 "}, {active: false, project: demo, hash: " HASH_2 "} ]");
     uint8_t hash[SHA256_BYTES];
     memset(hash, 0x11, sizeof hash);
-    assert_true(config_token(folder->config, hash)->active);
+    assert_true(folder_token(folder, hash)->active);
     memset(hash, 0x22, sizeof hash);
-    assert_false(config_token(folder->config, hash)->active);
+    assert_false(folder_token(folder, hash)->active);
 }
 
 /* Another hash and prefix, whatever stands around them. */

@@ -19,7 +19,8 @@ struct master {
     char directory[SCRATCH_PATH], path[SCRATCH_PATH];
     struct control control;
     uint64_t request;
-    int asked[3];
+    int asked[4];
+    char argument[80];
     struct str at_once; /* the answer from within the call; absent = later */
 };
 
@@ -35,10 +36,11 @@ static int64_t set_wall_ms(void)
     return 0;
 }
 
-static void ask(void *context, uint64_t request, enum control_verb verb)
+static void ask(void *context, uint64_t request, enum control_verb verb, const char *argument)
 {
     struct master *m = context;
     m->asked[verb]++;
+    snprintf(m->argument, sizeof m->argument, "%s", argument);
     m->request = request;
     if (m->at_once.at)
         control_answer(&m->control, request, true, m->at_once);
@@ -146,7 +148,8 @@ static void a_request_is_answered_at_once_or_later(void **state)
 
 static void what_is_unknown_is_refused(void **state)
 {
-    static const char *const unknown[] = {"halt", "reload ", "reloa", "RELOAD", "reload\n"};
+    static const char *const unknown[] = {"halt",     "reload ",  "reloa",  "RELOAD",
+                                          "reload\n", "reload x", "tokens", "tokens "};
     struct master *m = *state;
     char longest[500];
     memset(longest, 'r', sizeof longest - 1);
@@ -154,7 +157,24 @@ static void what_is_unknown_is_refused(void **state)
     for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++)
         assert_true(strncmp(client_end(m, client_ask(m, unknown[i])), "failed\n", 7) == 0);
     assert_true(strncmp(client_end(m, client_ask(m, longest)), "failed\n", 7) == 0);
-    assert_int_equal(m->asked[0] + m->asked[1] + m->asked[2], 0);
+    char argument[8 + CONTROL_ARGUMENT_MAX + 1] = "tokens ";
+    memset(argument + 7, 'a', CONTROL_ARGUMENT_MAX + 1);
+    assert_true(strncmp(client_end(m, client_ask(m, argument)), "failed\n", 7) == 0);
+    assert_int_equal(m->asked[0] + m->asked[1] + m->asked[2] + m->asked[3], 0);
+}
+
+static void a_request_may_have_an_argument(void **state)
+{
+    struct master *m = *state;
+    m->at_once = STR("taken");
+    char argument[8 + CONTROL_ARGUMENT_MAX] = "tokens ";
+    memset(argument + 7, 'a', CONTROL_ARGUMENT_MAX);
+    assert_string_equal(client_end(m, client_ask(m, argument)), "ok\ntaken");
+    assert_string_equal(m->argument, argument + 7);
+    assert_string_equal(client_end(m, client_ask(m, "tokens web")), "ok\ntaken");
+    assert_string_equal(m->argument, "web");
+    assert_string_equal(client_end(m, client_ask(m, "status")), "ok\ntaken");
+    assert_string_equal(m->argument, "");
 }
 
 /* Larger than what the socket holds: goes on as the client reads, and the loop sleeps between. */
@@ -437,6 +457,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_request_is_answered_at_once_or_later),
         TEST(what_is_unknown_is_refused),
+        TEST(a_request_may_have_an_argument),
         TEST(a_long_answer_goes_in_parts),
         TEST(a_client_that_left_is_forgotten),
         TEST(who_says_nothing_or_takes_nothing_is_dropped),

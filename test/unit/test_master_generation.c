@@ -49,8 +49,9 @@ static int set_up(void **state)
     config->arena = arena;
     config->workers = WORKERS;
     config->shutdown_timeout_ms = 30000;
-    test.generation = generation_new(7, config);
-    return 0;
+    struct token_table *tokens = token_table_new(NULL, 0, &error);
+    test.generation = generation_new(7, config, tokens);
+    return tokens ? 0 : -1;
 }
 
 static int tear_down(void **state)

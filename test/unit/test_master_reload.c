@@ -86,10 +86,10 @@ static struct config *tend(void)
 static void reap(void)
 {
     int status;
-    pid_t pid = test.reload.child;
+    pid_t pid = test.reload.trial.child;
     assert_true(pid > 0);
     assert_int_equal(waitpid(pid, &status, 0), pid);
-    reload_child_ended(&test.reload, pid, status);
+    trial_child_ended(&test.reload.trial, pid, status);
 }
 
 /* A whole reload; NULL when it failed. */
@@ -125,7 +125,7 @@ static void a_good_one(void **state)
     (void)state;
     unsigned before = descriptors();
     assert_null(tend()); /* nobody asked */
-    assert_int_equal(test.reload.child, 0);
+    assert_int_equal(test.reload.trial.child, 0);
     folder_write(test.folder, "promptgate.yaml", MAIN("workers: 3\n"));
     struct config *config = read_again();
     assert_non_null(config);
@@ -197,7 +197,7 @@ static void a_parser_that_never_ends(void **state)
     assert_null(tend());
     now_ms += 29999;
     assert_null(tend());
-    assert_int_equal(waitpid(test.reload.child, NULL, WNOHANG), 0);
+    assert_int_equal(waitpid(test.reload.trial.child, NULL, WNOHANG), 0);
     now_ms += 1;
     assert_null(tend());
     reap();
@@ -236,11 +236,11 @@ static void one_at_a_time(void **state)
     assert_int_equal(reload_ask(&test.reload), 1);
     assert_int_equal(reload_ask(&test.reload), 2);
     assert_null(tend());
-    pid_t child = test.reload.child;
+    pid_t child = test.reload.trial.child;
     assert_int_equal(reload_ask(&test.reload), 3);
     assert_non_null(strstr(logged(), "a reload is under way; the next one follows it"));
     assert_null(tend());
-    assert_int_equal(test.reload.child, child);
+    assert_int_equal(test.reload.trial.child, child);
     reap();
     struct config *config = tend();
     assert_non_null(config);
@@ -249,7 +249,7 @@ static void one_at_a_time(void **state)
     reload_succeeded(&test.reload, 2);
     assert_int_equal(test.reload.answered, 2);
     assert_null(tend());
-    assert_int_not_equal(test.reload.child, 0);
+    assert_int_not_equal(test.reload.trial.child, 0);
     reap();
     reload_failed(&test.reload, "the new generation's workers could not start");
     assert_int_equal(test.reload.answered, 3);
@@ -263,12 +263,12 @@ static void without_room_it_waits(void **state)
     reload_ask(&test.reload);
     for (int i = 0; i < 3; i++)
         assert_null(reload_tend(&test.reload, test.folder->config, false));
-    assert_int_equal(test.reload.child, 0);
+    assert_int_equal(test.reload.trial.child, 0);
     const char *said = strstr(logged(), "the reload waits: four generations are alive");
     assert_non_null(said);
     assert_null(strstr(said + 1, "the reload waits")); /* once */
     assert_null(tend());
-    assert_int_not_equal(test.reload.child, 0);
+    assert_int_not_equal(test.reload.trial.child, 0);
     reap();
     struct config *config = tend();
     assert_non_null(config);
@@ -278,9 +278,9 @@ static void without_room_it_waits(void **state)
 static void other_children_are_not_its_own(void **state)
 {
     (void)state;
-    reload_child_ended(&test.reload, 4711, SIGKILL);
-    reload_child_ended(&test.reload, 0, SIGKILL);
-    assert_false(test.reload.child_failed);
+    trial_child_ended(&test.reload.trial, 4711, SIGKILL);
+    trial_child_ended(&test.reload.trial, 0, SIGKILL);
+    assert_false(test.reload.trial.failed);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)

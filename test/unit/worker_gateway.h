@@ -58,6 +58,7 @@ static struct gateway {
     struct shm_request *table;
     struct requests requests;
     struct config config;
+    struct token_table *tokens;
     struct mock mock;
     int pipe[2];
     struct buf pipe_bytes;
@@ -141,12 +142,6 @@ static inline void gateway_add_token(struct gateway *g, const char *name, const 
     sha256(str_of(text), token->hash);
 }
 
-static inline int gateway_compare_tokens(const void *a, const void *b)
-{
-    return memcmp(((const struct config_token *)a)->hash, ((const struct config_token *)b)->hash,
-                  SHA256_BYTES);
-}
-
 static inline void gateway_configure_tokens(struct gateway *g)
 {
     struct config *config = &g->config;
@@ -168,7 +163,9 @@ static inline void gateway_configure_tokens(struct gateway *g)
     tokens[2].active = false;
     tokens[3].expires_wall_ms = gateway_wall_ms;
     tokens[4].expires_wall_ms = gateway_wall_ms + 1;
-    qsort(tokens, config->tokens_count, sizeof *tokens, gateway_compare_tokens);
+    struct error error;
+    g->tokens = token_table_new(tokens, config->tokens_count, &error);
+    assert_non_null(g->tokens);
 }
 
 static inline void gateway_configure(struct gateway *g)
@@ -288,6 +285,7 @@ static inline int gateway_begin(void **state, size_t queue_max)
     g->services = (struct services){
         .loop = &g->loop,
         .config = &g->config,
+        .tokens = g->tokens,
         .transfers = transfer_pool_new(&g->loop, &settings),
         .log = log_writer_new(&g->loop, g->pipe[1], queue_max, &g->requests, NULL, NULL),
         .counts = &g->counts,
@@ -356,6 +354,7 @@ static inline int gateway_teardown(void **state)
     refusals_free(&g->services.refusals);
     requests_deinit(&g->requests);
     free(g->table);
+    token_table_free(&g->tokens);
     mock_stop(&g->mock);
     close(g->pipe[0]);
     gateway_forget_answer(g);

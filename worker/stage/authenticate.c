@@ -32,21 +32,19 @@ static struct str bearer(const struct http_request *request)
     return str_trim((struct str){value.at + scheme.len, value.len - scheme.len});
 }
 
-static const struct config_token *living_token(const struct exchange *ex)
+static const struct token_entry *living_token(const struct exchange *ex)
 {
     uint8_t hash[SHA256_BYTES];
     struct str text = bearer(ex->request);
     if (!text.at || !looks_like_token(text))
         return NULL;
     sha256(text, hash);
-    const struct config_token *token = config_token(ex->services->config, hash);
-    if (!token || !token->active || token->expires_wall_ms <= ex->created_wall_ms)
-        return NULL;
-    return token;
+    const struct token_entry *token = token_find(ex->services->tokens, hash);
+    return token && token->expires_wall_ms > ex->created_wall_ms ? token : NULL;
 }
 
 /* From here on it will have its row, whatever dies. */
-static struct shm_request *take_entry(const struct exchange *ex, const struct config_token *token,
+static struct shm_request *take_entry(const struct exchange *ex, const struct token_entry *token,
                                       const struct config_project *project)
 {
     struct request_opening opening = {
@@ -66,12 +64,12 @@ static struct shm_request *take_entry(const struct exchange *ex, const struct co
 
 enum stage_result stage_authenticate(struct exchange *ex)
 {
-    const struct config_token *token = living_token(ex);
+    const struct token_entry *token = living_token(ex);
     if (!token)
         return exchange_fail(ex, API_unauthorized,
                              "A valid token is required: Authorization: Bearer pg_live_…");
     const struct config_project *project = config_project(ex->services->config, &ex->route.project);
-    if (!project || token->project != project)
+    if (!project || !token->has_project || uuid_compare(&token->project, &project->id) != 0)
         return exchange_fail(ex, API_not_found, "There is no such project for this token.");
     if (log_writer_is_full(ex->services->log))
         return exchange_fail(ex, API_overloaded,

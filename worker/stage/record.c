@@ -61,7 +61,7 @@ static void fill(const struct exchange *ex, struct record *record)
     record->created_at = ex->created_wall_ms;
     record->project = str_of(ex->project->name);
     record->endpoint = str_of(ex->endpoint ? ex->endpoint->slug : NULL);
-    record->token = str_of(ex->token->name);
+    record->token = token_name(ex->token);
     record->client_ip = ex->client_ip;
     record->status = exchange_status(ex);
     record->http_status = ex->client_gone ? RECORD_NULL : ex->http_status;

@@ -29,7 +29,7 @@ enum stage_result stage_resolve(struct exchange *ex)
                                 (int)(slug.len < 64 ? slug.len : 64), slug.at);
     ex->endpoint = endpoint;
     request_resolved(ex->entry, endpoint->account);
-    if (!config_token_allows(ex->token, endpoint))
+    if (!token_allows(ex->token, endpoint))
         return exchange_fail(ex, API_endpoint_forbidden, "The token may not call %s.",
                              endpoint->slug);
     return STAGE_NEXT;
