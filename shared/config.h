@@ -84,10 +84,24 @@ struct config_credential {
     bool built_in; /* of no file: for endpoints that name none */
 };
 
+/* What a model refuses. */
+struct config_lacks {
+    uint64_t parameters;     /* a set of members */
+    bool prefill;            /* a last message of the assistant's, to be gone on with */
+    bool forced_tool_choice; /* a tool_choice other than auto and none */
+};
+
+/* What is known of a model (models.yaml). */
+struct config_model {
+    struct config_lacks lacks;
+    int64_t output_limit; /* tokens; 0 = not known */
+};
+
 /* What answers: a provider and model, and how they are called. */
 struct config_target {
     enum provider_id provider;
     const char *model;
+    struct config_model known;
     const struct config_credential *credential;
     uint32_t account; /* in the counters file, as below: set when a generation takes it on */
     double temperature, top_p; /* NaN = not sent */

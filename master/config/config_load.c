@@ -8,6 +8,7 @@
 #include <limits.h>
 #include <sodium.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 static void wipe(const char *secret)
 {
@@ -22,8 +23,8 @@ void drafts_wipe(struct drafts *drafts)
         wipe(drafts->credentials[i].api_key);
 }
 
-static const char *const known_entries[] = {"promptgate.yaml", "credentials.d", "projects.d",
-                                            "tokens.d"};
+static const char *const known_entries[] = {"promptgate.yaml", "models.yaml", "credentials.d",
+                                            "projects.d", "tokens.d"};
 enum { KNOWN_ENTRIES = sizeof known_entries / sizeof *known_entries };
 
 static bool ends_with(const char *name, const char *end)
@@ -46,7 +47,8 @@ struct config_source {
     struct arena arena;
     const char *directory;
     const char *unreadable; /* why the directory is; NULL when it isn't */
-    struct config_file main;
+    struct config_file main, models;
+    bool has_models;
     struct config_files credentials, projects, tokens;
     const char **stray; /* names that nothing reads */
     size_t stray_count;
@@ -64,6 +66,20 @@ static void fetch_stray(struct config_source *source)
         free(found[i]);
     }
     free(found);
+}
+
+/* It need not be there. */
+static void fetch_models(struct config_source *source, unsigned order)
+{
+    struct arena *arena = &source->arena;
+    source->models = (struct config_file){
+        .path = arena_printf(arena, "%s/models.yaml", source->directory),
+        .name = "models",
+        .order = order,
+    };
+    source->has_models = access(source->models.path, F_OK) == 0 || errno != ENOENT;
+    if (source->has_models)
+        config_file_fetch(&source->models, arena);
 }
 
 struct config_source *config_source_fetch(const char *directory)
@@ -84,6 +100,7 @@ struct config_source *config_source_fetch(const char *directory)
         .order = order++,
     };
     config_file_fetch(&source->main, arena);
+    fetch_models(source, order++);
     source->credentials = config_folder_fetch(directory, "credentials.d", &order, arena);
     source->projects = config_folder_fetch(directory, "projects.d", &order, arena);
     source->tokens = config_folder_fetch(directory, "tokens.d", &order, arena);
@@ -135,6 +152,10 @@ static void parse_all(struct reading *reading, struct config_source *source, str
     struct arena *scratch = reading->scratch;
     struct problems *problems = reading->problems;
     parse_service(reading, source, drafts);
+    if (source->has_models) {
+        config_file_parse(&source->models, scratch, problems);
+        model_drafts_read(reading, &source->models, drafts);
+    }
     config_folder_parse(&source->credentials, scratch, problems);
     credential_drafts_read(reading, &source->credentials, drafts);
     config_folder_parse(&source->projects, scratch, problems);

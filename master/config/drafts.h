@@ -24,6 +24,26 @@ struct service_draft {
     int store_driver, log_bodies, log_level, log_format;
 };
 
+/* A parameter of a map: its name, and its value as JSON. */
+struct parameter_draft {
+    const char *name, *json;
+};
+
+struct parameters_draft {
+    struct parameter_draft *at;
+    size_t count;
+};
+
+struct model_draft {
+    struct section section;
+    int provider; /* enum provider_id */
+    const char *model;
+    int64_t limits_output; /* 0 = not known */
+    const struct yaml_node *lacks_node, *parameters_node;
+    struct config_lacks lacks;
+    struct parameters_draft parameters;
+};
+
 struct credential_draft {
     struct section section;
     const char *name;
@@ -64,7 +84,7 @@ struct endpoint_draft {
     struct variable *variables;
     size_t variables_count;
     uint64_t client_parameters; /* a set of members */
-    const char *parameters;     /* as members of a JSON object, without its braces; NULL = none */
+    struct parameters_draft parameters;
 };
 
 struct project_draft {
@@ -97,6 +117,8 @@ struct token_draft {
 
 struct drafts {
     struct service_draft service;
+    struct model_draft *models;
+    size_t models_count;
     struct credential_draft *credentials;
     size_t credentials_count;
     struct project_draft *projects;
@@ -110,10 +132,22 @@ void listen_read(struct reading *reading, struct service_draft *service);
 /* Each fills its part of the drafts from files that are in memory already. */
 void service_draft_read(struct reading *reading, const struct config_file *file,
                         struct service_draft *service);
+void model_drafts_read(struct reading *reading, const struct config_file *file,
+                       struct drafts *drafts);
 void credential_drafts_read(struct reading *reading, const struct config_files *files,
                             struct drafts *drafts);
 void project_drafts_read(struct reading *reading, const struct config_files *files,
                          struct drafts *drafts);
+/* The parameters of a map that are sent as they are; `client` are those that clients may set. */
+struct parameters_draft parameters_read_map(struct reading *reading, struct section *section,
+                                            const struct yaml_node *map, uint64_t client);
+/* An endpoint's and, behind them, those of its model that neither the endpoint nor its clients set,
+ * as members of a JSON object without its braces; NULL = none. In `reading->lasting`. */
+const char *parameters_join(struct reading *reading, const struct endpoint_draft *endpoint,
+                            const struct model_draft *model);
+/* The row for a provider's model, the one with the longest beginning; NULL when there is none. */
+const struct model_draft *model_draft_for(const struct drafts *drafts, int provider,
+                                          const char *model);
 /* Parts of an endpoint, in this order: a variable may not be called as a parameter that clients
  * set, and prompts name variables. */
 void parameters_read(struct reading *reading, struct endpoint_draft *endpoint);

@@ -15,6 +15,7 @@ static const char provider_names[] =
 typedef struct service_draft draft_of_SERVICE;
 typedef struct listen_draft draft_of_LISTEN;
 typedef struct certificate_draft draft_of_CERTIFICATE;
+typedef struct model_draft draft_of_MODEL;
 typedef struct credential_draft draft_of_CREDENTIAL;
 typedef struct project_draft draft_of_PROJECT;
 typedef struct endpoint_draft draft_of_ENDPOINT;
@@ -39,7 +40,7 @@ const struct config_key config_keys[KEYS_COUNT] = {
 
 const char *key_section_name(enum key_section section)
 {
-    static const char *const names[] = {"service", "listen",   "certificate", "credential",
+    static const char *const names[] = {"service", "listen",   "certificate", "model", "credential",
                                         "project", "endpoint", "variable",    "token"};
     return names[section];
 }

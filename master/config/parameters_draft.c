@@ -49,43 +49,86 @@ static const char *why_not(enum member member, struct str name)
     return NULL;
 }
 
-static void read_parameter(struct reading *reading, struct endpoint_draft *endpoint,
-                           const struct yaml_entry *entry, struct buf *json)
+static void read_parameter(struct reading *reading, struct section *section,
+                           const struct yaml_entry *entry, uint64_t client,
+                           struct parameters_draft *parameters)
 {
-    struct section *section = &endpoint->section;
     struct str name = entry->key->text;
     enum member member = member_named(name);
     const struct yaml_node *wrong = NULL;
     const char *reason = why_not(member, name);
     const char *path = section_key_path(
         reading, section, arena_printf(reading->scratch, "parameters.%.*s", STR_ARG(name)));
-    if (!reason && member != MEMBER_NONE && (endpoint->client_parameters & MEMBER_BIT(member)))
+    if (!reason && member != MEMBER_NONE && (client & MEMBER_BIT(member)))
         reason = "is one that clients may set: take it out of client_parameters, or leave it out";
     if (reason) {
         problem_error(reading->problems, section->file, entry->key->mark, path, "%s", reason);
         return;
     }
-    buf_puts(json, json->len ? "," : "");
-    json_write_string(json, name);
-    buf_putc(json, ':');
-    if (!yaml_json_write(entry->value, json, &wrong))
+    struct buf json = {0};
+    if (!yaml_json_write(entry->value, &json, &wrong))
         problem_error(reading->problems, section->file, wrong->mark, path,
                       "must be a number as JSON has it, not %s",
                       yaml_node_shown(wrong, reading->scratch, false));
+    parameters->at[parameters->count++] = (struct parameter_draft){
+        arena_copy(reading->scratch, name).at, arena_copy(reading->scratch, buf_view(&json)).at};
+    buf_free(&json);
+}
+
+struct parameters_draft parameters_read_map(struct reading *reading, struct section *section,
+                                            const struct yaml_node *map, uint64_t client)
+{
+    struct parameters_draft parameters = {0};
+    size_t count = map ? map->count : 0;
+    parameters.at = arena_alloc(reading->scratch, count * sizeof *parameters.at);
+    for (size_t i = 0; i < count; i++)
+        read_parameter(reading, section, &map->entries[i], client, &parameters);
+    return parameters;
 }
 
 void parameters_read(struct reading *reading, struct endpoint_draft *endpoint)
 {
     const struct yaml_node *list = endpoint->client_parameters_node;
-    const struct yaml_node *map = endpoint->parameters_node;
     if (!list)
         endpoint->client_parameters = member_client_set();
     for (size_t i = 0; list && i < list->count; i++)
         read_client_parameter(reading, endpoint, list->entries[i].value);
+    endpoint->parameters = parameters_read_map(
+        reading, &endpoint->section, endpoint->parameters_node, endpoint->client_parameters);
+}
+
+/* --- those of both, an endpoint and its model --- */
+
+static void put_parameter(const struct parameter_draft *parameter, struct buf *json)
+{
+    buf_puts(json, json->len ? "," : "");
+    json_write_string(json, str_of(parameter->name));
+    buf_printf(json, ":%s", parameter->json);
+}
+
+static bool sets(const struct endpoint_draft *endpoint, const char *name)
+{
+    enum member member = member_named(str_of(name));
+    if (member != MEMBER_NONE && (endpoint->client_parameters & MEMBER_BIT(member)))
+        return true;
+    for (size_t i = 0; i < endpoint->parameters.count; i++)
+        if (strcmp(endpoint->parameters.at[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+const char *parameters_join(struct reading *reading, const struct endpoint_draft *endpoint,
+                            const struct model_draft *model)
+{
     struct buf json = {0};
-    for (size_t i = 0; map && i < map->count; i++)
-        read_parameter(reading, endpoint, &map->entries[i], &json);
+    const char *text = NULL;
+    for (size_t i = 0; i < endpoint->parameters.count; i++)
+        put_parameter(&endpoint->parameters.at[i], &json);
+    for (size_t i = 0; model && i < model->parameters.count; i++)
+        if (!sets(endpoint, model->parameters.at[i].name))
+            put_parameter(&model->parameters.at[i], &json);
     if (json.len > 0)
-        endpoint->parameters = arena_copy(reading->lasting, buf_view(&json)).at;
+        text = arena_copy(reading->lasting, buf_view(&json)).at;
     buf_free(&json);
+    return text;
 }

@@ -65,10 +65,41 @@ static bool provider_needs_key(int provider)
     return needs_key[provider];
 }
 
+static void warn(struct reading *reading, const struct section *section, enum key_id key,
+                 const char *what)
+{
+    const struct yaml_node *node = section->at[key];
+    problem_warning(reading->problems, section->file, node ? node->mark : section->mark,
+                    section_key_path(reading, section, config_keys[key].path), "%s", what);
+}
+
+/* What its model is known not to take. */
+static void check_model(struct reading *reading, const struct drafts *drafts,
+                        const struct endpoint_draft *endpoint)
+{
+    const struct section *section = &endpoint->section;
+    const struct model_draft *model = model_draft_for(drafts, endpoint->provider, endpoint->model);
+    if (!model)
+        return;
+    uint64_t lacks = model->lacks.parameters;
+    if (section->at[ENDPOINT_temperature] && (lacks & MEMBER_BIT(MEMBER_temperature)))
+        warn(reading, section, ENDPOINT_temperature,
+             "is not sent: the model does not take it (models.yaml)");
+    if (section->at[ENDPOINT_top_p] && (lacks & MEMBER_BIT(MEMBER_top_p)))
+        warn(reading, section, ENDPOINT_top_p,
+             "is not sent: the model does not take it (models.yaml)");
+    if (model->limits_output && endpoint->max_output_tokens > model->limits_output)
+        warn(reading, section, ENDPOINT_max_output_tokens,
+             arena_printf(reading->scratch,
+                          "is more than the model gives: %lld are asked for (models.yaml)",
+                          (long long)model->limits_output));
+}
+
 static void check_endpoint(struct reading *reading, struct drafts *drafts,
                            struct endpoint_draft *endpoint)
 {
     struct section *section = &endpoint->section;
+    check_model(reading, drafts, endpoint);
     if (section->bad[ENDPOINT_credential])
         return;
     const char *provider = provider_name((enum provider_id)endpoint->provider);
@@ -242,10 +273,18 @@ static const struct config_credential *credential_for(const struct drafts *draft
     return &config->credentials[i];
 }
 
-static struct config_endpoint build_endpoint(const struct drafts *drafts,
+static struct config_model build_model(const struct model_draft *draft)
+{
+    if (!draft)
+        return (struct config_model){0};
+    return (struct config_model){.lacks = draft->lacks, .output_limit = draft->limits_output};
+}
+
+static struct config_endpoint build_endpoint(struct reading *reading, const struct drafts *drafts,
                                              const struct config *config,
                                              const struct endpoint_draft *draft)
 {
+    const struct model_draft *model = model_draft_for(drafts, draft->provider, draft->model);
     return (struct config_endpoint){
         .slug = draft->slug,
         .description = draft->description,
@@ -258,7 +297,8 @@ static struct config_endpoint build_endpoint(const struct drafts *drafts,
                 .temperature = draft->temperature,
                 .top_p = draft->top_p,
                 .max_output_tokens = draft->max_output_tokens,
-                .parameters = draft->parameters,
+                .parameters = parameters_join(reading, draft, model),
+                .known = build_model(model),
                 .timeout_ms = draft->timeout_ms ? draft->timeout_ms : config->upstream.timeout_ms,
             },
         .variables = draft->variables,
@@ -295,7 +335,7 @@ static void build_project(struct reading *reading, const struct drafts *drafts,
     project->endpoints =
         arena_alloc(reading->lasting, draft->endpoints_count * sizeof *project->endpoints);
     for (size_t i = 0; i < draft->endpoints_count; i++)
-        project->endpoints[i] = build_endpoint(drafts, config, &draft->endpoints[i]);
+        project->endpoints[i] = build_endpoint(reading, drafts, config, &draft->endpoints[i]);
     if (project->endpoints_count > 1)
         qsort(project->endpoints, project->endpoints_count, sizeof *project->endpoints,
               compare_slugs);

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 
-import { assertError, demo, startGateway } from './harness.mjs';
+import { assertError, demo, run, startGateway, writeFiles } from './harness.mjs';
 import { mockCredential, startMock } from './mock.mjs';
 
 let mock;
@@ -170,6 +170,31 @@ describe('client parameters', () => {
         assert.equal(sent.reasoning_effort, 'low');
         assert.deepEqual(sent.logit_bias, { 50256: -100 });
         assert.deepEqual(sent.metadata, { a: [1, 2.5, null, true, 'x'] });
+    });
+});
+
+describe('models.yaml', () => {
+    const rows = (...more) => writeFiles(gateway.config, { 'models.yaml': [
+        { provider: 'openai', model: 'gpt', parameters: { verbosity: 'low' } }, ...more] });
+    const ask = () => asked('plain', {
+        messages: [{ role: 'user', content: 'Hi' }, { role: 'assistant', content: 'Well' }],
+        max_tokens: 5000, stop: 'x', tool_choice: 'required', tools: [] });
+
+    test('"lacks … dropped before sending, named in meta.ignored … a reload picks it up"', async () => {
+        rows();
+        assert.equal((await run('reload', '--config', gateway.config)).status, 0);
+        const before_ = await ask();
+        assert.deepEqual(Object.keys(before_.sent).sort(), ['max_completion_tokens', 'messages',
+            'model', 'stop', 'tool_choice', 'tools', 'verbosity']);
+        assert.deepEqual(before_.ignored, []);
+
+        rows({ provider: 'openai', model: 'gpt-plain', limits: { output: 4096 },
+               lacks: ['stop', 'prefill', 'forced_tool_choice'] });
+        assert.equal((await run('reload', '--config', gateway.config)).status, 0);
+        const { sent, ignored } = await ask();
+        assert.deepEqual(sent, { model: 'gpt-plain', messages: [{ role: 'user', content: 'Hi' }],
+                                 max_completion_tokens: 4096, tools: [] });
+        assert.deepEqual(ignored.sort(), ['max_tokens', 'prefill', 'stop', 'tool_choice']);
     });
 });
 

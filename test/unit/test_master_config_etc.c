@@ -30,6 +30,7 @@ static void copy_sample(const struct config_folder *folder, const char *sample, 
 static void copy_all(const struct config_folder *folder, bool uncomment)
 {
     copy_sample(folder, "etc/promptgate.yaml", "promptgate.yaml", uncomment);
+    copy_sample(folder, "etc/models.yaml", "models.yaml", false);
     copy_sample(folder, "etc/credentials.d/openai-main.yaml.example",
                 "credentials.d/openai-main.yaml", uncomment);
     copy_sample(folder, "etc/projects.d/demo.yaml.example", "projects.d/demo.yaml", uncomment);

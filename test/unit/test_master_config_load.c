@@ -710,13 +710,13 @@ static void files_and_folders(void **state)
     folder_write(folder, "tokens.d/web.yaml~", "nonsense");
     folder_write(folder, "projects.d/demo.yaml.example", "nonsense");
     folder_expect_ok(folder);
-    folder_write(folder, "models.yaml", "");
+    folder_write(folder, "modules.yaml", "");
     folder_write(folder, "project.d", "");
-    folder_expect(folder, "models.yaml: warning: nothing reads this\n"
+    folder_expect(folder, "modules.yaml: warning: nothing reads this; did you mean models.yaml?\n"
                           "project.d: warning: nothing reads this; did you mean projects.d?\n");
     assert_int_equal(folder->report.warnings, 2);
     assert_non_null(folder->config);
-    unlink(folder_path(folder, "models.yaml"));
+    unlink(folder_path(folder, "modules.yaml"));
     unlink(folder_path(folder, "project.d"));
     folder_write(folder, "tokens.d/Web.yaml", "scopes: [admin]\nhash: " HASH_OF("4444") "\n");
     mkdir(folder_path(folder, "tokens.d/dir.yaml"), 0700);

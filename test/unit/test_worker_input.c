@@ -384,6 +384,41 @@ static void what_is_not_used_is_named(void **state)
     expect_sent(g, "[{\"role\":\"user\",\"content\":\"x\"}]", "");
 }
 
+/* "lacks: … # dropped before sending, named in meta.ignored" */
+static void what_the_model_lacks_is_not_sent(void **state)
+{
+    struct gateway *g = *state;
+    static const struct {
+        const char *members, *messages, *sent, *ignored;
+    } cases[] = {
+        {"", NULL, "", "[\"temperature\"]"},
+        {",\"temperature\":1,\"stop\":\"x\",\"seed\":1", NULL, ",\"seed\":1",
+         "[\"stop\",\"temperature\"]"},
+        {",\"max_tokens\":60", NULL, "", "[\"temperature\",\"max_tokens\"]"},
+        {",\"max_completion_tokens\":600", NULL, "", "[\"max_completion_tokens\",\"temperature\"]"},
+        {",\"tool_choice\":\"auto\"", NULL, ",\"tool_choice\":\"auto\"", "[\"temperature\"]"},
+        {",\"tool_choice\":\"none\"", NULL, ",\"tool_choice\":\"none\"", "[\"temperature\"]"},
+        {",\"tool_choice\":\"required\"", NULL, "", "[\"temperature\",\"tool_choice\"]"},
+        {",\"tool_choice\":{\"type\":\"function\"}", NULL, "", "[\"temperature\",\"tool_choice\"]"},
+        {"", ",{\"role\":\"assistant\",\"content\":\"Once\"}", "", "[\"temperature\",\"prefill\"]"},
+    };
+    const char *user = "{\"role\":\"user\",\"content\":\"x\"}";
+    char body[256], rest[128], messages[128];
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *more = cases[i].messages ? cases[i].messages : "";
+        snprintf(body, sizeof body, "{\"messages\":[%s%s]%s}", user, more, cases[i].members);
+        snprintf(messages, sizeof messages, "[%s]", user);
+        snprintf(rest, sizeof rest, ",\"top_p\":0.5,\"max_completion_tokens\":50%s", cases[i].sent);
+        ask_endpoint(g, "picky", body);
+        assert_string_equal(at(g, "meta.ignored"), cases[i].ignored);
+        expect_sent(g, messages, rest);
+    }
+    ask_endpoint(g, "picky", "{\"message\":\"x\",\"max_tokens\":20}");
+    assert_string_equal(at(g, "meta.ignored"), "[\"temperature\"]");
+    expect_sent(g, "[{\"role\":\"user\",\"content\":\"x\"}]",
+                ",\"top_p\":0.5,\"max_completion_tokens\":20");
+}
+
 /* A stranger's body may have as many members as fit into it. */
 static void very_many_members(void **state)
 {
@@ -504,6 +539,7 @@ int main(void)
         TEST(malformed_parameters),
         TEST(max_tokens_and_the_ceiling),
         TEST(what_is_not_used_is_named),
+        TEST(what_the_model_lacks_is_not_sent),
         TEST(very_many_members),
         TEST(pinned_prompts),
         TEST(user_prompt_replaces_the_last_user_message),

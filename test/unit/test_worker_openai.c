@@ -44,13 +44,13 @@ static int set_up(void **state)
         .provider = PROVIDER_OPENAI,
         .model = "gpt-4o-mini",
         .credential = &call->credential,
-        .temperature = NAN,
-        .top_p = NAN,
     };
     call->request = (struct completion_request){
         .target = &call->target,
         .messages = json("[{\"role\":\"user\",\"content\":\"Hi\"}]"),
         .parameters = &call->parameters,
+        .temperature = NAN,
+        .top_p = NAN,
     };
     *state = call;
     return 0;
@@ -117,11 +117,11 @@ static void messages_keep_order_and_members(void **state)
 static void sampling_only_when_set(void **state)
 {
     struct call *call = *state;
-    call->target.temperature = 0.2;
+    call->request.temperature = 0.2;
     expect_body(call, "{\"model\":\"gpt-4o-mini\",\"messages\":[{\"role\":\"user\",\"content\":"
                       "\"Hi\"}],\"temperature\":0.2}");
-    call->target.temperature = NAN;
-    call->target.top_p = 0;
+    call->request.temperature = NAN;
+    call->request.top_p = 0;
     expect_body(call, "{\"model\":\"gpt-4o-mini\",\"messages\":[{\"role\":\"user\",\"content\":"
                       "\"Hi\"}],\"top_p\":0}");
 }

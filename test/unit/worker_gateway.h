@@ -45,6 +45,7 @@ struct gateway_endpoint {
     const char *slug, *model, *system_prompt, *user_prompt;
     int64_t max_output_tokens, timeout_ms;
     bool inactive;
+    bool picky; /* its model refuses what can be refused, and answers 50 tokens at most */
 };
 
 static struct gateway {
@@ -119,10 +120,21 @@ static inline void gateway_add_endpoints(struct gateway *g, struct config_projec
                     .max_output_tokens = endpoints[i].max_output_tokens,
                     .timeout_ms = endpoints[i].timeout_ms ? endpoints[i].timeout_ms : 20000,
                 },
-            .client_parameters = member_client_set(),
+            .client_parameters =
+                member_client_set() | (endpoints[i].picky ? MEMBER_BIT(MEMBER_temperature) : 0),
             .system_prompt = gateway_template(arena, endpoints[i].system_prompt),
             .user_prompt = gateway_template(arena, endpoints[i].user_prompt),
         };
+        if (endpoints[i].picky) {
+            struct config_target *target = &project->endpoints[i].target;
+            target->temperature = target->top_p = 0.5;
+            target->max_output_tokens = 100;
+            target->known = (struct config_model){
+                .lacks = {.parameters = MEMBER_BIT(MEMBER_temperature) | MEMBER_BIT(MEMBER_stop),
+                          .prefill = true,
+                          .forced_tool_choice = true},
+                .output_limit = 50};
+        }
         assert_true(i == 0 || strcmp(endpoints[i - 1].slug, endpoints[i].slug) < 0);
     }
 }
@@ -181,6 +193,7 @@ static inline void gateway_configure(struct gateway *g)
         {.slug = "net-short", .model = "gpt-x", .timeout_ms = 500},
         {.slug = "never", .model = "echo/never", .timeout_ms = 40},
         {.slug = "off", .model = "echo", .inactive = true},
+        {.slug = "picky", .model = "gpt-x", .picky = true},
         {.slug = "pinned",
          .model = "gpt-x",
          .system_prompt = "Be brief about {{input}}.",

@@ -29,10 +29,8 @@ void openai_build_body(const struct completion_request *request, struct buf *bod
     json_write_string(body, str_of(target->model));
     buf_puts(body, ",\"messages\":");
     json_write(body, request->messages);
-    if (!parameters->values[MEMBER_temperature])
-        add_number(body, "temperature", target->temperature);
-    if (!parameters->values[MEMBER_top_p])
-        add_number(body, "top_p", target->top_p);
+    add_number(body, "temperature", request->temperature);
+    add_number(body, "top_p", request->top_p);
     if (request->max_tokens > 0) {
         buf_puts(body, ",\"max_completion_tokens\":");
         buf_i64(body, request->max_tokens);

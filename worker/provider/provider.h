@@ -20,7 +20,8 @@ struct completion_request {
     const struct config_target *target;
     struct json_object *messages;
     const struct client_parameters *parameters;
-    int64_t max_tokens; /* 0 = the provider's default */
+    double temperature, top_p; /* the endpoint's; NaN = not sent */
+    int64_t max_tokens;        /* 0 = the provider's default */
 };
 
 struct call_header {

@@ -2,6 +2,7 @@
 #include "worker/stage/stage.h"
 
 #include "shared/base/clock.h"
+#include "worker/fit.h"
 #include "worker/pipeline.h"
 #include "worker/secrets.h"
 #include "worker/upstream/delay.h"
@@ -177,22 +178,20 @@ enum stage_result stage_forward(struct exchange *ex)
 {
     struct error error;
     const struct config_target *target = &ex->endpoint->target;
-    struct completion_request request = {
-        .target = target,
-        .messages = ex->messages,
-        .parameters = &ex->parameters,
-        .max_tokens =
-            ex->parameters.max_tokens ? ex->parameters.max_tokens : target->max_output_tokens,
-    };
+    struct fitted fitted;
+    enum stage_result result = STAGE_WAIT;
     exchange_begin_attempt(ex, target);
-    if (!provider(ex)->build(&request, &ex->arena, &ex->call, &error)) {
+    fit_request(ex, target, &fitted);
+    if (!provider(ex)->build(&fitted.request, &ex->arena, &ex->call, &error)) {
         fail_attempt(ex, API_internal_error, error.message);
-        return STAGE_DONE;
+        result = STAGE_DONE;
+    } else {
+        request_sent(ex->entry, target->account, ex->attempt.began_us);
+        if (provider(ex)->answer)
+            answer_locally(ex, &fitted.request);
+        else
+            send_call(ex);
     }
-    request_sent(ex->entry, target->account, ex->attempt.began_us);
-    if (provider(ex)->answer)
-        answer_locally(ex, &request);
-    else
-        send_call(ex);
-    return STAGE_WAIT;
+    fit_release(&fitted);
+    return result;
 }
