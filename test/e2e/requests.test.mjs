@@ -46,7 +46,7 @@ after(async () => {
 /** What the provider was asked, and the answer. */
 async function asked(slug, body) {
     mock.clear();
-    const answer = await gateway.post(slug, body);
+    const answer = await gateway.post(slug, body, { headers: { connection: 'close' } });
     assert.equal(answer.status, 200, answer.text);
     return { sent: mock.only().json, ignored: answer.json.meta.ignored };
 }
