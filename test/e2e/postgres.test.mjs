@@ -106,6 +106,8 @@ test(`the server stopped for ${OUTAGE_S} s and started again`, { skip }, async (
     const before = traffic.sent;
     await sleep(OUTAGE_S * 1000);
     assert.ok(traffic.sent > before, 'requests are served meanwhile');
+    const ready = await fetch(`${gateway.base}/readyz`, { headers: { connection: 'close' } });
+    assert.equal(ready.status, 200, '"a store outage does not make it 503"');
     server.start();
     await until('the store to be back', () => count(BACK) === 1);
     await settle(t, 1);

@@ -637,9 +637,11 @@ describe('rows', () => {
         assert.equal(row.project, 'demo');
     });
 
-    test('a token made while the gateway runs is unknown to it without a reload', async () => {
-        const token = await createToken(gateway.config);
-        assertError(await postWithoutRow('hello', { message: 'Hi' }, { token }), 401, 'unauthorized');
+    test('"A token belongs to one project and may be narrowed to some endpoints", also one made now', async () => {
+        const token = await createToken(gateway.config, 'demo', '--endpoints', 'hello');
+        assert.equal((await post('hello', { message: 'Hi' }, { token })).status, 200);
+        assertError(await post('plain', { message: 'Hi' }, { token }), 403, 'endpoint_forbidden');
+        assertError(await postWithoutRow('hello', { message: 'Hi' }, { token, project: OTHER_ID }), 404, 'not_found');
     });
 
     // The last test: it stops the gateway, so that every row is there.
