@@ -15,6 +15,10 @@ hardening_link = -pie -Wl,-z,relro,-z,now,-z,noexecstack
 ifneq ($(filter x86_64 i%86,$(shell uname -m)),)
 hardening += -fcf-protection=full
 endif
+# Budgets are words of 16 bytes.
+ifeq ($(shell uname -m),x86_64)
+processor = -mcx16
+endif
 ifdef SANITIZE
 optimize = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 sanitize_link = -fsanitize=address,undefined
@@ -39,7 +43,7 @@ CPPFLAGS += -D_GNU_SOURCE -DPROMPTGATE_VERSION='"$(VERSION)"' -I. -I$(BUILD)/gen
 ifdef STEPS
 CPPFLAGS += -DPROMPTGATE_STEPS
 endif
-CFLAGS += -std=gnu11 $(optimize) $(hardening) $(warnings)
+CFLAGS += -std=gnu11 $(processor) $(optimize) $(hardening) $(warnings)
 LDFLAGS += $(hardening_link) $(sanitize_link)
 
 shared_sources := $(sort $(wildcard shared/*.c shared/*/*.c))

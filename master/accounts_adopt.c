@@ -1,14 +1,11 @@
 #include "master/accounts_adopt.h"
 
 #include "shared/base/buf.h"
+#include "shared/base/clock.h"
 
 enum { PER_ENDPOINT = 2 }; /* its own account and its target's */
 
-static const int64_t no_caps[CAP_COUNT] = {
-    [CAP_PER_MINUTE] = CAP_UNLIMITED,
-    [CAP_PER_HOUR] = CAP_UNLIMITED,
-    [CAP_MONTHLY_NANO_USD] = CAP_UNLIMITED,
-};
+static const struct config_caps no_caps = {CAP_UNLIMITED, CAP_UNLIMITED, CAP_UNLIMITED};
 
 static size_t count_wanted(const struct config *config)
 {
@@ -22,7 +19,7 @@ static size_t count_wanted(const struct config *config)
 struct counted {
     enum account_kind kind;
     struct str name, label;
-    const int64_t *caps;
+    const struct config_caps *caps;
     uint32_t *account;
 };
 
@@ -37,7 +34,7 @@ static void visit_target(struct config_target *target, counted_fn *visit, void *
     account_target_label(label, str_of(provider), str_of(target->model),
                          str_of(target->credential->name));
     const struct counted counted = {ACCOUNT_TARGET, buf_view(&name),
-                                    (struct str){label, sizeof label}, no_caps, &target->account};
+                                    (struct str){label, sizeof label}, &no_caps, &target->account};
     visit(context, &counted);
     buf_free(&name);
 }
@@ -48,7 +45,7 @@ static void visit_endpoint(const char *project_id, struct config_endpoint *endpo
     struct buf name = {0};
     buf_printf(&name, "%s/%s", project_id, endpoint->slug);
     const struct counted counted = {ACCOUNT_ENDPOINT, buf_view(&name), str_of(endpoint->slug),
-                                    no_caps, &endpoint->account};
+                                    &endpoint->caps, &endpoint->account};
     visit(context, &counted);
     buf_free(&name);
     visit_target(&endpoint->target, visit, context);
@@ -60,8 +57,8 @@ static void visit_project(struct config_project *project, counted_fn *visit, voi
 {
     char id[UUID_TEXT_LEN + 1];
     uuid_format(&project->id, id);
-    const struct counted counted = {ACCOUNT_PROJECT, str_of(id), str_of(project->name), no_caps,
-                                    &project->account};
+    const struct counted counted = {ACCOUNT_PROJECT, str_of(id), str_of(project->name),
+                                    &project->caps, &project->account};
     visit(context, &counted);
     for (size_t i = 0; i < project->endpoints_count; i++)
         visit_endpoint(id, &project->endpoints[i], visit, context);
@@ -72,7 +69,8 @@ static void visit_tokens(struct config_token *tokens, size_t count, counted_fn *
 {
     for (size_t i = 0; i < count; i++) {
         struct str name = str_of(tokens[i].name);
-        const struct counted counted = {ACCOUNT_TOKEN, name, name, no_caps, &tokens[i].account};
+        const struct counted counted = {ACCOUNT_TOKEN, name, name, &tokens[i].caps,
+                                        &tokens[i].account};
         visit(context, &counted);
     }
 }
@@ -95,6 +93,7 @@ bool accounts_adopt(struct config *config, struct counters *counters, int64_t ge
     struct accounts accounts;
     if (!accounts_begin(&accounts, counters, generation, count_wanted(config), error))
         return false;
+    accounts.month = month_number(&config->store.months, clock_wall_ms());
     visit_all(config, claim, &accounts);
     accounts_end(&accounts, oldest);
     return true;
@@ -103,7 +102,12 @@ bool accounts_adopt(struct config *config, struct counters *counters, int64_t ge
 static void enforce(void *context, const struct counted *counted)
 {
     struct counters *counters = context;
-    account_set(&counters->accounts[*counted->account], counted->label, counted->caps);
+    const int64_t caps[CAP_COUNT] = {
+        [CAP_PER_MINUTE] = counted->caps->per_minute,
+        [CAP_PER_HOUR] = counted->caps->per_hour,
+        [CAP_MONTHLY_NANO_USD] = counted->caps->monthly_nano_usd,
+    };
+    account_set(&counters->accounts[*counted->account], counted->label, caps);
 }
 
 void accounts_enforce(struct config *config, struct counters *counters)

@@ -12,11 +12,6 @@
 #include <errno.h>
 #include <unistd.h>
 
-static uint32_t state_of(const struct shm_request *request)
-{
-    return atomic_load(&request->state);
-}
-
 static int64_t to_ms(int64_t us)
 {
     return (us + 500) / 1000;
@@ -29,7 +24,8 @@ static size_t entries_of(const struct counters *counters, unsigned slot)
 
 void recovery_begin(struct counters *counters, unsigned slot)
 {
-    requests_settle_dead(&counters->workers[slot], counters_requests(counters, slot));
+    const struct ledger ledger = ledger_of(counters, slot);
+    requests_settle_dead(&counters->workers[slot], counters_requests(counters, slot), &ledger);
 }
 
 const struct shm_request *recovery_oldest(const struct counters *counters, unsigned slot)
@@ -42,8 +38,8 @@ void recovery_begin_cold(struct counters *counters, unsigned slot)
     struct shm_request *table = counters_requests(counters, slot);
     recovery_begin(counters, slot);
     for (size_t i = 0; i < entries_of(counters, slot); i++)
-        if (state_of(&table[i]) == REQUEST_WRITTEN) {
-            atomic_store(&table[i].state, REQUEST_RECORDED);
+        if (request_state(&table[i]) == REQUEST_WRITTEN) {
+            request_set_state(&table[i], REQUEST_RECORDED);
             STEP(recovery_row_taken_back);
         }
 }
@@ -51,14 +47,15 @@ void recovery_begin_cold(struct counters *counters, unsigned slot)
 static void fill_target(const struct counters *counters, const struct shm_request *request,
                         struct record *record, struct buf *attempts)
 {
+    const struct shm_sums *sums = request_sums(request);
     struct attempt_row attempt = {
-        .provider = account_label(counters, request->target, 0),
-        .model = account_label(counters, request->target, 1),
-        .credential = account_label(counters, request->target, 2),
+        .provider = account_label(counters, sums->target, 0),
+        .model = account_label(counters, sums->target, 1),
+        .credential = account_label(counters, sums->target, 2),
         .status = str_of(request->status),
-        .ms = to_ms(request->upstream_us),
-        .prompt_tokens = request->usage.prompt_tokens,
-        .completion_tokens = request->usage.completion_tokens,
+        .ms = to_ms(sums->upstream_us),
+        .prompt_tokens = sums->usage.prompt_tokens,
+        .completion_tokens = sums->usage.completion_tokens,
     };
     attempts_write(attempts, &attempt, 1);
     record->attempts = buf_view(attempts);
@@ -72,7 +69,8 @@ static void fill_target(const struct counters *counters, const struct shm_reques
 static void fill(const struct counters *counters, const struct shm_request *request,
                  const char *host, struct record *record)
 {
-    const struct shm_usage *usage = &request->usage;
+    const struct shm_sums *sums = request_sums(request);
+    const struct shm_usage *usage = &sums->usage;
     record_init(record);
     record->request_id = request->id;
     record->created_at = request->created_wall_ms;
@@ -93,7 +91,9 @@ static void fill(const struct counters *counters, const struct shm_request *requ
         record->cache_write_tokens = usage->cache_write_tokens;
         record->reasoning_tokens = usage->reasoning_tokens;
     }
-    record->cost_basis = STR("none");
+    record->cost_basis = str_of(cost_basis_name((enum cost_basis)sums->basis));
+    if (sums->basis != COST_NONE)
+        record->cost_nano_usd = sums->cost_nano_usd;
     record->latency_ms = request->latency_us >= 0 ? to_ms(request->latency_us) : RECORD_NULL;
     record->bytes_in = request->latency_us >= 0 ? (int64_t)request->bytes_in : RECORD_NULL;
     record->host = str_of(host);
@@ -108,7 +108,7 @@ static void encode(const struct counters *counters, const struct shm_request *re
     struct buf attempts = {0}, encoded = {0};
     gethostname(host, sizeof host - 1);
     fill(counters, request, host, &record);
-    if (request->attempts > 0)
+    if (request_sums(request)->attempts > 0)
         fill_target(counters, request, &record, &attempts);
     record_encode(&record, &encoded);
     if (!frames_encode(&request->id, buf_view(&encoded), frames))
@@ -136,12 +136,12 @@ bool recovery_write(struct counters *counters, unsigned slot, int pipe)
 {
     struct shm_request *table = counters_requests(counters, slot);
     for (size_t i = 0; i < entries_of(counters, slot); i++) {
-        if (state_of(&table[i]) != REQUEST_RECORDED)
+        if (request_state(&table[i]) != REQUEST_RECORDED)
             continue;
         if (!write_row(counters, &table[i], pipe))
             return false;
         STEP(recovery_row_in_pipe);
-        atomic_store(&table[i].state, REQUEST_WRITTEN);
+        request_set_state(&table[i], REQUEST_WRITTEN);
         STEP(recovery_row_written);
     }
     return true;
@@ -151,8 +151,8 @@ void recovery_end(struct counters *counters, unsigned slot)
 {
     struct shm_request *table = counters_requests(counters, slot);
     for (size_t i = 0; i < entries_of(counters, slot); i++)
-        if (state_of(&table[i]) == REQUEST_WRITTEN) {
-            atomic_store(&table[i].state, REQUEST_FREE);
+        if (request_state(&table[i]) == REQUEST_WRITTEN) {
+            request_set_state(&table[i], REQUEST_FREE);
             STEP(recovery_row_freed);
         }
 }
@@ -161,7 +161,7 @@ bool recovery_is_needed(const struct counters *counters, unsigned slot)
 {
     const struct shm_request *table = counters_requests(counters, slot);
     for (size_t i = 0; i < entries_of(counters, slot); i++)
-        if (state_of(&table[i]) != REQUEST_FREE)
+        if (request_state(&table[i]) != REQUEST_FREE)
             return true;
     return false;
 }

@@ -8,6 +8,7 @@
 #include "shared/base/ip.h"
 #include "shared/base/log.h"
 #include "shared/base/months.h"
+#include "shared/base/money.h"
 #include "shared/base/secret_memory.h"
 #include "shared/base/uuid.h"
 #include "shared/members.h"
@@ -94,7 +95,16 @@ struct config_lacks {
 /* What is known of a model (models.yaml). */
 struct config_model {
     struct config_lacks lacks;
-    int64_t output_limit; /* tokens; 0 = not known */
+    int64_t output_limit, context_limit; /* tokens; 0 = not known */
+    int64_t image_tokens;                /* most of one image; -1 = not known */
+    int64_t tool_overhead;               /* most that tools add unseen */
+    bool reasons;                        /* bills tokens that the answer does not show */
+    struct prices prices;
+};
+
+/* INT64_MAX = none. */
+struct config_caps {
+    int64_t per_minute, per_hour, monthly_nano_usd;
 };
 
 /* What answers: a provider and model, and how they are called. */
@@ -123,6 +133,8 @@ struct config_endpoint {
     const struct variable *variables;
     size_t variables_count;
     uint64_t client_parameters; /* members that clients may set, a bit each */
+    struct config_caps caps;
+    int64_t request_tokens; /* cap of one request; 0 = none */
 };
 
 struct config_project {
@@ -131,6 +143,7 @@ struct config_project {
     struct uuid id;
     uint32_t account;
     bool active;
+    struct config_caps caps;
     const char **origins; /* of web pages that may call it, as browsers write them */
     size_t origins_count;
     struct config_endpoint *endpoints; /* sorted by slug */
@@ -155,6 +168,7 @@ struct config_token {
     size_t endpoints_count; /* 0 with `all_endpoints` = every endpoint of the project */
     bool all_endpoints;
     bool active;
+    struct config_caps caps;
     int64_t expires_wall_ms; /* INT64_MAX = never */
 };
 
@@ -176,6 +190,7 @@ struct config {
     struct config_store store;
     struct config_http http;
     struct config_upstream upstream;
+    int64_t budget_wait_ms;
     int64_t log_queue; /* gateway_logs.queue */
     enum log_bodies log_bodies;
     int64_t log_max_body, log_retention_ms;

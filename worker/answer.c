@@ -47,13 +47,23 @@ static void write_ignored(const struct name_list *ignored, struct buf *out)
     buf_putc(out, ']');
 }
 
-/* No cost: no prices are configured yet, and nothing is better than a wrong number. */
+/* Where there is no price, no number is better than a wrong one. */
+static void write_cost(const struct exchange *ex, struct buf *out)
+{
+    const struct shm_sums *sums = request_sums(ex->entry);
+    if (sums->basis == COST_NONE)
+        return;
+    buf_puts(out, ",\"cost_usd\":");
+    usd_write(out, sums->cost_nano_usd);
+}
+
 static void write_meta(const struct exchange *ex, struct buf *out)
 {
     buf_printf(out, ",\"meta\":{\"request_id\":\"%s\"", ex->id_text);
     member_string(out, "endpoint", str_of(ex->endpoint->slug));
     member_string(out, "provider", str_of(provider_name(ex->attempt.target->provider)));
     buf_printf(out, ",\"attempts\":%u", ex->attempts);
+    write_cost(ex, out);
     write_ignored(ex->ignored, out);
     buf_putc(out, '}');
 }
@@ -135,6 +145,26 @@ static void write_details(const struct failure *failure, struct buf *out)
     buf_putc(out, ']');
 }
 
+static void member_usd(struct buf *out, const char *name, int64_t nano_usd)
+{
+    buf_printf(out, ",\"%s\":", name);
+    usd_write(out, nano_usd > 0 ? nano_usd : 0);
+}
+
+/* Which limit it is, and how it stands. */
+static void write_limit(const struct failure *failure, struct buf *out)
+{
+    if (failure->scope)
+        member_string(out, "scope", str_of(failure->scope));
+    if (failure->retry_after_s > 0)
+        buf_printf(out, ",\"retry_after\":%lld", (long long)failure->retry_after_s);
+    if (!failure->budget.set)
+        return;
+    member_usd(out, "spent_usd", failure->budget.spent_nano_usd);
+    member_usd(out, "reserved_usd", failure->budget.reserved_nano_usd);
+    member_usd(out, "cap_usd", failure->budget.cap_nano_usd);
+}
+
 void answer_error(const struct failure *failure, const char *request_id, struct buf *out)
 {
     const struct api_error_info *info = api_error_info(failure->code);
@@ -143,6 +173,7 @@ void answer_error(const struct failure *failure, const char *request_id, struct 
                info->code);
     member_string(out, "message", message);
     member_string(out, "param", failure->param);
+    write_limit(failure, out);
     write_details(failure, out);
     buf_printf(out, "},\"meta\":{\"request_id\":\"%s\"}}", request_id);
 }
@@ -157,10 +188,38 @@ void answer_headers(struct buf *out, const char *request_id, int64_t gateway_us,
                (long long)(upstream_us / 1000), (long long)(upstream_us % 1000));
 }
 
-void answer_error_headers(struct buf *out, enum api_error code)
+/* As OpenAI says durations: "6m0s". */
+static void write_duration(struct buf *out, int64_t seconds)
 {
+    if (seconds >= 3600)
+        buf_printf(out, "%lldh", (long long)(seconds / 3600));
+    if (seconds >= 60)
+        buf_printf(out, "%lldm", (long long)(seconds / 60 % 60));
+    buf_printf(out, "%llds", (long long)(seconds % 60));
+}
+
+void answer_limit_headers(struct buf *out, const struct rate_verdict *rate)
+{
+    const struct rate_limit *tightest = &rate->tightest;
+    if (!rate->limited)
+        return;
+    buf_printf(out,
+               "x-ratelimit-limit-requests: %lld\r\nx-ratelimit-remaining-requests: %lld\r\n"
+               "x-ratelimit-reset-requests: ",
+               (long long)tightest->cap, (long long)tightest->remaining);
+    write_duration(out, tightest->reset_s);
+    buf_puts(out, "\r\n");
+}
+
+void answer_error_headers(struct buf *out, const struct failure *failure)
+{
+    enum api_error code = failure->code;
     if (code == API_unauthorized)
         buf_puts(out, "WWW-Authenticate: Bearer\r\n");
     if (code == API_overloaded)
         buf_puts(out, "Retry-After: 1\r\n");
+    if (failure->retry_after_s > 0)
+        buf_printf(out, "Retry-After: %lld\r\n", (long long)failure->retry_after_s);
+    if (code == API_budget_exceeded)
+        buf_puts(out, "x-should-retry: false\r\n"); /* the official SDKs obey it */
 }

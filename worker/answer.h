@@ -14,5 +14,7 @@ void answer_error(const struct failure *failure, const char *request_id, struct 
 /* Headers that every answer has, each line with its CRLF. */
 void answer_headers(struct buf *out, const char *request_id, int64_t gateway_us,
                     int64_t upstream_us);
-/* Headers that belong to an error code: WWW-Authenticate, Retry-After. */
-void answer_error_headers(struct buf *out, enum api_error code);
+/* Headers that belong to an error: WWW-Authenticate, Retry-After, x-should-retry. */
+void answer_error_headers(struct buf *out, const struct failure *failure);
+/* x-ratelimit-*, where there is a limit. */
+void answer_limit_headers(struct buf *out, const struct rate_verdict *rate);

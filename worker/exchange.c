@@ -1,7 +1,10 @@
 #include "worker/exchange.h"
 
 #include "shared/base/clock.h"
+#include "shared/base/log.h"
 #include "shared/base/xalloc.h"
+#include "worker/budget_queue.h"
+#include "worker/fit.h"
 #include "worker/forwarded.h"
 #include "worker/upstream/delay.h"
 #include "worker/upstream/transfer.h"
@@ -68,10 +71,9 @@ void exchange_end_attempt(struct exchange *ex)
     ex->upstream_us += ex->attempt.ended_us - ex->attempt.began_us;
 }
 
-void exchange_settle_attempt(struct exchange *ex)
+static struct shm_usage usage_of(const struct usage *used)
 {
-    const struct usage *used = &ex->completion.usage;
-    const struct shm_usage usage = {
+    return (struct shm_usage){
         .prompt_tokens = used->prompt_tokens,
         .completion_tokens = used->completion_tokens,
         .total_tokens = used->total_tokens,
@@ -79,12 +81,82 @@ void exchange_settle_attempt(struct exchange *ex)
         .cache_write_tokens = used->cache_write_tokens,
         .reasoning_tokens = used->reasoning_tokens,
     };
-    request_settled(ex->entry, &usage, ex->attempt.ended_us);
 }
 
-void exchange_cancel_upstream(struct exchange *ex)
+/* No more tokens can have been written than bytes came, unless the model bills unseen ones. */
+static int64_t bound_of(const struct exchange *ex)
+{
+    const struct config_model *model = &ex->target->known;
+    int64_t bytes = (int64_t)ex->reply.body.len;
+    int64_t most = model->reasons
+                       ? ex->worst_nano_usd
+                       : money_worst_cost(&model->prices, ex->worst_prompt_tokens, bytes);
+    return most < ex->worst_nano_usd ? most : ex->worst_nano_usd;
+}
+
+static void price(const struct exchange *ex, struct settlement *settlement)
+{
+    const struct usage *used = &ex->completion.usage;
+    const struct token_counts tokens = {used->prompt_tokens, used->completion_tokens,
+                                        used->cached_tokens, used->cache_write_tokens};
+    if (!ex->target->known.prices.known || ex->attempt.bill == BILL_NOTHING)
+        return;
+    if (used->reported) {
+        settlement->basis = COST_REPORTED;
+        settlement->cost_nano_usd = money_cost(&ex->target->known.prices, &tokens);
+    } else if (ex->attempt.bill == BILL_BOUND) {
+        settlement->basis = COST_BOUND;
+        settlement->cost_nano_usd = bound_of(ex);
+    } else {
+        settlement->basis = COST_WORST_CASE;
+        settlement->cost_nano_usd = ex->worst_nano_usd;
+    }
+}
+
+/* The provider's documented maximum was wrong, or is not what models.yaml says: the whole bill
+ * counts, and somebody has to look. */
+static void alarm_excess(const struct exchange *ex, const struct settlement *settlement)
+{
+    if (settlement->cost_nano_usd <= ex->worst_nano_usd)
+        return;
+    atomic_fetch_add_explicit(&ex->services->counts->excesses, 1, memory_order_relaxed);
+    log_error("request %s of %s/%s cost %lld nano-USD, more than the %lld that it could cost at "
+              "most: models.yaml is wrong about %s",
+              ex->id_text, ex->project->name, ex->endpoint->slug,
+              (long long)settlement->cost_nano_usd, (long long)ex->worst_nano_usd,
+              ex->target->model);
+}
+
+void exchange_settle_attempt(struct exchange *ex)
+{
+    struct services *services = ex->services;
+    struct settlement settlement = {
+        .usage = usage_of(&ex->completion.usage),
+        .upstream_us = ex->attempt.ended_us - ex->attempt.began_us,
+    };
+    price(ex, &settlement);
+    alarm_excess(ex, &settlement);
+    services->counting->settle(services->counting, ex->entry, &settlement);
+    budget_queue_wake(services->waiting);
+}
+
+static void cancel_counting(struct exchange *ex)
+{
+    struct services *services = ex->services;
+    budget_queue_leave(services->waiting, ex);
+    if (ex->counting)
+        services->counting->cancel(services->counting, ex);
+    ex->counting = false;
+    if (ex->entry && request_state(ex->entry) == REQUEST_HELD) {
+        services->counting->release(services->counting, ex->entry);
+        budget_queue_wake(services->waiting);
+    }
+}
+
+void exchange_cancel(struct exchange *ex)
 {
     bool under_way = ex->transfer || ex->delay;
+    cancel_counting(ex);
     transfer_cancel(&ex->transfer);
     delay_cancel(&ex->delay);
     if (!under_way)
@@ -108,9 +180,10 @@ void exchange_end(struct exchange *ex)
 {
     leave_open(ex);
     struct services *services = ex->services;
-    exchange_cancel_upstream(ex);
+    exchange_cancel(ex);
     json_object_put(ex->body);
     json_object_put(ex->messages);
+    fit_release(&ex->fitted);
     json_object_put(ex->input_owned);
     json_object_put(ex->completion.parsed);
     keep_buffer(&ex->call.body);

@@ -5,12 +5,14 @@
 
 #include "shared/base/json.h"
 #include "shared/config.h"
+#include "shared/counters/counters.h"
 #include "shared/counters/requests.h"
 #include "shared/http/connection.h"
 #include "shared/token_table.h"
 #include "worker/provider/provider.h"
 #include "worker/route.h"
 
+struct budget_queue;
 struct delay;
 struct log_writer;
 struct refusals;
@@ -27,6 +29,9 @@ struct services {
     struct refusals *refusals;
     struct shm_worker *counts;
     struct requests *requests;         /* in flight */
+    const struct counters *counters;
+    struct counters_driver *counting;
+    struct budget_queue *waiting; /* for room in budgets */
     const struct logger_state *logger; /* what it publishes */
     unsigned worker;
     int64_t generation;
@@ -45,8 +50,16 @@ enum stage_result {
     STAGE_DONE, /* no further stage but respond and record */
 };
 
+struct failed_budget {
+    bool set;
+    int64_t spent_nano_usd, reserved_nano_usd, cap_nano_usd;
+};
+
 struct failure {
     enum api_error code; /* API_OK = none */
+    const char *scope;      /* which limit; NULL = none */
+    int64_t retry_after_s;  /* 0 = not known */
+    struct failed_budget budget;
     struct str message;
     struct str param; /* absent = null */
     const struct api_detail {
@@ -55,12 +68,21 @@ struct failure {
     } * details;
 };
 
+/* What the provider may ask for an attempt. */
+enum bill {
+    BILL_WORST,    /* whatever was reserved: nobody knows what became of it */
+    BILL_NOTHING,  /* it never went out, or was refused */
+    BILL_REPORTED, /* what its usage says */
+    BILL_BOUND,    /* an answer came, without usage: no more than its bytes */
+};
+
 /* One try at a target, for the row's `attempts`. */
 struct attempt {
     const struct config_target *target;
     int http_status; /* the provider's; 0 = none came */
     int64_t began_us, ended_us;
     struct str error; /* absent = none */
+    enum bill bill;
 };
 
 struct name_list {
@@ -72,6 +94,18 @@ struct name_list {
 struct kept_body {
     struct str text;
     bool cut; /* there was more */
+};
+
+/* What goes to one target (fit.h). */
+struct fitted {
+    struct completion_request request;
+    struct client_parameters parameters; /* the request's */
+};
+
+/* A place in the queue for a budget's room (budget_queue.h). */
+struct budget_place {
+    struct exchange *next, *previous;
+    int64_t until_us; /* monotonic; 0 = it doesn't wait */
 };
 
 struct exchange {
@@ -99,6 +133,17 @@ struct exchange {
     struct shm_request *entry;       /* in the table of requests in flight; set likewise */
     const struct config_project *project;
     const struct config_endpoint *endpoint;
+
+    /* rate, budget */
+    bool counting; /* an answer of services.counting is to come */
+    struct rate_verdict rate;
+    int64_t admitted_wall_ms; /* 0 = not yet */
+    const struct config_target *target;
+    struct fitted fitted; /* for it; its messages are owned */
+    int64_t worst_nano_usd, worst_prompt_tokens;
+    enum budget refused_budget;
+    uint32_t waits_for; /* the account */
+    struct budget_place budget_place;
 
     /* body */
     struct json_object *body;             /* owned */
@@ -138,8 +183,8 @@ void exchange_begin_attempt(struct exchange *ex, const struct config_target *tar
 void exchange_end_attempt(struct exchange *ex);
 /* What the attempt used is known: `completion`, if it succeeded. */
 void exchange_settle_attempt(struct exchange *ex);
-/* Ends whatever is under way at the provider; no callback of it follows. */
-void exchange_cancel_upstream(struct exchange *ex);
+/* Ends whatever is under way, at the provider or on the way there; no callback of it follows. */
+void exchange_cancel(struct exchange *ex);
 /* Releases everything it holds. */
 void exchange_end(struct exchange *ex);
 

@@ -2,7 +2,7 @@
 
 #include <math.h>
 
-static void leave_out(struct exchange *ex, const char *name)
+void fit_leave_out(struct exchange *ex, const char *name)
 {
     struct str text = str_of(name);
     for (const struct name_list *one = ex->ignored; one; one = one->next)
@@ -24,7 +24,7 @@ static void drop_parameters(struct exchange *ex, struct fitted *fitted, uint64_t
         fitted->parameters.values[member] = NULL;
         if (own)
             *own = NAN;
-        leave_out(ex, member_name(member));
+        fit_leave_out(ex, member_name(member));
     }
 }
 
@@ -41,7 +41,7 @@ static void drop_forced_tool_choice(struct exchange *ex, struct fitted *fitted)
     if (!forces_a_tool(*choice))
         return;
     *choice = NULL;
-    leave_out(ex, "tool_choice");
+    fit_leave_out(ex, "tool_choice");
 }
 
 /* A model that can't go on with an answer is not shown its beginning. */
@@ -56,7 +56,7 @@ static void drop_prefill(struct exchange *ex, struct fitted *fitted)
         json_object_array_add(others, json_object_get(json_object_array_get_idx(ex->messages, i)));
     json_object_put(fitted->request.messages);
     fitted->request.messages = others;
-    leave_out(ex, "prefill");
+    fit_leave_out(ex, "prefill");
 }
 
 static void limit_tokens(struct exchange *ex, struct fitted *fitted, int64_t limit)
@@ -66,7 +66,7 @@ static void limit_tokens(struct exchange *ex, struct fitted *fitted, int64_t lim
         return;
     *tokens = limit;
     if (ex->parameters.max_tokens > limit)
-        leave_out(ex, json_member(ex->body, "max_tokens", NULL) ? "max_tokens"
+        fit_leave_out(ex, json_member(ex->body, "max_tokens", NULL) ? "max_tokens"
                                                                 : "max_completion_tokens");
 }
 
@@ -74,6 +74,7 @@ void fit_request(struct exchange *ex, const struct config_target *target, struct
 {
     const struct config_model *model = &target->known;
     int64_t asked = ex->parameters.max_tokens;
+    fit_release(fitted);
     fitted->parameters = ex->parameters;
     fitted->request = (struct completion_request){
         .target = target,

@@ -4,11 +4,9 @@
 
 #include "worker/exchange.h"
 
-/* What goes to one target. Release it with fit_release. */
-struct fitted {
-    struct completion_request request;
-    struct client_parameters parameters; /* the request's */
-};
-
+/* `fitted` is all zero, or was used before. */
 void fit_request(struct exchange *ex, const struct config_target *target, struct fitted *fitted);
+/* May be released already. */
 void fit_release(struct fitted *fitted);
+/* Names in meta.ignored what is not sent, unless it is named there. */
+void fit_leave_out(struct exchange *ex, const char *name);

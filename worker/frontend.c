@@ -28,7 +28,7 @@ static void answer_at_once(struct http_connection *connection, const struct http
     if (answer->headers)
         buf_str(&headers, buf_view(answer->headers));
     if (answer->failure) {
-        answer_error_headers(&headers, answer->failure->code);
+        answer_error_headers(&headers, answer->failure);
         answer_error(answer->failure, id_text, &error);
     }
     struct http_response response = {

@@ -18,18 +18,18 @@ struct stage {
 
 /* On a slug route everything that the head tells is settled before the body is read. */
 static const struct stage endpoint_stages[] = {
-    STAGE(authenticate), STAGE(resolve), STAGE(body_read), STAGE(body_parse),
-    STAGE(input),        STAGE(prompt),  STAGE(forward),   {NULL, NULL},
+    STAGE(authenticate), STAGE(resolve), STAGE(rate),   STAGE(body_read), STAGE(body_parse),
+    STAGE(input),        STAGE(prompt),  STAGE(budget), STAGE(forward),   {NULL, NULL},
 };
 
 /* The dispatcher's slug is in the body. */
 static const struct stage dispatcher_stages[] = {
-    STAGE(authenticate), STAGE(body_read), STAGE(body_parse), STAGE(resolve),
-    STAGE(input),        STAGE(prompt),    STAGE(forward),    {NULL, NULL},
+    STAGE(authenticate), STAGE(body_read), STAGE(body_parse), STAGE(resolve), STAGE(rate),
+    STAGE(input),        STAGE(prompt),    STAGE(budget),     STAGE(forward), {NULL, NULL},
 };
 
-/* What is listed is what the token says. */
-static const struct stage models_stages[] = {STAGE(authenticate), {NULL, NULL}};
+/* What is told is what the token says. */
+static const struct stage listing_stages[] = {STAGE(authenticate), {NULL, NULL}};
 
 /* However the others ended. */
 static const struct stage last_stages[] = {STAGE(respond), STAGE(record), {NULL, NULL}};
@@ -40,8 +40,8 @@ static const struct stage *current_stage(const struct exchange *ex)
         return &last_stages[ex->stage];
     if (ex->route.kind == ROUTE_DISPATCHER)
         return &dispatcher_stages[ex->stage];
-    if (ex->route.kind == ROUTE_MODELS)
-        return &models_stages[ex->stage];
+    if (ex->route.kind == ROUTE_MODELS || ex->route.kind == ROUTE_USAGE)
+        return &listing_stages[ex->stage];
     return &endpoint_stages[ex->stage];
 }
 
@@ -103,7 +103,7 @@ void exchange_resume(struct exchange *ex)
 void pipeline_break_off(struct exchange *ex, enum api_error code, const char *message)
 {
     exchange_fail(ex, code, "%s", message);
-    exchange_cancel_upstream(ex);
+    exchange_cancel(ex);
     exchange_resume(ex);
 }
 
@@ -114,7 +114,7 @@ void pipeline_abandon(struct exchange *ex)
     bodies_keep_request(ex);
     ex->connection = NULL;
     ex->request = NULL;
-    exchange_cancel_upstream(ex);
+    exchange_cancel(ex);
     ex->waiting = false;
     if (!ex->running)
         pipeline_run(ex);

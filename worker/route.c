@@ -27,6 +27,8 @@ static struct route api_route(struct str method, struct str rest)
         route = known(ROUTE_DISPATCHER, "POST", method);
     } else if (str_eq(rest, STR("models")) || str_eq(rest, STR("v1/models"))) {
         route = known(ROUTE_MODELS, "GET, HEAD", method);
+    } else if (str_eq(rest, STR("usage")) || str_eq(rest, STR("v1/usage"))) {
+        route = known(ROUTE_USAGE, "GET, HEAD", method);
     } else if (slug_valid(rest)) {
         route = known(ROUTE_ENDPOINT, "POST", method);
         route.slug = rest;

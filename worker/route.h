@@ -9,13 +9,14 @@ enum route_kind {
     ROUTE_ENDPOINT,   /* POST /api/{project}/{slug} */
     ROUTE_DISPATCHER, /* POST /api/{project}[/v1]/chat/completions */
     ROUTE_MODELS,     /* GET /api/{project}[/v1]/models */
+    ROUTE_USAGE,      /* GET /api/{project}[/v1]/usage */
     ROUTE_HEALTH,     /* GET /healthz */
     ROUTE_READY,      /* GET /readyz */
 };
 
 struct route {
     enum route_kind kind;
-    struct uuid project; /* of the first three */
+    struct uuid project; /* of those below /api */
     struct str slug;     /* ROUTE_ENDPOINT; points into the path */
     const char *allow;   /* the methods this route takes, for 405; NULL when the route is unknown */
     bool method_fits;

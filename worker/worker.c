@@ -6,10 +6,12 @@
 #include "shared/base/xalloc.h"
 #include "shared/http/transport_tls.h"
 #include "worker/acceptor.h"
+#include "worker/budget_queue.h"
 #include "worker/frontend.h"
 #include "worker/log_writer.h"
 #include "worker/pipeline.h"
 #include "worker/refusals.h"
+#include "worker/stage/stage.h"
 #include "worker/upstream/transfer.h"
 
 #include <malloc.h>
@@ -225,6 +227,9 @@ static void open_services(struct worker *worker)
     requests_init(&worker->requests, services->counts,
                   counters_requests(setup->counters, setup->slot));
     services->requests = &worker->requests;
+    services->counters = setup->counters;
+    services->counting = counters_shm_new(setup->counters, setup->slot);
+    services->waiting = budget_queue_new(&worker->loop, budget_try);
     services->log = log_writer_new(&worker->loop, setup->log_pipe, (size_t)config->log_queue,
                                    &worker->requests, on_log_emptied, worker);
     services->ended = on_exchange_ended;

@@ -34,10 +34,18 @@ struct parameters_draft {
     size_t count;
 };
 
+/* pico-USD for a token; -1 = not given */
+struct price_draft {
+    int64_t input, output, cached_input, cache_write;
+};
+
 struct model_draft {
     struct section section;
     int provider; /* enum provider_id */
     const char *model;
+    struct price_draft price, above;
+    int64_t above_tokens, limits_context, worst_image_tokens, worst_tool_overhead;
+    bool reasons;
     int64_t limits_output; /* 0 = not known */
     const struct yaml_node *lacks_node, *parameters_node;
     struct config_lacks lacks;
@@ -77,7 +85,10 @@ struct endpoint_draft {
     const char *credential; /* NULL = none named */
     double temperature, top_p;
     int64_t max_output_tokens;
+    struct price_draft price;
     int64_t timeout_ms; /* 0 = upstream.timeout */
+    int64_t per_minute, per_hour, request_tokens; /* 0 = no limit */
+    int64_t monthly_nano_usd;
     const char *system_prompt, *user_prompt;
     const struct template *system_template, *user_template;
     const struct yaml_node *variables_node, *client_parameters_node, *parameters_node;
@@ -93,6 +104,7 @@ struct project_draft {
     const char *title;
     struct uuid id;
     bool active;
+    int64_t per_minute, per_hour, monthly_nano_usd;
     const struct yaml_node *origins_node, *endpoints_node;
     const char **origins;
     size_t origins_count;
@@ -107,6 +119,7 @@ struct token_draft {
     struct value_hash hash;
     const char *prefix; /* NULL = none */
     const struct yaml_node *scopes_node, *endpoints_node, *metadata_node;
+    int64_t per_minute, per_hour, monthly_nano_usd;
     bool active;
     int64_t expires_wall_ms;
     unsigned scopes;
@@ -145,6 +158,11 @@ struct parameters_draft parameters_read_map(struct reading *reading, struct sect
  * as members of a JSON object without its braces; NULL = none. In `reading->lasting`. */
 const char *parameters_join(struct reading *reading, const struct endpoint_draft *endpoint,
                             const struct model_draft *model);
+/* Reports prices that are not whole. */
+void prices_check_model(struct reading *reading, struct model_draft *model);
+void prices_check_endpoint(struct reading *reading, struct endpoint_draft *endpoint);
+/* What an endpoint's requests cost: its own price, else its model's (NULL = nothing is known). */
+struct prices prices_of(const struct endpoint_draft *endpoint, const struct model_draft *model);
 /* The row for a provider's model, the one with the longest beginning; NULL when there is none. */
 const struct model_draft *model_draft_for(const struct drafts *drafts, int provider,
                                           const char *model);

@@ -96,6 +96,7 @@ static void read_endpoint(struct reading *reading, struct project_draft *project
                       "nor end with -");
     if (!section_read(reading, &endpoint->section))
         return;
+    prices_check_endpoint(reading, endpoint);
     parameters_read(reading, endpoint);
     variables_read(reading, endpoint);
     endpoint->system_template =

@@ -18,6 +18,21 @@ static struct project_draft *find_project(const struct drafts *drafts, const cha
     return NULL;
 }
 
+/* Why a request of the endpoint has no most that it can cost; NULL when it has. */
+static const char *unbounded_because(const struct drafts *drafts,
+                                     const struct endpoint_draft *endpoint)
+{
+    const struct section *section = &endpoint->section;
+    if (section->bad[ENDPOINT_model] || section->bad[ENDPOINT_provider] ||
+        section->bad[ENDPOINT_max_output_tokens])
+        return NULL; /* reported there */
+    if (endpoint->max_output_tokens == 0)
+        return "max_output_tokens: without it no answer has a longest";
+    if (!prices_of(endpoint, model_draft_for(drafts, endpoint->provider, endpoint->model)).known)
+        return "price: models.yaml has none for its model; { input: 0, output: 0 } says free";
+    return NULL;
+}
+
 static bool has_endpoint(const struct project_draft *project, const char *slug)
 {
     for (size_t i = 0; i < project->endpoints_count; i++)
@@ -73,6 +88,22 @@ static void warn(struct reading *reading, const struct section *section, enum ke
                     section_key_path(reading, section, config_keys[key].path), "%s", what);
 }
 
+/* Whether the name is the row's, or that with a date behind it: -2026-01-31, -20260131, @20260131
+ * or -0125. */
+static bool is_dated(const char *model, const char *row)
+{
+    const char *rest = model + strlen(row);
+    if (*rest == '\0')
+        return true;
+    size_t len = strlen(rest), digits = 0;
+    for (size_t i = 1; i < len; i++) {
+        if (rest[i] != '-' && !(rest[i] >= '0' && rest[i] <= '9'))
+            return false;
+        digits += rest[i] != '-';
+    }
+    return strchr("-@", rest[0]) && (digits == 4 || digits == 6 || digits == 8);
+}
+
 /* What its model is known not to take. */
 static void check_model(struct reading *reading, const struct drafts *drafts,
                         const struct endpoint_draft *endpoint)
@@ -95,11 +126,39 @@ static void check_model(struct reading *reading, const struct drafts *drafts,
                           (long long)model->limits_output));
 }
 
+static bool is_free(const struct model_draft *model)
+{
+    return model->price.input == 0 && model->price.output == 0;
+}
+
+/* Under a budget, its own or the project's. */
+static void check_budget(struct reading *reading, const struct drafts *drafts,
+                         const struct project_draft *project, struct endpoint_draft *endpoint)
+{
+    struct section *section = &endpoint->section;
+    bool own = endpoint->monthly_nano_usd != INT64_MAX;
+    if (!own && project->monthly_nano_usd == INT64_MAX)
+        return;
+    const char *reason = unbounded_because(drafts, endpoint);
+    const struct model_draft *model = model_draft_for(drafts, endpoint->provider, endpoint->model);
+    if (reason)
+        section_error(reading, section, own ? ENDPOINT_monthly_usd : ENDPOINT_model,
+                      "%s needs %s", own ? "a budget" : "the project's budget", reason);
+    else if (model && endpoint->price.input < 0 && !is_free(model) &&
+             !is_dated(endpoint->model, model->model))
+        problem_warning(reading->problems, section->file, section->at[ENDPOINT_model]->mark,
+                        section_key_path(reading, section, "model"),
+                        "takes the price of %s, which may be another model's: give it a row in "
+                        "models.yaml",
+                        *model->model ? model->model : "all models");
+}
+
 static void check_endpoint(struct reading *reading, struct drafts *drafts,
-                           struct endpoint_draft *endpoint)
+                           const struct project_draft *project, struct endpoint_draft *endpoint)
 {
     struct section *section = &endpoint->section;
     check_model(reading, drafts, endpoint);
+    check_budget(reading, drafts, project, endpoint);
     if (section->bad[ENDPOINT_credential])
         return;
     const char *provider = provider_name((enum provider_id)endpoint->provider);
@@ -118,6 +177,31 @@ static void check_endpoint(struct reading *reading, struct drafts *drafts,
         section_error(reading, section, ENDPOINT_credential,
                       "is a credential of %s, but the endpoint's provider is %s",
                       provider_name((enum provider_id)credential->provider), provider);
+}
+
+static bool is_listed(const struct token_draft *token, const char *slug)
+{
+    for (size_t i = 0; i < token->endpoints_count; i++)
+        if (strcmp(token->endpoints[i], slug) == 0)
+            return true;
+    return !token->endpoints_node;
+}
+
+static void check_token_budget(struct reading *reading, const struct drafts *drafts,
+                               struct token_draft *token, const struct project_draft *project)
+{
+    if (token->monthly_nano_usd == INT64_MAX)
+        return;
+    for (size_t i = 0; i < project->endpoints_count; i++) {
+        const struct endpoint_draft *endpoint = &project->endpoints[i];
+        const char *reason =
+            is_listed(token, endpoint->slug) ? unbounded_because(drafts, endpoint) : NULL;
+        if (!reason)
+            continue;
+        section_error(reading, &token->section, TOKEN_monthly_usd,
+                      "a budget needs on its endpoint %s %s", endpoint->slug, reason);
+        return;
+    }
 }
 
 static void check_token_endpoints(struct reading *reading, struct token_draft *token,
@@ -145,6 +229,7 @@ static void check_token(struct reading *reading, struct drafts *drafts, struct t
     const struct project_draft *project = find_project(drafts, token->project);
     if (project) {
         check_token_endpoints(reading, token, project);
+        check_token_budget(reading, drafts, token, project);
         return;
     }
     size_t count = drafts->projects_count;
@@ -221,7 +306,8 @@ void resolve_check(struct reading *reading, struct drafts *drafts)
 {
     for (size_t i = 0; i < drafts->projects_count; i++)
         for (size_t j = 0; j < drafts->projects[i].endpoints_count; j++)
-            check_endpoint(reading, drafts, &drafts->projects[i].endpoints[j]);
+            check_endpoint(reading, drafts, &drafts->projects[i],
+                           &drafts->projects[i].endpoints[j]);
     for (size_t i = 0; i < drafts->tokens_count; i++)
         check_token(reading, drafts, &drafts->tokens[i]);
     check_same_ids(reading, drafts);
@@ -273,11 +359,30 @@ static const struct config_credential *credential_for(const struct drafts *draft
     return &config->credentials[i];
 }
 
-static struct config_model build_model(const struct model_draft *draft)
+static struct config_model build_model(const struct endpoint_draft *endpoint,
+                                       const struct model_draft *draft)
 {
+    struct config_model model = {.prices = prices_of(endpoint, draft), .image_tokens = -1};
     if (!draft)
-        return (struct config_model){0};
-    return (struct config_model){.lacks = draft->lacks, .output_limit = draft->limits_output};
+        return model;
+    model.lacks = draft->lacks;
+    model.output_limit = draft->limits_output;
+    model.context_limit = draft->limits_context;
+    if (draft->section.at[MODEL_worst_image_tokens])
+        model.image_tokens = draft->worst_image_tokens;
+    model.tool_overhead = draft->worst_tool_overhead;
+    model.reasons = draft->reasons;
+    return model;
+}
+
+static int64_t cap_or_none(int64_t cap)
+{
+    return cap > 0 ? cap : INT64_MAX;
+}
+
+static struct config_caps build_caps(int64_t per_minute, int64_t per_hour, int64_t monthly_nano_usd)
+{
+    return (struct config_caps){cap_or_none(per_minute), cap_or_none(per_hour), monthly_nano_usd};
 }
 
 static struct config_endpoint build_endpoint(struct reading *reading, const struct drafts *drafts,
@@ -298,12 +403,14 @@ static struct config_endpoint build_endpoint(struct reading *reading, const stru
                 .top_p = draft->top_p,
                 .max_output_tokens = draft->max_output_tokens,
                 .parameters = parameters_join(reading, draft, model),
-                .known = build_model(model),
+                .known = build_model(draft, model),
                 .timeout_ms = draft->timeout_ms ? draft->timeout_ms : config->upstream.timeout_ms,
             },
         .variables = draft->variables,
         .variables_count = draft->variables_count,
         .client_parameters = draft->client_parameters,
+        .caps = build_caps(draft->per_minute, draft->per_hour, draft->monthly_nano_usd),
+        .request_tokens = draft->request_tokens,
         .system_prompt = draft->system_template,
         .user_prompt = draft->user_template,
     };
@@ -329,6 +436,8 @@ static void build_project(struct reading *reading, const struct drafts *drafts,
                                        .title = draft->title,
                                        .id = draft->id,
                                        .active = draft->active,
+                                       .caps = build_caps(draft->per_minute, draft->per_hour,
+                                                          draft->monthly_nano_usd),
                                        .origins = draft->origins,
                                        .origins_count = draft->origins_count,
                                        .endpoints_count = draft->endpoints_count};
@@ -372,6 +481,8 @@ bool resolve_token(const struct token_draft *draft, const struct config *config,
                                    .endpoints_count = draft->endpoints_count,
                                    .all_endpoints = !draft->endpoints_node,
                                    .active = draft->active,
+                                   .caps = build_caps(draft->per_minute, draft->per_hour,
+                                                      draft->monthly_nano_usd),
                                    .expires_wall_ms = draft->expires_wall_ms};
     memcpy(token->hash, draft->hash.bytes, sizeof token->hash);
     if (!draft->project)

@@ -72,6 +72,8 @@ static void store(void *field, enum value_type type, const union value *value)
         *(struct value_hash *)field = value->hash;
         break;
     case VALUE_INT:
+    case VALUE_PRICE:
+    case VALUE_MONEY:
     case VALUE_COUNT:
     case VALUE_SIZE:
     case VALUE_DURATION:
@@ -99,8 +101,10 @@ static void store_nothing(void *field, enum value_type type)
     union value nothing = {0};
     if (type == VALUE_NUMBER)
         nothing.decimal = NAN;
-    if (type == VALUE_TIME)
+    if (type == VALUE_TIME || type == VALUE_MONEY)
         nothing.number = INT64_MAX;
+    if (type == VALUE_PRICE)
+        nothing.number = -1;
     if (is_node_type(type))
         *(const struct yaml_node **)field = NULL;
     else if (type == VALUE_UUID)
@@ -135,6 +139,8 @@ static bool class_fits(enum value_type type, enum yaml_class class)
     case VALUE_BOOL:
         return class == CLASS_BOOL;
     case VALUE_INT:
+    case VALUE_PRICE:
+    case VALUE_MONEY:
     case VALUE_NUMBER:
         return class == CLASS_NUMBER;
     case VALUE_COUNT:

@@ -60,6 +60,28 @@ static void check_known(struct reading *reading, struct token_draft *draft,
                       "is the hash of the token %s already: remove one of them", same->texts);
 }
 
+static bool is_bounded(const struct config_endpoint *endpoint)
+{
+    return endpoint->target.max_output_tokens > 0 && endpoint->target.known.prices.known;
+}
+
+static void check_budget(struct reading *reading, struct token_draft *draft,
+                         const struct config_token *token)
+{
+    const struct config_project *project = token->project;
+    if (!project || token->caps.monthly_nano_usd == INT64_MAX)
+        return;
+    size_t count = token->all_endpoints ? project->endpoints_count : token->endpoints_count;
+    for (size_t i = 0; i < count; i++) {
+        const struct config_endpoint *endpoint =
+            token->all_endpoints ? &project->endpoints[i] : token->endpoints[i];
+        if (!is_bounded(endpoint))
+            section_error(reading, &draft->section, TOKEN_monthly_usd,
+                          "a budget needs a price and max_output_tokens on its endpoint %s",
+                          endpoint->slug);
+    }
+}
+
 static void take(struct reading *reading, struct token_source *source, struct token_draft *draft,
                  const struct config *config, const struct token_table *known)
 {
@@ -67,8 +89,10 @@ static void take(struct reading *reading, struct token_source *source, struct to
         return;
     check_known(reading, draft, known);
     struct config_token *token = &source->tokens[source->count++];
-    if (resolve_token(draft, config, &source->arena, token))
+    if (resolve_token(draft, config, &source->arena, token)) {
+        check_budget(reading, draft, token);
         return;
+    }
     if (token->project)
         section_error(reading, &draft->section, TOKEN_endpoints,
                       "the running gateway does not know all of these: reload it");

@@ -77,6 +77,25 @@ static bool parse_number(struct str text, double *value)
     return end == text.at + text.len && isfinite(*value);
 }
 
+/* A plain decimal in units of its last permitted decimal. */
+static bool parse_decimal(struct str text, size_t decimals, int64_t *value)
+{
+    struct str rest = text, whole = str_split(&rest, '.');
+    unsigned long long units, fraction = 0;
+    if (!str_to_u64(whole, &units) || (whole.len > 1 && whole.at[0] == '0') || units > INT64_MAX)
+        return false;
+    if (rest.at && (rest.len > decimals || !str_to_u64(rest, &fraction)))
+        return false;
+    *value = (int64_t)units;
+    for (size_t i = 0; i < decimals; i++) {
+        if (__builtin_mul_overflow(*value, 10, value))
+            return false;
+        if (rest.at && i >= rest.len)
+            fraction *= 10;
+    }
+    return !__builtin_add_overflow(*value, (int64_t)fraction, value);
+}
+
 /* The two ends of "LOW..HIGH"; without limits, everything. */
 static bool split_limits(const char *limits, struct str *low, struct str *high)
 {
@@ -94,6 +113,10 @@ static bool parse_whole(enum value_type type, struct str text, int64_t *value)
         return parse_with_unit(text, size_units, value);
     if (type == VALUE_DURATION)
         return parse_with_unit(text, duration_units, value);
+    if (type == VALUE_PRICE)
+        return parse_decimal(text, 6, value);
+    if (type == VALUE_MONEY)
+        return parse_decimal(text, 9, value);
     return parse_int(text, value);
 }
 
@@ -247,6 +270,8 @@ bool value_parse(enum value_type type, const char *limits, struct str text, unio
             return true;
         /* fall through */
     case VALUE_INT:
+    case VALUE_PRICE:
+    case VALUE_MONEY:
     case VALUE_SIZE:
     case VALUE_DURATION:
         return parse_whole(type, text, &value->number) && within(type, limits, value->number);

@@ -19,6 +19,8 @@
     VALUE_TYPE(INT, "int", "a whole number", int64_t)                                              \
     VALUE_TYPE(COUNT, "count", "auto or a whole number", int64_t)                                  \
     VALUE_TYPE(NUMBER, "number", "a decimal number", double)                                       \
+    VALUE_TYPE(PRICE, "price", "USD for a million tokens, with six decimals at most", int64_t)     \
+    VALUE_TYPE(MONEY, "money", "USD, with nine decimals at most", int64_t)                         \
     VALUE_TYPE(SIZE, "size", "a size in bytes, or with KiB, MiB or GiB", int64_t)                  \
     VALUE_TYPE(DURATION, "duration", "a time with its unit: ms, s, m, h or d", int64_t)            \
     VALUE_TYPE(ENUM, "enum", "one of", int)                                                        \
@@ -41,8 +43,8 @@ struct value_hash {
     uint8_t bytes[SHA256_BYTES];
 };
 
-/* One member per C type above; times are Unix milliseconds, durations milliseconds, sizes bytes. A
- * COUNT of `auto` is 0. */
+/* One member per C type above; times are Unix milliseconds, durations milliseconds, sizes bytes,
+ * prices pico-USD for a token, money nano-USD. A COUNT of `auto` is 0. */
 union value {
     const char *text;
     bool truth;

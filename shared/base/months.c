@@ -26,6 +26,23 @@ static char *utc_name(int64_t wall_ms, char text[MONTH_SIZE])
     return text;
 }
 
+static uint32_t utc_number(int64_t wall_ms)
+{
+    struct tm tm;
+    time_t seconds = (time_t)(wall_ms / 1000);
+    if (!gmtime_r(&seconds, &tm) || tm.tm_year + 1900 < MONTHS_FIRST_YEAR)
+        return 0;
+    return (uint32_t)((tm.tm_year + 1900 - MONTHS_FIRST_YEAR) * 12 + tm.tm_mon + 1);
+}
+
+uint32_t month_number(const struct months *months, int64_t wall_ms)
+{
+    const int64_t *starts = months->starts;
+    if (!starts || wall_ms < starts[0] || wall_ms >= starts[MONTHS_COUNT])
+        return utc_number(wall_ms);
+    return (uint32_t)place_of(starts, wall_ms) + 1;
+}
+
 char *month_name(const struct months *months, int64_t wall_ms, char text[MONTH_SIZE])
 {
     const int64_t *starts = months->starts;

@@ -122,6 +122,9 @@ uint32_t accounts_claim(struct accounts *accounts, enum account_kind kind, struc
     struct shm_account *account = &accounts->counters->accounts[*place - 1];
     atomic_store(&account->last_generation, accounts->generation);
     if (is_new) {
+        memset((void *)&account->spend, 0, sizeof account->spend);
+        memset((void *)&account->minute, 0, sizeof account->minute);
+        memset((void *)&account->hour, 0, sizeof account->hour);
         set_caps(account, unlimited);
         set_label(account, label);
         STEP(account_filled);
@@ -131,13 +134,21 @@ uint32_t accounts_claim(struct accounts *accounts, enum account_kind kind, struc
     return *place - 1;
 }
 
+/* Whoever comes back in the same month goes on where it was. */
+static bool has_spent(const struct shm_account *account, uint32_t month)
+{
+    uint32_t latest = spend_latest_month(&account->spend);
+    return latest >= month && spend_amount(&account->spend, latest) > 0;
+}
+
 void accounts_end(struct accounts *accounts, int64_t oldest)
 {
     struct counters *counters = accounts->counters;
     uint32_t count = atomic_load(&counters->header->accounts);
     for (uint32_t i = 0; i < count; i++) {
         struct shm_account *account = &counters->accounts[i];
-        if (atomic_load(&account->key) == 0 || atomic_load(&account->last_generation) >= oldest)
+        if (atomic_load(&account->key) == 0 || atomic_load(&account->last_generation) >= oldest ||
+            has_spent(account, accounts->month))
             continue;
         atomic_store(&account->key, 0);
         STEP(account_freed);

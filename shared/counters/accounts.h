@@ -15,6 +15,7 @@ void accounts_start(struct counters *counters);
 struct accounts {
     struct counters *counters;
     int64_t generation;
+    uint32_t month;   /* of spend.h: now */
     uint32_t *places; /* a hash table of account numbers + 1 */
     size_t places_count;
     uint32_t cursor; /* no free account before it */
@@ -27,7 +28,8 @@ bool accounts_begin(struct accounts *accounts, struct counters *counters, int64_
  * yet. `label` is what rows say (see account_label). */
 uint32_t accounts_claim(struct accounts *accounts, enum account_kind kind, struct str name,
                         struct str label);
-/* Frees those that no generation from `oldest` on knows: no process of an earlier one may live, nor
+/* Frees those that no generation from `oldest` on knows, but for what has spent something this
+ * month (`month` is set by the caller; 0 keeps whatever ever spent): no process of an earlier one may live, nor
  * any entry in flight of one. */
 void accounts_end(struct accounts *accounts, int64_t oldest);
 

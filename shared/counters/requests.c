@@ -2,19 +2,9 @@
 
 #include "shared/base/step.h"
 #include "shared/base/xalloc.h"
+#include "shared/counters/ledger.h"
 
 #include <stdlib.h>
-
-static uint32_t state_of(const struct shm_request *request)
-{
-    return atomic_load_explicit(&request->state, memory_order_acquire);
-}
-
-/* What the state says is valid was written before. */
-static void set_state(struct shm_request *request, enum shm_request_state state)
-{
-    atomic_store_explicit(&request->state, state, memory_order_release);
-}
 
 static uint32_t entries_of(const struct shm_worker *slot)
 {
@@ -26,10 +16,10 @@ void requests_init(struct requests *requests, struct shm_worker *slot, struct sh
     *requests = (struct requests){.slot = slot, .table = table};
     requests->unused = xcalloc(SHM_REQUESTS_PER_SLOT, sizeof *requests->unused);
     for (uint32_t i = 0; i < entries_of(slot); i++)
-        if (state_of(&table[i]) != REQUEST_FREE)
+        if (request_state(&table[i]) != REQUEST_FREE)
             abort(); /* a slot is given to nobody before all its rows are safe */
     for (uint32_t i = SHM_REQUESTS_PER_SLOT; i-- > 0;) {
-        (void)state_of(&table[i]); /* maps its page: memory is what it is from the start */
+        (void)request_state(&table[i]); /* maps its page: memory is what it is from the start */
         requests->unused[requests->unused_count++] = i;
     }
 }
@@ -69,14 +59,15 @@ struct shm_request *requests_open(struct requests *requests, const struct reques
     request->project = opening->project;
     request->token = opening->token;
     request->endpoint = request->target = ACCOUNT_NONE;
-    request->attempts = 0;
+    request->month = opening->month;
     request->http_status = 0;
-    request->sent_us = request->upstream_us = request->latency_us = 0;
+    request->sent_us = request->latency_us = 0;
     request->bytes_in = 0;
-    request->usage = (struct shm_usage){0};
+    request->reserved = request->delta = 0;
+    request->sums[0] = (struct shm_sums){.target = ACCOUNT_NONE};
     copy_text(request->client_ip, sizeof request->client_ip, opening->client_ip);
     STEP(request_filled);
-    set_state(request, REQUEST_OPEN);
+    atomic_store_explicit(&request->state, REQUEST_OPEN, memory_order_release); /* sums[0] */
     STEP(request_open);
     atomic_store_explicit(&requests->slot->requests, request->number, memory_order_relaxed);
     STEP(request_counted);
@@ -92,24 +83,9 @@ void request_sent(struct shm_request *request, uint32_t target, int64_t now_us)
 {
     request->target = target;
     request->sent_us = now_us;
-    request->attempts++;
     STEP(request_target_known);
-    set_state(request, REQUEST_SENT);
+    request_set_state(request, REQUEST_SENT);
     STEP(request_sent);
-}
-
-void request_settled(struct shm_request *request, const struct shm_usage *usage, int64_t now_us)
-{
-    request->usage.prompt_tokens += usage->prompt_tokens;
-    request->usage.completion_tokens += usage->completion_tokens;
-    request->usage.total_tokens += usage->total_tokens;
-    request->usage.cached_tokens += usage->cached_tokens;
-    request->usage.cache_write_tokens += usage->cache_write_tokens;
-    request->usage.reasoning_tokens += usage->reasoning_tokens;
-    request->upstream_us += now_us - request->sent_us;
-    STEP(request_usage_known);
-    set_state(request, REQUEST_OPEN);
-    STEP(request_settled);
 }
 
 static void record(struct shm_worker *slot, struct shm_request *request,
@@ -121,7 +97,7 @@ static void record(struct shm_worker *slot, struct shm_request *request,
     request->latency_us = outcome->latency_us;
     request->row_number = atomic_load_explicit(&slot->rows, memory_order_relaxed) + 1;
     STEP(request_outcome_known);
-    set_state(request, REQUEST_RECORDED);
+    request_set_state(request, REQUEST_RECORDED);
     STEP(request_recorded);
     atomic_store_explicit(&slot->rows, request->row_number, memory_order_relaxed);
     STEP(request_row_counted);
@@ -135,13 +111,13 @@ void requests_record(struct requests *requests, struct shm_request *request,
 
 void request_written(struct shm_request *request)
 {
-    set_state(request, REQUEST_WRITTEN);
+    request_set_state(request, REQUEST_WRITTEN);
     STEP(request_written);
 }
 
 void requests_free(struct requests *requests, struct shm_request *request)
 {
-    set_state(request, REQUEST_FREE);
+    request_set_state(request, REQUEST_FREE);
     STEP(request_freed);
     requests->unused[requests->unused_count++] = (uint32_t)(request - requests->table);
 }
@@ -150,8 +126,8 @@ void requests_free(struct requests *requests, struct shm_request *request)
 
 static bool has_no_outcome(const struct shm_request *request)
 {
-    uint32_t state = state_of(request);
-    return state == REQUEST_OPEN || state == REQUEST_SENT;
+    enum shm_request_state state = request_state(request);
+    return state >= REQUEST_OPEN && state < REQUEST_RECORDED;
 }
 
 const struct shm_request *requests_oldest(const struct shm_worker *slot,
@@ -174,7 +150,7 @@ static void raise_to(_Atomic uint64_t *count, uint64_t least)
 static void set_counts_right(struct shm_worker *slot, const struct shm_request *table)
 {
     for (size_t i = 0; i < entries_of(slot); i++) {
-        uint32_t state = state_of(&table[i]);
+        enum shm_request_state state = request_state(&table[i]);
         if (state != REQUEST_FREE)
             raise_to(&slot->requests, table[i].number);
         if (state == REQUEST_RECORDED || state == REQUEST_WRITTEN)
@@ -182,8 +158,20 @@ static void set_counts_right(struct shm_worker *slot, const struct shm_request *
     }
 }
 
-void requests_settle_dead(struct shm_worker *slot, struct shm_request *table)
+/* The one that the process died in goes before the others (spend.h). */
+static void recover_money(const struct shm_worker *slot, struct shm_request *table,
+                          const struct ledger *ledger)
 {
+    for (size_t i = 0; i < entries_of(slot); i++)
+        ledger_finish(ledger, &table[i]);
+    for (size_t i = 0; i < entries_of(slot); i++)
+        ledger_abandon(ledger, &table[i]);
+}
+
+void requests_settle_dead(struct shm_worker *slot, struct shm_request *table,
+                          const struct ledger *ledger)
+{
+    recover_money(slot, table, ledger);
     set_counts_right(slot, table);
     STEP(requests_counted_right);
     const struct request_outcome died = {.status = STR("worker_died"), .latency_us = -1};

@@ -1,14 +1,16 @@
 /* The requests in flight of one worker slot, so that each leaves its row whatever dies.
  *
- *   FREE -> OPEN -> SENT -> OPEN ... -> RECORDED -> WRITTEN -> FREE
+ *   FREE -> OPEN -> INTENT -> HELD -> SENT -> SETTLING -> OPEN ... -> RECORDED -> WRITTEN -> FREE
+ *                      └─ RELEASING ┘──> OPEN
  *
+ * What moves money is in ledger.h.
  * The slot's process moves them; once it is dead, the master does (master/recovery.h). An entry is
  * RECORDED before the answer leaves and before the first byte of its record is written, and FREE
  * only when the log pipe is known to have passed the record on into the spool. */
 #pragma once
 
 #include "shared/base/str.h"
-#include "shared/counters/shm.h"
+#include "shared/counters/ledger.h"
 
 /* A worker's own view of its slot's table. */
 struct requests {
@@ -23,6 +25,7 @@ struct request_opening {
     struct uuid id;
     int64_t created_wall_ms, began_us;
     uint32_t project, token; /* accounts */
+    uint32_t month;          /* of spend.h */
     struct str client_ip;
 };
 
@@ -36,8 +39,6 @@ struct shm_request *requests_open(struct requests *requests, const struct reques
 void request_resolved(struct shm_request *request, uint32_t endpoint);
 /* Before the first byte of a call goes to `target`. */
 void request_sent(struct shm_request *request, uint32_t target, int64_t now_us);
-/* The call has ended; what it used is added to the request's sums. */
-void request_settled(struct shm_request *request, const struct shm_usage *usage, int64_t now_us);
 /* What is known of a request before its answer leaves. */
 struct request_outcome {
     struct str status; /* as the row says it */
@@ -59,6 +60,8 @@ void requests_free(struct requests *requests, struct shm_request *request);
 /* The oldest request whose outcome isn't known; NULL when there is none. */
 const struct shm_request *requests_oldest(const struct shm_worker *slot,
                                           const struct shm_request *table);
-/* Gives every request an outcome: those that had none have the status worker_died. Sets the slot's
- * counts right. Whoever calls it and dies is followed by another one. */
-void requests_settle_dead(struct shm_worker *slot, struct shm_request *table);
+/* Gives every request an outcome: those that had none have the status worker_died, and the cost of
+ * what may have been at a provider. Gives back what was only reserved. Sets the slot's counts
+ * right. Whoever calls it and dies is followed by another one. */
+void requests_settle_dead(struct shm_worker *slot, struct shm_request *table,
+                          const struct ledger *ledger);

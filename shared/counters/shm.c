@@ -1,5 +1,6 @@
 #include "shared/counters/shm.h"
 
+#include "shared/base/clock.h"
 #include "shared/base/step.h"
 
 #include <errno.h>
@@ -130,6 +131,7 @@ static bool fill(struct counters *counters, int fd, unsigned workers, const stru
     size_t size = size_for(workers, accounts);
     memcpy(header.magic, shm_magic, sizeof shm_magic);
     read_boot_id(header.boot_id);
+    header.clock_offset_us = clock_wall_ms() * 1000 - clock_now_us();
     if (ftruncate(fd, (off_t)size) != 0)
         return error_errno(error, errno, "cannot set the size of %s", path);
     if (!allocate(fd, 0, tables_offset(workers), error) ||

@@ -10,12 +10,14 @@
 #include "shared/base/error.h"
 #include "shared/base/uuid.h"
 #include "shared/counters/logger_state.h"
+#include "shared/counters/spend.h"
+#include "shared/counters/window.h"
 
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SHM_LAYOUT = 5, SHM_SOCKETS_MAX = 256 };
+enum { SHM_LAYOUT = 6, SHM_SOCKETS_MAX = 256 };
 /* As many records as a log pipe and a full gateway_logs.queue hold, or nearly: their requests keep
  * their entries until the spool has them. */
 enum { SHM_REQUESTS_PER_SLOT = 16384 };
@@ -39,13 +41,20 @@ struct shm_worker {
     _Atomic uint64_t requests; /* whose token was accepted: each leaves a row */
     _Atomic uint64_t rows;     /* requests whose outcome is known; the others are in flight */
     _Atomic uint64_t refused;  /* before that: no row */
+    _Atomic uint64_t excesses; /* attempts that cost more than was reserved */
+    _Atomic uint64_t operations; /* on spend words that were begun, ever */
+    _Atomic uint64_t applied;    /* the latest of them that another one's tag has replaced */
 } __attribute__((aligned(128)));
 
 /* requests.h */
 enum shm_request_state {
     REQUEST_FREE,
     REQUEST_OPEN,     /* its token is accepted: it will have a row */
+    REQUEST_INTENT,   /* its worst case is being reserved */
+    REQUEST_HELD,     /* it is */
     REQUEST_SENT,     /* the provider has the call, or may have it */
+    REQUEST_RELEASING, /* the reservation, or a part of it, is being given back */
+    REQUEST_SETTLING,  /* the cost is taking its place */
     REQUEST_RECORDED, /* its outcome is known; the row is not in the log pipe, or not all of it */
     REQUEST_WRITTEN,  /* the row is in the log pipe, or behind it in the spool */
 };
@@ -57,12 +66,25 @@ struct shm_usage {
     int64_t cached_tokens, cache_write_tokens, reasoning_tokens;
 };
 
+/* How sure a cost is; of several the last one. */
+enum cost_basis { COST_NONE, COST_REPORTED, COST_BOUND, COST_WORST_CASE };
+
+/* What the attempts that are settled came to. */
+struct shm_sums {
+    struct shm_usage usage;
+    int64_t upstream_us;
+    int64_t cost_nano_usd;
+    uint32_t basis; /* enum cost_basis */
+    uint32_t attempts;
+    uint32_t target; /* the last one's account */
+};
+
 /* A request in flight: as much of it as its row needs when its worker dies. All but `state` is
  * written by the slot's process alone, before the state that makes it valid. */
 struct shm_request {
-    _Atomic uint32_t state;                    /* enum shm_request_state */
+    _Atomic uint32_t state; /* enum shm_request_state, and above it which of `sums` is valid */
     uint32_t project, token, endpoint, target; /* accounts, or ACCOUNT_NONE */
-    uint32_t attempts;
+    uint32_t month;      /* whose budgets it counts in (spend.h) */
     int32_t http_status; /* from RECORDED on; 0 = no answer was sent */
     int32_t index;       /* of the worker that had it */
     uint64_t number;     /* its slot's `requests` with this one */
@@ -70,13 +92,17 @@ struct shm_request {
     struct uuid id;
     int64_t created_wall_ms;
     int64_t began_us, sent_us; /* monotonic; sent_us: of the attempt under way or the last one */
-    int64_t upstream_us;       /* of the attempts that have ended */
     uint64_t bytes_in;         /* from RECORDED on */
     int64_t latency_us;        /* from RECORDED on; -1 = not known */
-    struct shm_usage usage;    /* of the attempts that have ended */
+    int64_t reserved;          /* nano-USD, on each of its budgets */
+    uint64_t reserving;        /* INTENT: the first of its operations, one for each budget */
+    uint64_t adding;           /* RELEASING, SETTLING: likewise, */
+    uint32_t adding_count;     /* for the first so many budgets, */
+    int64_t delta;             /* and what each adds */
+    struct shm_sums sums[2];   /* the other one is being written */
     char client_ip[REQUEST_IP_BYTES];
     char status[REQUEST_STATUS_BYTES]; /* as the row says it, from RECORDED on */
-} __attribute__((aligned(256)));
+} __attribute__((aligned(128)));
 
 enum { ACCOUNT_LABEL_BYTES = 176 };
 #define ACCOUNT_NONE UINT32_MAX
@@ -89,6 +115,8 @@ struct shm_account {
     _Atomic uint64_t key;            /* hash of kind and name; 0 = the place is free */
     _Atomic int64_t last_generation; /* the newest whose configuration has it */
     _Atomic int64_t caps[CAP_COUNT]; /* the newest generation's; CAP_UNLIMITED = none */
+    struct shm_spend spend;
+    struct shm_window minute, hour;
     char label[ACCOUNT_LABEL_BYTES]; /* as rows name it; a target's is three texts */
 } __attribute__((aligned(128)));
 
@@ -96,6 +124,8 @@ struct shm_header {
     char magic[8]; /* "pgcount" */
     uint32_t layout;
     uint32_t workers; /* slots */
+    int64_t clock_offset_us; /* wall - monotonic when the file was made: rate buckets begin with
+                                whole seconds of then */
     char boot_id[40]; /* /proc/sys/kernel/random/boot_id: another boot's file is not trusted */
     _Atomic uint32_t accounts; /* places; grows */
     _Atomic int64_t master_pid;
@@ -141,6 +171,23 @@ uint32_t counters_accounts_mapped(const struct counters *counters);
 /* A child has no use for the file itself. */
 void counters_in_child(struct counters *counters);
 void counters_close(struct counters *counters);
+
+static inline enum shm_request_state request_state(const struct shm_request *request)
+{
+    return (enum shm_request_state)(atomic_load_explicit(&request->state, memory_order_acquire) &
+                                    0xFF);
+}
+/* What the state says is valid was written before; which of the sums are stays. */
+static inline void request_set_state(struct shm_request *request, enum shm_request_state state)
+{
+    uint32_t valid = atomic_load_explicit(&request->state, memory_order_relaxed) & ~UINT32_C(0xFF);
+    atomic_store_explicit(&request->state, valid | state, memory_order_release);
+}
+/* What is valid of its sums. */
+static inline const struct shm_sums *request_sums(const struct shm_request *request)
+{
+    return &request->sums[atomic_load_explicit(&request->state, memory_order_acquire) >> 8 & 1];
+}
 
 /* The slot's table; not to be touched before it is allotted. */
 static inline struct shm_request *counters_requests(const struct counters *counters, unsigned slot)

@@ -32,11 +32,11 @@ const words = (page, macro) => [...page.matchAll(new RegExp(`^\\.${macro} (.+)$`
 
 test('promptgate-api(7) names every header that an answer can have, and no others', () => {
     const sent = ['worker/answer.c', 'worker/cors.c', 'worker/frontend.c', 'shared/http/response.c']
-        .flatMap((name) => [...source(name).matchAll(/([A-Z][A-Za-z]*(?:-[A-Z][A-Za-z]*)*): /g)])
+        .flatMap((name) => [...source(name).matchAll(/([A-Z][A-Za-z]*(?:-[A-Z][A-Za-z]*)*|x-[a-z-]+): /g)])
         .map(([, header]) => header);
     const page = source('man/promptgate-api.7');
     const section = page.slice(page.indexOf('.Ss Headers'), page.indexOf('.Ss Browsers'));
-    const named = [...words(section, 'It'), ...words(section, 'Ql')].filter((word) => /^[A-Z]/.test(word));
+    const named = [...words(section, 'It'), ...words(section, 'Ql')].filter((word) => /^([A-Z]|x-)/.test(word));
     assert.ok(sent.length > 10);
     assert.deepEqual([...new Set(named)].filter((word) => word !== 'Bearer').sort(), [...new Set(sent)].sort());
 });
@@ -47,7 +47,7 @@ test('promptgate-api(7) names every member that a body can have, and none that t
     const named = new Set(words(page, 'Va').flatMap((word) => word.split('.')));
     assert.ok(known.length > 30);
     assert.deepEqual(known.filter((name) => !named.has(name)), []);
-    const code = ['worker/answer.c', 'worker/frontend.c', 'worker/stage/input.c', 'worker/input/messages.c', 'shared/members.def']
+    const code = ['worker/answer.c', 'worker/answer_usage.c', 'worker/frontend.c', 'worker/stage/input.c', 'worker/input/messages.c', 'shared/members.def']
         .map(source).join('\n');
     assert.deepEqual([...named].filter((name) => !new RegExp(`\\b${name}\\b`).test(code)), []);
 });

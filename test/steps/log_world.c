@@ -584,7 +584,7 @@ bool log_world_check(void *context, char why[INTERLEAVE_WHY_BYTES])
             return false;
         const struct shm_request *table = counters_requests(&world->counters, i);
         for (unsigned j = 0; j < WORLD_REQUESTS_MAX; j++)
-            if (atomic_load(&table[j].state) != REQUEST_FREE)
+            if (request_state(&table[j]) != REQUEST_FREE)
                 return !snprintf(why, INTERLEAVE_WHY_BYTES, "an entry is left in slot %u", i);
     }
     unsigned set_aside = world->poison > 0 ? world->slots_count : 0;

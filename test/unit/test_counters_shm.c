@@ -75,7 +75,7 @@ static void makes_a_new_file(void **state)
         sizeof(struct shm_header) +
         3 * (sizeof(struct shm_worker) + SHM_REQUESTS_PER_SLOT * sizeof(struct shm_request));
     assert_true(counters.size_bytes >= parts && counters.size_bytes < parts + 4096);
-    assert_int_equal((uintptr_t)counters_requests(&counters, 1) % sizeof(struct shm_request), 0);
+    assert_int_equal((uintptr_t)counters_requests(&counters, 1) % _Alignof(struct shm_request), 0);
     assert_int_equal(atomic_load(&counters.header->accounts), 0);
     struct stat status = status_of(place->path);
     assert_int_equal((size_t)status.st_size, counters.size_bytes);

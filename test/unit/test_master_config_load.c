@@ -690,7 +690,7 @@ static void types_are_checked(void **state)
         "such file or directory\n"
         "promptgate.yaml:7:1: admin: unknown key; known here are listen, user, group, workers, "
         "state_dir, runtime_dir, timezone, shutdown_timeout, store, http, upstream, "
-        "gateway_logs, log\n"
+        "gateway_logs, budget_wait, log\n"
         "promptgate.yaml:8:19: shutdown_timeout: must be a time with its unit: ms, s, m, h or d, "
         "from 0s to 1h, not null; leave the key out for the default, 30s\n"
         "promptgate.yaml:9:1: max_body: unknown key; did you mean http.max_body?\n"

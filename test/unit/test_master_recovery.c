@@ -184,8 +184,14 @@ static void every_state_has_its_row(void **state)
     request_sent(sent, test.target, 2000);
     request_resolved(recorded, test.endpoint);
     request_sent(recorded, test.target, 2000);
-    struct shm_usage usage = {.prompt_tokens = 11, .completion_tokens = 7, .total_tokens = 18};
-    request_settled(recorded, &usage, 52000);
+    const struct ledger ledger = ledger_of(&test.counters, 1);
+    const struct settlement settlement = {
+        .usage = {.prompt_tokens = 11, .completion_tokens = 7, .total_tokens = 18},
+        .upstream_us = 50000,
+        .cost_nano_usd = 4200,
+        .basis = COST_REPORTED,
+    };
+    ledger_settle(&ledger, recorded, &settlement);
     requests_record(
         &test.requests, recorded,
         &(struct request_outcome){
@@ -283,8 +289,8 @@ static void a_whole_stop_leaves_nothing(void **state)
         &(struct request_outcome){
             .status = STR("ok"), .http_status = 200, .bytes_in = 99, .latency_us = 2000});
     slots_emptied(&slots);
-    assert_int_equal(atomic_load(&written->state), REQUEST_FREE);
-    assert_int_equal(atomic_load(&recorded->state), REQUEST_RECORDED); /* was in no pipe */
+    assert_int_equal(request_state(written), REQUEST_FREE);
+    assert_int_equal(request_state(recorded), REQUEST_RECORDED); /* was in no pipe */
     slots_free(&slots);
 }
 

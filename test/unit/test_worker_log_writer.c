@@ -50,7 +50,7 @@ static int set_up_with(void **state, size_t queue_max)
     if (pipe2(test->pipe, O_NONBLOCK | O_CLOEXEC) != 0)
         return -1;
     fcntl(test->pipe[1], F_SETPIPE_SZ, 16 * 1024);
-    test->table = aligned_alloc(256, SHM_REQUESTS_PER_SLOT * sizeof *test->table);
+    test->table = aligned_alloc(128, SHM_REQUESTS_PER_SLOT * sizeof *test->table);
     memset((void *)test->table, 0, SHM_REQUESTS_PER_SLOT * sizeof *test->table);
     requests_init(&test->requests, &test->counts, test->table);
     test->writer =
@@ -301,7 +301,7 @@ static unsigned count_in(const struct log_test *test, enum shm_request_state sta
 {
     unsigned count = 0;
     for (size_t i = 0; i < SHM_REQUESTS_PER_SLOT; i++)
-        count += atomic_load(&test->table[i].state) == (uint32_t)state;
+        count += request_state(&test->table[i]) == state;
     return count;
 }
 

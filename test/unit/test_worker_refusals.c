@@ -44,7 +44,7 @@ static int set_up(void **state)
     uv_loop_init(&place->loop);
     if (pipe2(place->pipe, O_NONBLOCK | O_CLOEXEC) != 0)
         return -1;
-    place->table = aligned_alloc(256, SHM_REQUESTS_PER_SLOT * sizeof *place->table);
+    place->table = aligned_alloc(128, SHM_REQUESTS_PER_SLOT * sizeof *place->table);
     memset((void *)place->table, 0, SHM_REQUESTS_PER_SLOT * sizeof *place->table);
     requests_init(&place->requests, &place->counts, place->table);
     static struct log_writer *writers[8]; /* each lives as long as its process */

@@ -8,9 +8,11 @@
 #include "shared/record/frame.h"
 #include "shared/record/record.h"
 #include "test/unit/mock_upstream.h"
+#include "worker/budget_queue.h"
 #include "worker/frontend.h"
 #include "worker/log_writer.h"
 #include "worker/refusals.h"
+#include "worker/stage/stage.h"
 #include "worker/upstream/transfer.h"
 
 #include <errno.h>
@@ -60,6 +62,9 @@ static struct gateway {
     struct requests requests;
     struct config config;
     struct token_table *tokens;
+    struct shm_header header;
+    struct counters counters; /* of one slot, in this process's memory */
+    uint32_t accounts;        /* that are used */
     struct mock mock;
     int pipe[2];
     struct buf pipe_bytes;
@@ -108,7 +113,9 @@ static inline void gateway_add_endpoints(struct gateway *g, struct config_projec
         bool echo = strncmp(endpoints[i].model, "echo", 4) == 0;
         project->endpoints[i] = (struct config_endpoint){
             .slug = endpoints[i].slug,
+            .account = g->accounts++,
             .project = project,
+            .caps = {CAP_UNLIMITED, CAP_UNLIMITED, CAP_UNLIMITED},
             .active = !endpoints[i].inactive,
             .target =
                 {
@@ -145,6 +152,7 @@ static inline void gateway_add_token(struct gateway *g, const char *name, const 
     struct config_token *token = &g->config.tokens[g->config.tokens_count++];
     *token = (struct config_token){
         .name = name,
+        .account = g->accounts++,
         .project = project,
         .scopes = scopes,
         .all_endpoints = true,
@@ -226,7 +234,8 @@ static inline void gateway_configure(struct gateway *g)
     config->projects_count = 3;
     for (size_t i = 0; i < 3; i++) {
         struct config_project *project = &config->projects[i];
-        *project = (struct config_project){.name = names[i], .title = names[i], .active = i != 2};
+        *project = (struct config_project){
+            .name = names[i], .title = names[i], .active = i != 2, .account = g->accounts++};
         assert_true(uuid_parse(str_of(ids[i]), &project->id));
         if (i == 0)
             gateway_add_endpoints(g, project, demo, sizeof demo / sizeof *demo);
@@ -278,6 +287,22 @@ static inline void gateway_listen(struct gateway *g)
     uv_tcp_getsockname(&g->listener, (struct sockaddr *)&g->address, &len);
 }
 
+enum { GATEWAY_ACCOUNTS = 64 };
+
+static inline void gateway_make_counters(struct gateway *g)
+{
+    size_t bytes = GATEWAY_ACCOUNTS * sizeof *g->counters.accounts;
+    g->header.workers = 1;
+    g->header.clock_offset_us = gateway_wall_ms * 1000 - gateway_clock_us();
+    g->counters = (struct counters){.header = &g->header, .workers = &g->counts, .requests = g->table};
+    g->counters.accounts = aligned_alloc(128, bytes);
+    memset((void *)g->counters.accounts, 0, bytes);
+    assert_true(g->accounts <= GATEWAY_ACCOUNTS);
+    for (size_t i = 0; i < GATEWAY_ACCOUNTS; i++)
+        for (size_t j = 0; j < CAP_COUNT; j++)
+            atomic_store(&g->counters.accounts[i].caps[j], CAP_UNLIMITED);
+}
+
 static inline int gateway_begin(void **state, size_t queue_max)
 {
     static const struct clock_source source = {gateway_clock_us, gateway_clock_wall_ms};
@@ -291,9 +316,10 @@ static inline int gateway_begin(void **state, size_t queue_max)
     if (pipe2(g->pipe, O_NONBLOCK | O_CLOEXEC) != 0)
         return -1;
     fcntl(g->pipe[1], F_SETPIPE_SZ, 4096);
-    g->table = aligned_alloc(256, SHM_REQUESTS_PER_SLOT * sizeof *g->table);
+    g->table = aligned_alloc(128, SHM_REQUESTS_PER_SLOT * sizeof *g->table);
     memset((void *)g->table, 0, SHM_REQUESTS_PER_SLOT * sizeof *g->table);
     requests_init(&g->requests, &g->counts, g->table);
+    gateway_make_counters(g);
     struct transfer_settings settings = {.connect_timeout_ms = 5000, .keepalive = 8, .hosts = 1};
     g->services = (struct services){
         .loop = &g->loop,
@@ -304,6 +330,9 @@ static inline int gateway_begin(void **state, size_t queue_max)
         .counts = &g->counts,
         .logger = &logger,
         .requests = &g->requests,
+        .counters = &g->counters,
+        .counting = counters_shm_new(&g->counters, 0),
+        .waiting = budget_queue_new(&g->loop, budget_try),
         .worker = 3,
         .host = "test-host",
         .ended = gateway_ended,
@@ -368,6 +397,10 @@ static inline int gateway_teardown(void **state)
     requests_deinit(&g->requests);
     free(g->table);
     token_table_free(&g->tokens);
+    g->services.counting->free(g->services.counting);
+    budget_queue_free(&g->services.waiting);
+    uv_run(&g->loop, UV_RUN_NOWAIT);
+    free((void *)g->counters.accounts);
     mock_stop(&g->mock);
     close(g->pipe[0]);
     gateway_forget_answer(g);

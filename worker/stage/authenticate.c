@@ -53,6 +53,7 @@ static struct shm_request *take_entry(const struct exchange *ex, const struct to
         .began_us = ex->began_us,
         .project = project->account,
         .token = token->account,
+        .month = month_number(&ex->services->config->store.months, ex->created_wall_ms),
         .client_ip = ex->client_ip,
     };
     struct shm_request *entry = requests_open(ex->services->requests, &opening);
@@ -60,6 +61,19 @@ static struct shm_request *take_entry(const struct exchange *ex, const struct to
         return entry;
     log_writer_reclaim(ex->services->log);
     return requests_open(ex->services->requests, &opening);
+}
+
+static unsigned scope_for(enum route_kind kind, const char **name)
+{
+    if (kind == ROUTE_MODELS) {
+        *name = "models";
+        return SCOPE_MODELS;
+    }
+    if (kind == ROUTE_USAGE) {
+        *name = "usage";
+        return SCOPE_USAGE;
+    }
+    return SCOPE_CHAT;
 }
 
 enum stage_result stage_authenticate(struct exchange *ex)
@@ -82,9 +96,9 @@ enum stage_result stage_authenticate(struct exchange *ex)
     ex->project = project;
     if (!project->active)
         return exchange_fail(ex, API_project_inactive, "The project is not active.");
-    bool lists = ex->route.kind == ROUTE_MODELS;
-    if (!(token->scopes & (lists ? SCOPE_MODELS : SCOPE_CHAT)))
-        return exchange_fail(ex, API_scope_missing, "The token lacks the scope %s.",
-                             lists ? "models" : "chat");
+    const char *name = "chat";
+    unsigned scope = scope_for(ex->route.kind, &name);
+    if (!(token->scopes & scope))
+        return exchange_fail(ex, API_scope_missing, "The token lacks the scope %s.", name);
     return STAGE_NEXT;
 }

@@ -1,8 +1,7 @@
-/* The call to the provider: build it, send it, read what comes back. */
+/* The call to the provider: send it, read what comes back. */
 #include "worker/stage/stage.h"
 
 #include "shared/base/clock.h"
-#include "worker/fit.h"
 #include "worker/pipeline.h"
 #include "worker/secrets.h"
 #include "worker/upstream/delay.h"
@@ -45,6 +44,7 @@ static void judge_refusal(struct exchange *ex)
 static void judge_answer(struct exchange *ex)
 {
     struct error error;
+    ex->attempt.bill = ex->reply.status == 200 ? BILL_BOUND : BILL_NOTHING;
     if (ex->reply.status != 200)
         judge_refusal(ex);
     else if (!provider(ex)->read_answer(&ex->reply, &ex->arena, &ex->completion, &error))
@@ -83,6 +83,9 @@ static void judge_transfer(struct exchange *ex, enum transfer_result result, con
         judge_answer(ex);
         return;
     }
+    if (result == TRANSFER_UNREACHABLE || result == TRANSFER_CONNECT_TIMEOUT ||
+        result == TRANSFER_TLS_FAILED)
+        ex->attempt.bill = BILL_NOTHING; /* no byte of it has left */
     exchange_fail(ex, judgements[result].code, "%s", judgements[result].message);
     ex->attempt.error =
         str_of(arena_printf(&ex->arena, "%s (%s)", judgements[result].message, detail));
@@ -176,22 +179,11 @@ static void answer_locally(struct exchange *ex, const struct completion_request 
 
 enum stage_result stage_forward(struct exchange *ex)
 {
-    struct error error;
-    const struct config_target *target = &ex->endpoint->target;
-    struct fitted fitted;
-    enum stage_result result = STAGE_WAIT;
-    exchange_begin_attempt(ex, target);
-    fit_request(ex, target, &fitted);
-    if (!provider(ex)->build(&fitted.request, &ex->arena, &ex->call, &error)) {
-        fail_attempt(ex, API_internal_error, error.message);
-        result = STAGE_DONE;
-    } else {
-        request_sent(ex->entry, target->account, ex->attempt.began_us);
-        if (provider(ex)->answer)
-            answer_locally(ex, &fitted.request);
-        else
-            send_call(ex);
-    }
-    fit_release(&fitted);
-    return result;
+    exchange_begin_attempt(ex, ex->target);
+    request_sent(ex->entry, ex->target->account, ex->attempt.began_us);
+    if (provider(ex)->answer)
+        answer_locally(ex, &ex->fitted.request);
+    else
+        send_call(ex);
+    return STAGE_WAIT;
 }

@@ -71,7 +71,12 @@ static void fill(const struct exchange *ex, struct record *record)
         record->finish_reason = str_of(ex->completion.finish_reason);
     fill_target(ex, record);
     fill_usage(ex, record);
-    record->cost_basis = STR("none");
+    const struct shm_sums *sums = request_sums(ex->entry);
+    record->cost_basis = str_of(cost_basis_name((enum cost_basis)sums->basis));
+    if (sums->basis != COST_NONE)
+        record->cost_nano_usd = sums->cost_nano_usd;
+    if (ex->admitted_wall_ms)
+        record->admitted_at = ex->admitted_wall_ms;
     record->latency_ms = to_ms(now_us - ex->began_us);
     record->gateway_us = exchange_gateway_us(ex, now_us);
     record->bytes_in = (int64_t)ex->bytes_in;

@@ -4,6 +4,7 @@
 
 #include "shared/base/clock.h"
 #include "worker/answer.h"
+#include "worker/answer_usage.h"
 #include "worker/bodies.h"
 #include "worker/cors.h"
 
@@ -28,12 +29,15 @@ enum stage_result stage_respond(struct exchange *ex)
     if (ex->client_gone)
         return STAGE_NEXT;
     answer_headers(&headers, ex->id_text, exchange_gateway_us(ex, clock_now_us()), ex->upstream_us);
-    answer_error_headers(&headers, code);
+    answer_error_headers(&headers, &ex->failure);
+    answer_limit_headers(&headers, &ex->rate);
     cors_headers(config_project(ex->services->config, &ex->route.project), ex->request, &headers);
     if (code != API_OK)
         answer_error(&ex->failure, ex->id_text, &body);
     else if (ex->route.kind == ROUTE_MODELS)
         answer_models(ex, &body);
+    else if (ex->route.kind == ROUTE_USAGE)
+        answer_usage(ex, &body);
     else if (ex->route.kind == ROUTE_DISPATCHER)
         answer_openai(ex, &body);
     else

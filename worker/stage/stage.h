@@ -2,7 +2,7 @@
  * on; only pipeline.c knows their order. */
 #pragma once
 
-#include "worker/exchange.h"
+#include "worker/budget_queue.h"
 
 enum stage_result stage_authenticate(struct exchange *ex);
 enum stage_result stage_resolve(struct exchange *ex);
@@ -10,6 +10,10 @@ enum stage_result stage_body_read(struct exchange *ex);
 enum stage_result stage_body_parse(struct exchange *ex);
 enum stage_result stage_input(struct exchange *ex);
 enum stage_result stage_prompt(struct exchange *ex);
+enum stage_result stage_rate(struct exchange *ex);
+enum stage_result stage_budget(struct exchange *ex);
+/* Of the budget stage, for requests that have waited (budget_queue.h). */
+enum budget_answer budget_try(struct exchange *ex, bool last);
 enum stage_result stage_forward(struct exchange *ex);
 enum stage_result stage_respond(struct exchange *ex);
 enum stage_result stage_record(struct exchange *ex);

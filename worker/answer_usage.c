@@ -1,0 +1,64 @@
+#include "worker/answer_usage.h"
+
+#include "shared/base/clock.h"
+
+static void write_usd(struct buf *out, const char *name, int64_t nano_usd)
+{
+    buf_printf(out, ",\"%s\":", name);
+    if (nano_usd == CAP_UNLIMITED)
+        buf_puts(out, "null");
+    else
+        usd_write(out, nano_usd > 0 ? nano_usd : 0);
+}
+
+static void write_window(const struct exchange *ex, struct shm_account *account, bool hourly,
+                         struct buf *out)
+{
+    struct rate_limit limit;
+    buf_printf(out, ",\"%s\":", hourly ? "per_hour" : "per_minute");
+    if (!rate_look(account, hourly, clock_now_us(), ex->services->counters->header->clock_offset_us,
+                   &limit)) {
+        buf_puts(out, "null");
+        return;
+    }
+    buf_printf(out, "{\"limit\":%lld,\"remaining\":%lld,\"reset_s\":%lld}", (long long)limit.cap,
+               (long long)limit.remaining, (long long)limit.reset_s);
+}
+
+/* Members of an object that has begun. */
+static void write_account(const struct exchange *ex, uint32_t number, struct buf *out)
+{
+    const struct counters *counters = ex->services->counters;
+    struct shm_account *account = &counters->accounts[number];
+    uint32_t month = ex->entry->month;
+    int64_t reserved = ledger_reserved(counters, number, month);
+    write_usd(out, "spent_usd", spend_amount(&account->spend, month) - reserved);
+    write_usd(out, "reserved_usd", reserved);
+    write_usd(out, "cap_usd", atomic_load(&account->caps[CAP_MONTHLY_NANO_USD]));
+    write_window(ex, account, false, out);
+    write_window(ex, account, true, out);
+}
+
+void answer_usage(const struct exchange *ex, struct buf *out)
+{
+    char month[MONTH_SIZE];
+    bool any = false;
+    buf_printf(out, "{\"object\":\"usage\",\"month\":\"%s\",\"project\":{\"name\":",
+               month_name(&ex->services->config->store.months, ex->created_wall_ms, month));
+    json_write_string(out, str_of(ex->project->title));
+    write_account(ex, ex->project->account, out);
+    buf_puts(out, "},\"token\":{\"name\":");
+    json_write_string(out, token_name(ex->token));
+    write_account(ex, ex->token->account, out);
+    buf_puts(out, "},\"endpoints\":[");
+    for (size_t i = 0; i < ex->project->endpoints_count; i++) {
+        const struct config_endpoint *endpoint = &ex->project->endpoints[i];
+        if (!endpoint->active || !token_allows(ex->token, endpoint))
+            continue;
+        buf_printf(out, "%s{\"id\":\"%s\"", any ? "," : "", endpoint->slug);
+        write_account(ex, endpoint->account, out);
+        buf_putc(out, '}');
+        any = true;
+    }
+    buf_puts(out, "]}");
+}

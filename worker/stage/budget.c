@@ -1,0 +1,174 @@
+/* What the call may cost at most is reserved before it is made (architecture: Worst case, Waiting).
+ * The call is built here, for its bytes are what bounds its tokens. */
+#include "worker/stage/stage.h"
+
+#include "shared/base/clock.h"
+#include "worker/budget_queue.h"
+#include "worker/fit.h"
+#include "worker/pipeline.h"
+#include "worker/worst_case.h"
+
+/* --- the endpoint's cap of one request --- */
+
+/* A policy about sizes, by the estimate; where only the answer is too long, a shorter one is asked
+ * for. */
+static bool hold_token_cap(struct exchange *ex)
+{
+    int64_t cap = ex->endpoint->request_tokens;
+    int64_t *most = &ex->fitted.request.max_tokens;
+    if (cap == 0)
+        return true;
+    int64_t input = estimate_tokens(ex->fitted.request.messages);
+    if (input >= cap) {
+        exchange_fail(ex, API_token_cap_exceeded,
+                      "The request has about %lld tokens; with an answer at most %lld may be used.",
+                      (long long)input, (long long)cap);
+        return false;
+    }
+    if (*most != 0 && input + *most <= cap)
+        return true;
+    bool asked = ex->parameters.max_tokens > 0;
+    *most = cap - input;
+    if (asked)
+        fit_leave_out(ex, "max_tokens");
+    return true;
+}
+
+/* --- refusals --- */
+
+static const char *const owners[BUDGETS] = {"endpoint", "token", "project"};
+
+static uint32_t account_of(const struct shm_request *entry, enum budget budget)
+{
+    const uint32_t accounts[BUDGETS] = {entry->endpoint, entry->token, entry->project};
+    return accounts[budget];
+}
+
+static int64_t cap_of(const struct exchange *ex, enum budget budget)
+{
+    const struct counters *counters = ex->services->counters;
+    uint32_t account = account_of(ex->entry, budget);
+    return account == ACCOUNT_NONE
+               ? CAP_UNLIMITED
+               : atomic_load_explicit(&counters->accounts[account].caps[CAP_MONTHLY_NANO_USD],
+                                      memory_order_relaxed);
+}
+
+static bool has_a_budget(const struct exchange *ex)
+{
+    for (int i = 0; i < BUDGETS; i++)
+        if (cap_of(ex, (enum budget)i) != CAP_UNLIMITED)
+            return true;
+    return false;
+}
+
+struct standing {
+    int64_t spent, reserved, cap;
+};
+
+/* Spent is what is committed without what is reserved. Two looks at what is committed must agree,
+ * or a reservation made in between would be taken for money that is gone. */
+static bool look(const struct exchange *ex, enum budget budget, struct standing *standing)
+{
+    enum { LOOKS = 8 };
+    const struct counters *counters = ex->services->counters;
+    uint32_t account = account_of(ex->entry, budget), month = ex->entry->month;
+    const struct shm_spend *spend = &counters->accounts[account].spend;
+    standing->cap = cap_of(ex, budget);
+    for (int i = 0; i < LOOKS; i++) {
+        int64_t before = spend_amount(spend, month);
+        standing->reserved = ledger_reserved(counters, account, month);
+        int64_t after = spend_amount(spend, month);
+        standing->spent = after - standing->reserved;
+        if (before == after)
+            return true;
+    }
+    return false;
+}
+
+static void refuse(struct exchange *ex, enum budget budget, const struct standing *standing)
+{
+    exchange_fail(ex, API_budget_exceeded,
+                  "The monthly budget of the %s has no room for this request, which may cost up to "
+                  "%lld.%09lld USD.",
+                  owners[budget], (long long)(ex->worst_nano_usd / 1000000000),
+                  (long long)(ex->worst_nano_usd % 1000000000));
+    ex->failure.scope = owners[budget];
+    ex->failure.budget = (struct failed_budget){true, standing->spent, standing->reserved,
+                                                standing->cap};
+}
+
+static enum budget_answer on_no_room(struct exchange *ex, enum budget budget, bool last)
+{
+    struct standing standing;
+    bool sure = look(ex, budget, &standing);
+    bool fits_later = !sure || standing.spent + ex->worst_nano_usd <= standing.cap;
+    ex->waits_for = account_of(ex->entry, budget);
+    if (fits_later && !last)
+        return BUDGET_WAITS;
+    refuse(ex, budget, &standing);
+    return BUDGET_REFUSED;
+}
+
+/* --- reserving --- */
+
+static void on_reserved(void *context, enum counted answer)
+{
+    struct exchange *ex = context;
+    struct standing standing;
+    ex->counting = false;
+    if (answer == COUNTED_NO) {
+        (void)look(ex, ex->refused_budget, &standing);
+        refuse(ex, ex->refused_budget, &standing);
+    }
+    exchange_resume(ex);
+}
+
+enum budget_answer budget_try(struct exchange *ex, bool last)
+{
+    struct counters_driver *driver = ex->services->counting;
+    enum counted answer = driver->reserve(driver, ex->entry, ex->worst_nano_usd,
+                                          &ex->refused_budget, on_reserved, ex);
+    if (answer == COUNTED_YES)
+        return BUDGET_HELD;
+    ex->counting = answer == COUNTED_LATER;
+    return ex->counting ? BUDGET_WAITS : on_no_room(ex, ex->refused_budget, last);
+}
+
+static enum stage_result reserve(struct exchange *ex)
+{
+    struct budget_queue *queue = ex->services->waiting;
+    int64_t wait_ms = ex->services->config->budget_wait_ms;
+    enum budget_answer answer = BUDGET_WAITS;
+    ex->waits_for = budget_queue_shared(queue, ex);
+    if (ex->waits_for == ACCOUNT_NONE || wait_ms == 0)
+        answer = budget_try(ex, wait_ms == 0);
+    if (answer == BUDGET_HELD)
+        return STAGE_NEXT;
+    if (answer == BUDGET_REFUSED)
+        return STAGE_DONE;
+    if (!ex->counting)
+        budget_queue_join(queue, ex, wait_ms);
+    return STAGE_WAIT;
+}
+
+enum stage_result stage_budget(struct exchange *ex)
+{
+    struct error error;
+    const struct config_target *target = &ex->endpoint->target;
+    ex->target = target;
+    fit_request(ex, target, &ex->fitted);
+    if (!hold_token_cap(ex))
+        return STAGE_DONE;
+    if (!provider_of(target->provider)->build(&ex->fitted.request, &ex->arena, &ex->call, &error))
+        return exchange_fail(ex, API_internal_error, "%s", error.message);
+    struct worst_case worst = worst_case_of(&ex->fitted, buf_view(&ex->call.body));
+    if (!worst.bounded && has_a_budget(ex))
+        return exchange_fail(ex, API_unbounded_input,
+                             "The request has no most that it can cost, which its budget needs: it "
+                             "holds %s.",
+                             worst.why);
+    ex->worst_nano_usd = worst.nano_usd;
+    ex->worst_prompt_tokens = worst.prompt_tokens;
+    return reserve(ex);
+}
