@@ -18,7 +18,8 @@ struct budget_queue *budget_queue_new(uv_loop_t *loop, budget_try_fn *try_again)
 void budget_queue_free(struct budget_queue **queue);
 /* The account that somebody waits for and that the exchange counts in, too; ACCOUNT_NONE = none. */
 uint32_t budget_queue_shared(const struct budget_queue *queue, const struct exchange *ex);
-/* `waits_for` says which account it needs room in. The exchange is resumed once it is held or refused. */
+/* `waits_for` says which account it needs room in. The exchange is resumed once it is held or
+ * refused. */
 void budget_queue_join(struct budget_queue *queue, struct exchange *ex, int64_t wait_ms);
 /* It is broken off. Nothing happens when it doesn't wait. */
 void budget_queue_leave(struct budget_queue *queue, struct exchange *ex);

@@ -28,10 +28,10 @@ struct services {
     struct log_writer *log;
     struct refusals *refusals;
     struct shm_worker *counts;
-    struct requests *requests;         /* in flight */
+    struct requests *requests; /* in flight */
     const struct counters *counters;
     struct counters_driver *counting;
-    struct budget_queue *waiting; /* for room in budgets */
+    struct budget_queue *waiting;      /* for room in budgets */
     const struct logger_state *logger; /* what it publishes */
     unsigned worker;
     int64_t generation;
@@ -56,9 +56,9 @@ struct failed_budget {
 };
 
 struct failure {
-    enum api_error code; /* API_OK = none */
-    const char *scope;      /* which limit; NULL = none */
-    int64_t retry_after_s;  /* 0 = not known */
+    enum api_error code;   /* API_OK = none */
+    const char *scope;     /* which limit; NULL = none */
+    int64_t retry_after_s; /* 0 = not known */
     struct failed_budget budget;
     struct str message;
     struct str param; /* absent = null */

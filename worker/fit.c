@@ -67,7 +67,7 @@ static void limit_tokens(struct exchange *ex, struct fitted *fitted, int64_t lim
     *tokens = limit;
     if (ex->parameters.max_tokens > limit)
         fit_leave_out(ex, json_member(ex->body, "max_tokens", NULL) ? "max_tokens"
-                                                                : "max_completion_tokens");
+                                                                    : "max_completion_tokens");
 }
 
 void fit_request(struct exchange *ex, const struct config_target *target, struct fitted *fitted)

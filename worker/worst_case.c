@@ -7,17 +7,16 @@
 static int64_t count_images(struct json_object *content)
 {
     int64_t images = 0;
-    size_t count = json_object_is_type(content, json_type_array) ? json_object_array_length(content)
-                                                                 : 0;
+    size_t count =
+        json_object_is_type(content, json_type_array) ? json_object_array_length(content) : 0;
     for (size_t i = 0; i < count; i++) {
         struct json_object *part = json_object_array_get_idx(content, i);
         struct str type = json_text(json_member(part, "type", NULL));
         if (str_eq(type, STR("text")) || str_eq(type, STR("refusal")))
             continue;
         struct json_object *image = json_member(part, "image_url", NULL);
-        struct str url = json_text(json_object_is_type(image, json_type_object)
-                                       ? json_member(image, "url", NULL)
-                                       : image);
+        struct str url = json_text(
+            json_object_is_type(image, json_type_object) ? json_member(image, "url", NULL) : image);
         if (!str_eq(type, STR("image_url")) || !str_starts_nocase(url, STR("data:")))
             return -1;
         images++;
@@ -77,8 +76,8 @@ static int64_t characters_of(struct json_object *content)
 {
     struct str text = json_text(content);
     int64_t sum = text.at ? count_characters(text) : 0;
-    size_t count = json_object_is_type(content, json_type_array) ? json_object_array_length(content)
-                                                                 : 0;
+    size_t count =
+        json_object_is_type(content, json_type_array) ? json_object_array_length(content) : 0;
     for (size_t i = 0; i < count; i++) {
         struct json_object *part = json_object_array_get_idx(content, i);
         sum += count_characters(json_text(json_member(part, "text", NULL)));
@@ -90,7 +89,7 @@ int64_t estimate_tokens(struct json_object *messages)
 {
     int64_t characters = 0;
     for (size_t i = 0; i < json_object_array_length(messages); i++)
-        characters += characters_of(
-            json_member(json_object_array_get_idx(messages, i), "content", NULL));
+        characters +=
+            characters_of(json_member(json_object_array_get_idx(messages, i), "content", NULL));
     return (characters + 3) / 4;
 }

@@ -6,7 +6,7 @@
 struct fitted;
 
 struct worst_case {
-    bool bounded;        /* else there is no most: `why` says what has none */
+    bool bounded; /* else there is no most: `why` says what has none */
     const char *why;
     int64_t prompt_tokens, completion_tokens;
     int64_t nano_usd; /* 0 where the model has no price */

@@ -86,7 +86,7 @@ struct endpoint_draft {
     double temperature, top_p;
     int64_t max_output_tokens;
     struct price_draft price;
-    int64_t timeout_ms; /* 0 = upstream.timeout */
+    int64_t timeout_ms;                           /* 0 = upstream.timeout */
     int64_t per_minute, per_hour, request_tokens; /* 0 = no limit */
     int64_t monthly_nano_usd;
     const char *system_prompt, *user_prompt;

@@ -142,8 +142,8 @@ static void check_budget(struct reading *reading, const struct drafts *drafts,
     const char *reason = unbounded_because(drafts, endpoint);
     const struct model_draft *model = model_draft_for(drafts, endpoint->provider, endpoint->model);
     if (reason)
-        section_error(reading, section, own ? ENDPOINT_monthly_usd : ENDPOINT_model,
-                      "%s needs %s", own ? "a budget" : "the project's budget", reason);
+        section_error(reading, section, own ? ENDPOINT_monthly_usd : ENDPOINT_model, "%s needs %s",
+                      own ? "a budget" : "the project's budget", reason);
     else if (model && endpoint->price.input < 0 && !is_free(model) &&
              !is_dated(endpoint->model, model->model))
         problem_warning(reading->problems, section->file, section->at[ENDPOINT_model]->mark,
@@ -432,15 +432,15 @@ static void build_project(struct reading *reading, const struct drafts *drafts,
                           struct config *config, const struct project_draft *draft)
 {
     struct config_project *project = &config->projects[config->projects_count++];
-    *project = (struct config_project){.name = draft->name,
-                                       .title = draft->title,
-                                       .id = draft->id,
-                                       .active = draft->active,
-                                       .caps = build_caps(draft->per_minute, draft->per_hour,
-                                                          draft->monthly_nano_usd),
-                                       .origins = draft->origins,
-                                       .origins_count = draft->origins_count,
-                                       .endpoints_count = draft->endpoints_count};
+    *project = (struct config_project){
+        .name = draft->name,
+        .title = draft->title,
+        .id = draft->id,
+        .active = draft->active,
+        .caps = build_caps(draft->per_minute, draft->per_hour, draft->monthly_nano_usd),
+        .origins = draft->origins,
+        .origins_count = draft->origins_count,
+        .endpoints_count = draft->endpoints_count};
     project->endpoints =
         arena_alloc(reading->lasting, draft->endpoints_count * sizeof *project->endpoints);
     for (size_t i = 0; i < draft->endpoints_count; i++)
@@ -475,15 +475,15 @@ bool resolve_token(const struct token_draft *draft, const struct config *config,
                    struct arena *arena, struct config_token *token)
 {
     bool known = true;
-    *token = (struct config_token){.name = draft->name,
-                                   .prefix = draft->prefix ? draft->prefix : "",
-                                   .scopes = draft->scopes,
-                                   .endpoints_count = draft->endpoints_count,
-                                   .all_endpoints = !draft->endpoints_node,
-                                   .active = draft->active,
-                                   .caps = build_caps(draft->per_minute, draft->per_hour,
-                                                      draft->monthly_nano_usd),
-                                   .expires_wall_ms = draft->expires_wall_ms};
+    *token = (struct config_token){
+        .name = draft->name,
+        .prefix = draft->prefix ? draft->prefix : "",
+        .scopes = draft->scopes,
+        .endpoints_count = draft->endpoints_count,
+        .all_endpoints = !draft->endpoints_node,
+        .active = draft->active,
+        .caps = build_caps(draft->per_minute, draft->per_hour, draft->monthly_nano_usd),
+        .expires_wall_ms = draft->expires_wall_ms};
     memcpy(token->hash, draft->hash.bytes, sizeof token->hash);
     if (!draft->project)
         return true;

@@ -1,7 +1,9 @@
 #include "master/logger/run.h"
 
 #include "master/logger/batch.h"
+#include "master/logger/cold_start.h"
 #include "master/logger/retention.h"
+#include "master/logger/spend_image.h"
 #include "shared/base/clock.h"
 #include "shared/base/log.h"
 #include "shared/base/step.h"
@@ -70,6 +72,10 @@ struct logger {
     struct spool_sync *syncing; /* in another thread; NULL = none is */
     int64_t sync_began_ms;
     uv_work_t sync_work;
+    struct buf image;           /* of what is spent, as it was written last */
+    bool imaging, image_failed; /* it is being written, in another thread; the last time failed */
+    uv_work_t image_work;
+    struct error image_error;
     uv_poll_t *store_poll; /* NULL: its descriptor isn't watched */
     uv_timer_t store_timer;
 };
@@ -112,9 +118,51 @@ static void publish(struct logger *logger)
     atomic_store(&state->rejected, logger->rejected.count);
 }
 
+static bool is_cold(const struct logger *logger)
+{
+    return atomic_load(&shared_header(logger)->cold) != 0;
+}
+
+static void run_image(uv_work_t *work)
+{
+    struct logger *logger = work->data;
+    logger->image_failed =
+        !spend_image_write(logger->setup->config->state_dir, &logger->image, &logger->image_error);
+}
+
+static void on_imaged(uv_work_t *work, int status)
+{
+    struct logger *logger = work->data;
+    (void)status;
+    logger->imaging = false;
+    if (!logger->image_failed)
+        return;
+    log_error("%s; what is spent is in the store alone", logger->image_error.message);
+    buf_clear(&logger->image); /* so that it is tried again */
+}
+
+/* Not before a new counters file has what an older image says. */
+static void keep_image(struct logger *logger)
+{
+    struct buf image = {0};
+    if (logger->imaging || is_cold(logger))
+        return;
+    spend_image_take(logger->setup->counters, &image);
+    if (str_eq(buf_view(&image), buf_view(&logger->image))) {
+        buf_free(&image);
+        return;
+    }
+    buf_free(&logger->image);
+    logger->image = image;
+    logger->imaging = true;
+    logger->image_work.data = logger;
+    uv_queue_work(&logger->loop, &logger->image_work, run_image, on_imaged);
+}
+
 static void on_publish(uv_timer_t *timer)
 {
     publish(timer->data);
+    keep_image(timer->data);
 }
 
 static void publish_store(struct logger *logger, enum logger_store store, int reason)
@@ -258,6 +306,14 @@ static void watch_store(struct logger *logger)
 
 /* ---- what the store answered ---- */
 
+static void tell_ready(const struct logger *logger)
+{
+    if (logger->setup->ready < 0)
+        return;
+    ssize_t ignored = write(logger->setup->ready, "", 1);
+    (void)ignored; /* nobody waits for it any more, then */
+}
+
 static void store_started(struct logger *logger)
 {
     store_is_back(logger);
@@ -269,10 +325,8 @@ static void store_started(struct logger *logger)
     if (pending)
         log_info("%" PRIu64 " bytes are in the spool and go into the store now", pending);
     STEP(store_reached);
-    if (logger->setup->ready >= 0) {
-        ssize_t ignored = write(logger->setup->ready, "", 1);
-        (void)ignored; /* nobody waits for it any more, then */
-    }
+    if (!is_cold(logger))
+        tell_ready(logger);
     advance(logger);
 }
 
@@ -369,6 +423,19 @@ static bool begin_slice(struct logger *logger)
     return true;
 }
 
+/* The spool is in the store: the budgets get what was spent, and requests may come. */
+static bool end_cold(struct logger *logger)
+{
+    struct error error;
+    if (cold_start(logger->setup->config, logger->setup->counters, &error)) {
+        tell_ready(logger);
+        return true;
+    }
+    log_error("the month's spending cannot be read: %s", error.message);
+    uv_timer_start(&logger->flush, on_flush, DISK_RETRY_MS, 0);
+    return false;
+}
+
 /* Goes on with a batch that is in parts. Else takes what the spool has; commits when there is
  * enough of it, or it has waited, or nothing more will come. */
 static void advance(struct logger *logger)
@@ -384,12 +451,14 @@ static void advance(struct logger *logger)
         return;
     bool full = batch_fill(&logger->batch, logger->spool);
     bool last = logger->inputs_open == 0;
-    bool due = logger->due && logger->batch.count > 0;
+    bool due = (logger->due || is_cold(logger)) && logger->batch.count > 0;
     if (full || due || (last && batch_pending(&logger->batch, logger->spool))) {
         logger->due = false;
         uv_timer_stop(&logger->flush);
         set_phase(logger, PHASE_COMMITTING);
         attempt(logger);
+    } else if (is_cold(logger) && !end_cold(logger)) {
+        return;
     } else if (last) {
         finish(logger, 0);
     } else if (logger->batch.count > 0 && !uv_is_active((uv_handle_t *)&logger->flush)) {
@@ -575,6 +644,7 @@ static void close_all(struct logger *logger)
     while (uv_run(&logger->loop, UV_RUN_DEFAULT))
         continue;
     uv_loop_close(&logger->loop);
+    buf_free(&logger->image);
     batch_free(&logger->batch);
     rejected_free(&logger->rejected);
     free(logger->inputs);
@@ -603,6 +673,7 @@ int logger_run(const struct logger_setup *setup, struct spool *spool, struct sto
     if (spool_dirty(spool) && !spool_sync(spool, &error))
         log_error("%s", error.message);
     publish(&logger);
+    keep_image(&logger);
     close_all(&logger);
     return logger.status;
 }

@@ -1,5 +1,5 @@
-/* Money: prices in pico-USD for a token, which six decimals of USD for a million tokens are exactly;
- * amounts in nano-USD. A cost is summed up in 128 bits and rounded up once, at the end. */
+/* Money: prices in pico-USD for a token, which six decimals of USD for a million tokens are
+ * exactly; amounts in nano-USD. A cost is summed up in 128 bits and rounded up once, at the end. */
 #pragma once
 
 #include "shared/base/buf.h"

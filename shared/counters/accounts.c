@@ -125,6 +125,7 @@ uint32_t accounts_claim(struct accounts *accounts, enum account_kind kind, struc
         memset((void *)&account->spend, 0, sizeof account->spend);
         memset((void *)&account->minute, 0, sizeof account->minute);
         memset((void *)&account->hour, 0, sizeof account->hour);
+        atomic_store(&account->kind, kind);
         set_caps(account, unlimited);
         set_label(account, label);
         STEP(account_filled);

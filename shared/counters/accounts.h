@@ -29,8 +29,8 @@ bool accounts_begin(struct accounts *accounts, struct counters *counters, int64_
 uint32_t accounts_claim(struct accounts *accounts, enum account_kind kind, struct str name,
                         struct str label);
 /* Frees those that no generation from `oldest` on knows, but for what has spent something this
- * month (`month` is set by the caller; 0 keeps whatever ever spent): no process of an earlier one may live, nor
- * any entry in flight of one. */
+ * month (`month` is set by the caller; 0 keeps whatever ever spent): no process of an earlier one
+ * may live, nor any entry in flight of one. */
 void accounts_end(struct accounts *accounts, int64_t oldest);
 
 /* The configuration serves: its label and caps hold from now on, whatever generation counts in the

@@ -11,7 +11,8 @@ const char *cost_basis_name(enum cost_basis basis)
 /* The other one of the sums is valid from now on. */
 static void flip_state(struct shm_request *request, enum shm_request_state state)
 {
-    uint32_t flipped = (atomic_load_explicit(&request->state, memory_order_relaxed) & 0x100) ^ 0x100;
+    uint32_t flipped =
+        (atomic_load_explicit(&request->state, memory_order_relaxed) & 0x100) ^ 0x100;
     atomic_store_explicit(&request->state, flipped | state, memory_order_release);
 }
 
@@ -54,17 +55,17 @@ static void add_to(const struct ledger *ledger, const struct shm_request *reques
 {
     const struct spend_applied applications = applied(ledger);
     struct shm_account *account = account_of(ledger, request, budget);
-    if (account)
-        spend_add(&account->spend, &applications, request->month,
-                  adding_tag(ledger, request, budget), request->delta);
+    if (!account)
+        return;
+    spend_add(&account->spend, &applications, request->month, adding_tag(ledger, request, budget),
+              request->delta);
+    STEP(ledger_added);
 }
 
 static void add_to_all(const struct ledger *ledger, const struct shm_request *request)
 {
-    for (unsigned i = 0; i < request->adding_count; i++) {
+    for (unsigned i = 0; i < request->adding_count; i++)
         add_to(ledger, request, i);
-        STEP(ledger_added);
-    }
 }
 
 /* The first `count` accounts have the reservation. */
@@ -73,6 +74,7 @@ static void give_back(const struct ledger *ledger, struct shm_request *request, 
     request->adding = take_numbers(ledger, count);
     request->adding_count = count;
     request->delta = -request->reserved;
+    STEP(ledger_release_known);
     request_set_state(request, REQUEST_RELEASING);
     STEP(ledger_releasing);
     add_to_all(ledger, request);
@@ -92,8 +94,8 @@ enum budget ledger_reserve(const struct ledger *ledger, struct shm_request *requ
         struct shm_account *account = account_of(ledger, request, i);
         if (!account)
             continue;
-        int64_t cap = atomic_load_explicit(&account->caps[CAP_MONTHLY_NANO_USD],
-                                           memory_order_relaxed);
+        int64_t cap =
+            atomic_load_explicit(&account->caps[CAP_MONTHLY_NANO_USD], memory_order_relaxed);
         struct spend_tag tag = {ledger->slot, request->reserving + i};
         if (!spend_reserve(&account->spend, &applications, request->month, tag, nano_usd, cap)) {
             give_back(ledger, request, i);
@@ -213,10 +215,8 @@ static uint32_t count_reserved(const struct ledger *ledger, const struct shm_req
 static void add_what_is_missing(const struct ledger *ledger, const struct shm_request *request)
 {
     for (unsigned i = 0; i < request->adding_count; i++)
-        if (!has_happened(ledger, request, i, request->adding)) {
+        if (!has_happened(ledger, request, i, request->adding))
             add_to(ledger, request, i);
-            STEP(ledger_added);
-        }
 }
 
 void ledger_finish(const struct ledger *ledger, struct shm_request *request)

@@ -89,7 +89,7 @@ static bool take_all(struct limited *limited, unsigned count, int64_t clock_us,
         verdict->retry_after_s = seconds_until(one, one->state.free_at, clock_us);
         verdict->tightest = told(one, clock_us);
         while (i-- > 0)
-            window_undo(&limited[i].window, limited[i].state.bucket);
+            (void)window_undo(&limited[i].window, limited[i].state.bucket);
         return false;
     }
     return true;

@@ -15,10 +15,10 @@ struct rate_limit {
 
 struct rate_verdict {
     bool admitted;
-    bool limited;              /* there is a limit at all */
+    bool limited;               /* there is a limit at all */
     struct rate_limit tightest; /* the one that refuses longest, else with the least left */
-    int64_t retry_after_s;     /* refused: then there is room, if nobody else takes it */
-    int64_t wait_us;           /* admitted: how much later than `now_us` it counts */
+    int64_t retry_after_s;      /* refused: then there is room, if nobody else takes it */
+    int64_t wait_us;            /* admitted: how much later than `now_us` it counts */
 };
 
 /* What of an account's caps and windows a request meets. */

@@ -144,6 +144,7 @@ static bool fill(struct counters *counters, int fd, unsigned workers, const stru
     if (!map_file(counters, fd, size, PROT_READ | PROT_WRITE, path, error))
         return false;
     atomic_store(&counters->header->accounts, accounts);
+    atomic_store(&counters->header->cold, 1);
     if (old->header && !carry_over(counters, old, error))
         return false;
     STEP(counters_carried_over);

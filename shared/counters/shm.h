@@ -37,11 +37,11 @@ struct shm_worker {
     _Atomic int64_t generation;
     _Atomic int64_t heartbeat_ms; /* monotonic */
     _Atomic int64_t started_wall_ms;
-    _Atomic uint64_t accepted; /* connections */
-    _Atomic uint64_t requests; /* whose token was accepted: each leaves a row */
-    _Atomic uint64_t rows;     /* requests whose outcome is known; the others are in flight */
-    _Atomic uint64_t refused;  /* before that: no row */
-    _Atomic uint64_t excesses; /* attempts that cost more than was reserved */
+    _Atomic uint64_t accepted;   /* connections */
+    _Atomic uint64_t requests;   /* whose token was accepted: each leaves a row */
+    _Atomic uint64_t rows;       /* requests whose outcome is known; the others are in flight */
+    _Atomic uint64_t refused;    /* before that: no row */
+    _Atomic uint64_t excesses;   /* attempts that cost more than was reserved */
     _Atomic uint64_t operations; /* on spend words that were begun, ever */
     _Atomic uint64_t applied;    /* the latest of them that another one's tag has replaced */
 } __attribute__((aligned(128)));
@@ -49,14 +49,14 @@ struct shm_worker {
 /* requests.h */
 enum shm_request_state {
     REQUEST_FREE,
-    REQUEST_OPEN,     /* its token is accepted: it will have a row */
-    REQUEST_INTENT,   /* its worst case is being reserved */
-    REQUEST_HELD,     /* it is */
-    REQUEST_SENT,     /* the provider has the call, or may have it */
+    REQUEST_OPEN,      /* its token is accepted: it will have a row */
+    REQUEST_INTENT,    /* its worst case is being reserved */
+    REQUEST_HELD,      /* it is */
+    REQUEST_SENT,      /* the provider has the call, or may have it */
     REQUEST_RELEASING, /* the reservation, or a part of it, is being given back */
     REQUEST_SETTLING,  /* the cost is taking its place */
-    REQUEST_RECORDED, /* its outcome is known; the row is not in the log pipe, or not all of it */
-    REQUEST_WRITTEN,  /* the row is in the log pipe, or behind it in the spool */
+    REQUEST_RECORDED,  /* its outcome is known; the row is not in the log pipe, or not all of it */
+    REQUEST_WRITTEN,   /* the row is in the log pipe, or behind it in the spool */
 };
 
 enum { REQUEST_STATUS_BYTES = 32, REQUEST_IP_BYTES = 46 };
@@ -84,11 +84,11 @@ struct shm_sums {
 struct shm_request {
     _Atomic uint32_t state; /* enum shm_request_state, and above it which of `sums` is valid */
     uint32_t project, token, endpoint, target; /* accounts, or ACCOUNT_NONE */
-    uint32_t month;      /* whose budgets it counts in (spend.h) */
-    int32_t http_status; /* from RECORDED on; 0 = no answer was sent */
-    int32_t index;       /* of the worker that had it */
-    uint64_t number;     /* its slot's `requests` with this one */
-    uint64_t row_number; /* and `rows`, from RECORDED on */
+    uint32_t month;                            /* whose budgets it counts in (spend.h) */
+    int32_t http_status;                       /* from RECORDED on; 0 = no answer was sent */
+    int32_t index;                             /* of the worker that had it */
+    uint64_t number;                           /* its slot's `requests` with this one */
+    uint64_t row_number;                       /* and `rows`, from RECORDED on */
     struct uuid id;
     int64_t created_wall_ms;
     int64_t began_us, sent_us; /* monotonic; sent_us: of the attempt under way or the last one */
@@ -113,6 +113,7 @@ enum account_cap { CAP_PER_MINUTE, CAP_PER_HOUR, CAP_MONTHLY_NANO_USD, CAP_COUNT
 /* What is counted under a name: a project, an endpoint, a token, a target. */
 struct shm_account {
     _Atomic uint64_t key;            /* hash of kind and name; 0 = the place is free */
+    _Atomic uint32_t kind;           /* enum account_kind */
     _Atomic int64_t last_generation; /* the newest whose configuration has it */
     _Atomic int64_t caps[CAP_COUNT]; /* the newest generation's; CAP_UNLIMITED = none */
     struct shm_spend spend;
@@ -123,11 +124,12 @@ struct shm_account {
 struct shm_header {
     char magic[8]; /* "pgcount" */
     uint32_t layout;
-    uint32_t workers; /* slots */
+    uint32_t workers;        /* slots */
     int64_t clock_offset_us; /* wall - monotonic when the file was made: rate buckets begin with
                                 whole seconds of then */
     char boot_id[40]; /* /proc/sys/kernel/random/boot_id: another boot's file is not trusted */
     _Atomic uint32_t accounts; /* places; grows */
+    _Atomic int32_t cold;      /* made anew: what was spent before is not in it yet */
     _Atomic int64_t master_pid;
     _Atomic int64_t logger_pid;
     _Atomic uint64_t logger_start_ticks;

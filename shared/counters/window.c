@@ -30,8 +30,8 @@ static void publish(const struct window *window, uint64_t head)
 /* The count of a past bucket; 0 when another one has its place. */
 static uint32_t past_count(const struct window *window, uint32_t bucket)
 {
-    uint64_t word = atomic_load_explicit(&window->past[bucket % (window->span + 1)],
-                                         memory_order_acquire);
+    uint64_t word =
+        atomic_load_explicit(&window->past[bucket % (window->span + 1)], memory_order_acquire);
     return bucket_of(word) == bucket ? count_of(word) : 0;
 }
 
@@ -101,13 +101,14 @@ bool window_take(const struct window *window, uint64_t cap, uint32_t now,
     return false;
 }
 
-void window_undo(const struct window *window, uint32_t bucket)
+bool window_undo(const struct window *window, uint32_t bucket)
 {
     STEP(window_to_look_back);
     uint64_t head = atomic_load_explicit(window->head, memory_order_acquire);
     while (bucket_of(head) == bucket && count_of(head) > 0) {
         STEP(window_to_undo);
         if (atomic_compare_exchange_weak(window->head, &head, head - 1))
-            return;
+            return true;
     }
+    return false;
 }

@@ -46,15 +46,16 @@ const SUMS_OF_USAGE = `
     FROM gateway_usage_hourly GROUP BY ${hourOf('hour')}, ${KEYS}, streamed`;
 
 /** What a store has added up: { refused, wrong: [hours and keys where the rollups are not
- * the sums of the rows] }. The gateway has been stopped. */
+ * the sums of the rows], cost of all rows }. The gateway has been stopped. */
 export function readSums(database) {
     const store = openStore(database, { readOnly: true });
     const rows = store.prepare(SUMS_OF_ROWS).all().map((row) => JSON.stringify(Object.values(row)));
     const usage = store.prepare(SUMS_OF_USAGE).all().map((row) => JSON.stringify(Object.values(row)));
     const refused = store.prepare('SELECT coalesce(sum(count), 0) AS sum FROM gateway_refused').get().sum;
+    const cost = store.prepare('SELECT coalesce(sum(cost_nano_usd), 0) AS sum FROM gateway_logs').get().sum;
     store.close();
     const [inRows, inUsage] = [new Set(rows), new Set(usage)];
-    return { refused, wrong: [...rows.filter((sum) => !inUsage.has(sum)).map((sum) => `rows ${sum}`),
+    return { refused, cost: Number(cost), wrong: [...rows.filter((sum) => !inUsage.has(sum)).map((sum) => `rows ${sum}`),
                               ...usage.filter((sum) => !inRows.has(sum)).map((sum) => `rollup ${sum}`)] };
 }
 
@@ -378,7 +379,16 @@ export class Audit {
 
     /** Refused requests are told to the logger every few seconds, so a worker that is killed takes
      * some with it. */
-    #settleSums({ refused, wrong }, counters, killed) {
+    #settleSums({ refused, wrong, cost }, counters, killed) {
+        // "Row cost and counter are always the same number": nothing is reserved any more.
+        for (const kind of ['project', 'endpoint', 'token']) {
+            const counted = counters.accounts.filter((account) => account.kind === kind)
+                .reduce((total, account) => total + account.nano_usd, 0);
+            if (counted !== cost) {
+                this.#disagree('money', `the rows cost ${cost} nano-USD, the accounts of each ${kind} have ${counted}`);
+            }
+        }
+        this.counts.cost = cost;
         for (const what of wrong) {
             this.#disagree('a rollup that is not the sum of the rows', what);
         }

@@ -3,17 +3,18 @@
 // folder, and its argument.
 const log = (test) => `steps/test_master_log ${test}`;
 const STORE = 'steps/test_master_store';
+const MONEY = 'steps/test_money';
+const WINDOW = 'steps/test_window';
 
 export const MUTATIONS = [
     // ---- requests in flight
     { name: 'a request is counted before its entry says so', file: 'shared/counters/requests.c',
-      from: '    STEP(request_filled);\n    set_state(request, REQUEST_OPEN);\n',
-      to: '    atomic_store(&requests->slot->requests, request->number);\n    STEP(request_filled);\n' +
-          '    set_state(request, REQUEST_OPEN);\n',
+      from: '    STEP(request_filled);\n',
+      to: '    atomic_store(&requests->slot->requests, request->number);\n    STEP(request_filled);\n',
       tests: [log('a_worker_dies')] },
     { name: 'the state is set before what it makes valid', file: 'shared/counters/requests.c',
       from: '    copy_text(request->status, sizeof request->status, outcome->status);\n',
-      to: '    set_state(request, REQUEST_RECORDED);\n    STEP(request_outcome_known);\n' +
+      to: '    request_set_state(request, REQUEST_RECORDED);\n    STEP(request_outcome_known);\n' +
           '    copy_text(request->status, sizeof request->status, outcome->status);\n',
       tests: [log('a_worker_dies')] },
     { name: 'counts of the dead by a plain store, not a max', file: 'shared/counters/requests.c',
@@ -25,14 +26,52 @@ export const MUTATIONS = [
       to: '    (void)set_counts_right;\n',
       tests: [log('a_worker_dies')] },
     { name: 'the dead are asked for what is OPEN only', file: 'shared/counters/requests.c',
-      from: '    return state == REQUEST_OPEN || state == REQUEST_SENT;\n',
-      to: '    return state == REQUEST_OPEN;\n',
+      from: '    return state >= REQUEST_OPEN && state < REQUEST_RECORDED;\n',
+      to: '    return state >= REQUEST_OPEN && state < REQUEST_SENT;\n',
       tests: [log('a_worker_dies')] },
     { name: 'an entry is in use before the slot knows of its place', file: 'shared/counters/requests.c',
       from: '        atomic_store_explicit(&requests->slot->entries, place + 1, memory_order_relaxed);\n' +
             '    STEP(request_entry_taken);\n',
       to: '        STEP(request_entry_taken);\n',
       tests: [log('a_worker_dies')] },
+    // ---- money
+    { name: 'a tag is replaced without a note of it', file: 'shared/counters/spend.c',
+      from: '        raise_applied(applied, parts.tag);\n',
+      to: '        raise_applied(applied, (struct spend_tag){parts.tag.slot, 0});\n',
+      tests: [MONEY] },
+    { name: 'the note of applied operations by a plain store, not a max', file: 'shared/counters/spend.c',
+      from: '    while (place && there < tag.operation &&\n',
+      to: '    while (place && there != tag.operation &&\n',
+      tests: [MONEY] },
+    { name: 'recovery looks at the word alone', file: 'shared/counters/spend.c',
+      from: '    return place && atomic_load(place) >= tag.operation;\n',
+      to: '    return place && atomic_load(place) > tag.operation + 99;\n',
+      tests: [MONEY] },
+    { name: 'giving back takes the numbers of the reservation for its own', file: 'shared/counters/ledger.c',
+      from: '    request->adding = take_numbers(ledger, count);\n',
+      to: '    request->adding = request->reserving = take_numbers(ledger, count);\n',
+      tests: [MONEY] },
+    { name: 'the sums are valid only after the accounts are', file: 'shared/counters/ledger.c',
+      from: '    flip_state(request, REQUEST_SETTLING);\n',
+      to: '    request_set_state(request, REQUEST_SETTLING);\n',
+      tests: [MONEY] },
+    { name: 'recovery does again what was done', file: 'shared/counters/ledger.c',
+      from: '        if (!has_happened(ledger, request, i, request->adding))\n',
+      to: '        if (i < BUDGETS)\n',
+      tests: [MONEY] },
+    // ---- rate windows
+    { name: 'a past bucket is written by a plain store, not a max', file: 'shared/counters/window.c',
+      from: '    while (there < head && !',
+      to: '    while (there != head && !',
+      tests: [WINDOW] },
+    { name: 'the head moves on without leaving its count', file: 'shared/counters/window.c',
+      from: '        publish(window, head);\n',
+      to: '        (void)publish;\n',
+      tests: [WINDOW] },
+    { name: 'a window that is one bucket short', file: 'shared/counters/window.c',
+      from: '    return bucket > window->span ? bucket - window->span : 0;\n',
+      to: '    return bucket > window->span ? bucket - window->span + 1 : 0;\n',
+      tests: [WINDOW] },
     // ---- the log pipe
     { name: 'WRITTEN before it is in the pipe', file: 'worker/log_writer.c',
       from: '        if (pushed->end > writer->written_bytes)\n            break;\n',

@@ -14,6 +14,22 @@ static void print_slot(const struct shm_worker *slot)
            atomic_load(&slot->rows), atomic_load(&slot->requests) - atomic_load(&slot->rows));
 }
 
+/* Those that have spent something, or reserved it. */
+static void print_accounts(const struct counters *counters)
+{
+    static const char *const kinds[] = {"", "project", "endpoint", "token", "target"};
+    const char *before = "";
+    for (uint32_t i = 0; i < atomic_load(&counters->header->accounts); i++) {
+        const struct shm_account *account = &counters->accounts[i];
+        int64_t amount = spend_amount(&account->spend, spend_latest_month(&account->spend));
+        if (atomic_load(&account->key) == 0 || amount == 0)
+            continue;
+        printf("%s{\"kind\":\"%s\",\"label\":\"%s\",\"nano_usd\":%" PRId64 "}", before,
+               kinds[atomic_load(&account->kind)], account->label, amount);
+        before = ",";
+    }
+}
+
 int main(int argc, char **argv)
 {
     struct counters counters = {0};
@@ -32,6 +48,8 @@ int main(int argc, char **argv)
             putchar(',');
         print_slot(&counters.workers[i]);
     }
+    fputs("],\"accounts\":[", stdout);
+    print_accounts(&counters);
     puts("]}");
     counters_close(&counters);
     return 0;

@@ -294,7 +294,8 @@ static void serve(struct log_world *world, unsigned slot, struct requests *reque
     request_resolved(request, ACCOUNT_NONE);
     request_sent(request, ACCOUNT_NONE, 10);
     world->sent[slot]++;
-    request_settled(request, &(struct shm_usage){.total_tokens = 3}, 20);
+    const struct ledger ledger = ledger_of(&world->counters, slot);
+    ledger_settle(&ledger, request, &(struct settlement){.usage = {.total_tokens = 3}});
     const struct request_outcome outcome = {
         .status = STR("ok"), .http_status = 200, .latency_us = 30};
     requests_record(requests, request, &outcome);

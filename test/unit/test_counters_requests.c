@@ -201,7 +201,8 @@ static void the_dead_are_settled(void **state)
     assert_string_equal(done->status, "provider_error");
     assert_int_equal(done->http_status, 502);
     assert_int_equal(request_state(written), REQUEST_WRITTEN);
-    requests_settle_dead(&place->slot, place->table, &place->ledger); /* once more changes nothing */
+    requests_settle_dead(&place->slot, place->table,
+                         &place->ledger); /* once more changes nothing */
     expect_counts(place, 4, 4);
 }
 

@@ -260,7 +260,7 @@ static void unknown_path(void **state)
     struct gateway *g = *state;
     raw(g, "POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
     expect_error(g, 404, "not_found", NULL);
-    raw(g, "GET /api/" DEMO "/usage HTTP/1.1\r\nHost: x\r\n" GOOD "\r\n");
+    raw(g, "GET /api/" DEMO "/nothing/here HTTP/1.1\r\nHost: x\r\n" GOOD "\r\n");
     expect_error(g, 404, "not_found", NULL);
     expect_no_row(g);
     assert_int_equal(atomic_load(&g->counts.refused), 2);

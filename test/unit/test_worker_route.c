@@ -156,7 +156,7 @@ static void reserved_slugs(void **state)
     assert_int_equal(kind("/api/" PROJECT "/models"), ROUTE_MODELS);
     assert_int_equal(kind("/api/" PROJECT "/v1/models"), ROUTE_MODELS);
     assert_int_equal(kind("/api/" PROJECT "/models/x"), ROUTE_UNKNOWN);
-    assert_int_equal(kind("/api/" PROJECT "/usage"), ROUTE_UNKNOWN);
+    assert_int_equal(kind("/api/" PROJECT "/usage"), ROUTE_USAGE);
     assert_int_equal(kind("/api/" PROJECT "/v1"), ROUTE_UNKNOWN);
     assert_int_equal(kind("/api/" PROJECT "/chats"), ROUTE_ENDPOINT);
     assert_int_equal(kind("/api/" PROJECT "/v1-chat"), ROUTE_ENDPOINT);

@@ -294,7 +294,8 @@ static inline void gateway_make_counters(struct gateway *g)
     size_t bytes = GATEWAY_ACCOUNTS * sizeof *g->counters.accounts;
     g->header.workers = 1;
     g->header.clock_offset_us = gateway_wall_ms * 1000 - gateway_clock_us();
-    g->counters = (struct counters){.header = &g->header, .workers = &g->counts, .requests = g->table};
+    g->counters =
+        (struct counters){.header = &g->header, .workers = &g->counts, .requests = g->table};
     g->counters.accounts = aligned_alloc(128, bytes);
     memset((void *)g->counters.accounts, 0, bytes);
     assert_true(g->accounts <= GATEWAY_ACCOUNTS);

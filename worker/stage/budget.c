@@ -94,8 +94,8 @@ static void refuse(struct exchange *ex, enum budget budget, const struct standin
                   owners[budget], (long long)(ex->worst_nano_usd / 1000000000),
                   (long long)(ex->worst_nano_usd % 1000000000));
     ex->failure.scope = owners[budget];
-    ex->failure.budget = (struct failed_budget){true, standing->spent, standing->reserved,
-                                                standing->cap};
+    ex->failure.budget =
+        (struct failed_budget){true, standing->spent, standing->reserved, standing->cap};
 }
 
 static enum budget_answer on_no_room(struct exchange *ex, enum budget budget, bool last)
