@@ -205,12 +205,22 @@ $(BUILD)/bench-mock: $(BUILD)/obj/test/bench/mock.o
 $(BUILD)/bench-insert: $(BUILD)/obj/test/bench/insert.o
 	$(CC) $(LDFLAGS) -o $@ $^ $(call package_libs,sqlite3 libpq)
 
+$(BUILD)/bench-limits: $(BUILD)/obj/test/bench/limits.o $(BUILD)/libshared.a
+	$(CC) $(LDFLAGS) -o $@ $^ $(call package_libs,libsodium)
+
+# Instructions of a request's limits and budgets, counted by valgrind.
+.PHONY: bench-limits
+bench-limits: $(BUILD)/bench-limits
+	@command -v valgrind > /dev/null || packaging/install-deps.sh valgrind
+	@for accounts in 1 100 10000; do sh test/bench/limits.sh $(BUILD)/bench-limits $$accounts; done
+
 bench_run = PROMPTGATE=$(abspath $(BUILD)/promptgate) ROUNDS=$(ROUNDS) SECONDS=$(SECONDS) \
 	$(e2e_node) --disable-warning=ExperimentalWarning
 .PHONY: bench bench-store bench-idle
 bench: $(BUILD)/promptgate $(BUILD)/load $(BUILD)/counters-dump $(BUILD)/bench-mock $(peers)/.there \
 		$(e2e_modules)
 	@NGINX=$(abspath $(nginx)) CONNECTIONS='$(CONNECTIONS)' $(bench_run) test/bench/bench.mjs
+	+@$(MAKE) --no-print-directory bench-limits
 	+@$(MAKE) --no-print-directory bench-store
 	+@$(MAKE) --no-print-directory STORE=postgres bench-store
 	+@$(MAKE) --no-print-directory CONNECTIONS= bench-idle

@@ -23,15 +23,10 @@ static struct shm_account *account_of(const struct ledger *ledger,
     return accounts[budget] == ACCOUNT_NONE ? NULL : &ledger->accounts[accounts[budget]];
 }
 
-static _Atomic uint64_t *applied_of(void *context, uint32_t slot)
-{
-    const struct ledger *ledger = context;
-    return slot < ledger->workers_count ? &ledger->workers[slot].applied : NULL;
-}
-
 static struct spend_applied applied(const struct ledger *ledger)
 {
-    return (struct spend_applied){applied_of, (void *)(uintptr_t)ledger};
+    return (struct spend_applied){(char *)&ledger->workers[0].applied, sizeof *ledger->workers,
+                                  ledger->workers_count};
 }
 
 /* The numbers of `count` operations from the one returned on. They are in the entry before the

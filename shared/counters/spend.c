@@ -2,11 +2,14 @@
 
 #include "shared/base/step.h"
 
-/* 56 bits of nano-USD, which are 72 million USD; 12 of the month; 12 of the slot; 48 of the
- * operation, enough for a million a second for nine years. */
-enum { MONTH_SHIFT = 56, SLOT_SHIFT = 68, OPERATION_SHIFT = 80 };
+/* The lower half: 56 bits of nano-USD, which are 72 million USD, and 8 of the month; the upper one:
+ * 4 more of the month, 12 of the slot, and 48 of the operation, enough for a million a second for
+ * nine years. */
+struct halves {
+    uint64_t low, high;
+};
+
 #define AMOUNT_MAX ((INT64_C(1) << 56) - 1)
-#define OPERATION_MASK ((UINT64_C(1) << 48) - 1)
 
 struct parts {
     int64_t amount;
@@ -14,39 +17,44 @@ struct parts {
     struct spend_tag tag;
 };
 
-static spend_word join(const struct parts *parts)
+static struct halves join(const struct parts *parts)
 {
-    return (spend_word)(uint64_t)parts->amount | (spend_word)(parts->month & 0xFFF) << MONTH_SHIFT |
-           (spend_word)(parts->tag.slot & 0xFFF) << SLOT_SHIFT |
-           (spend_word)(parts->tag.operation & OPERATION_MASK) << OPERATION_SHIFT;
+    return (struct halves){
+        .low = (uint64_t)parts->amount | (uint64_t)parts->month << 56,
+        .high = parts->month >> 8 | parts->tag.slot << 4 | parts->tag.operation << 16,
+    };
 }
 
-static struct parts split(spend_word word)
+static struct parts split(struct halves word)
 {
     return (struct parts){
-        .amount = (int64_t)(uint64_t)word & AMOUNT_MAX,
-        .month = (uint32_t)(word >> MONTH_SHIFT) & 0xFFF,
-        .tag = {.slot = (uint32_t)(word >> SLOT_SHIFT) & 0xFFF,
-                .operation = (uint64_t)(word >> OPERATION_SHIFT) & OPERATION_MASK},
+        .amount = (int64_t)word.low & AMOUNT_MAX,
+        .month = (uint32_t)(word.low >> 56) | ((uint32_t)word.high & 0xF) << 8,
+        .tag = {.slot = (uint32_t)word.high >> 4 & 0xFFF, .operation = word.high >> 16},
     };
 }
 
 /* In two halves, until the upper one is the same before and behind the lower: it holds the tag,
  * which no two writers share, so nobody wrote in between. */
-static spend_word read_word(const spend_word *place)
+static struct halves read_word(const spend_word *place)
 {
     const uint64_t *halves = (const uint64_t *)place;
     for (;;) {
         uint64_t high = __atomic_load_n(&halves[1], __ATOMIC_ACQUIRE);
         uint64_t low = __atomic_load_n(&halves[0], __ATOMIC_ACQUIRE);
         if (__atomic_load_n(&halves[1], __ATOMIC_ACQUIRE) == high)
-            return (spend_word)high << 64 | low;
+            return (struct halves){low, high};
     }
 }
 
-static bool swap(spend_word *place, spend_word from, spend_word to)
+static spend_word whole(struct halves word)
 {
-    return __sync_bool_compare_and_swap(place, from, to);
+    return (spend_word)word.high << 64 | word.low;
+}
+
+static bool swap(spend_word *place, struct halves from, struct halves to)
+{
+    return __sync_bool_compare_and_swap(place, whole(from), whole(to));
 }
 
 static spend_word *place_of(struct shm_spend *spend, uint32_t month)
@@ -54,9 +62,17 @@ static spend_word *place_of(struct shm_spend *spend, uint32_t month)
     return &spend->words[month & 1];
 }
 
+/* NULL for a slot that has none. */
+static _Atomic uint64_t *applied_of(const struct spend_applied *applied, uint32_t slot)
+{
+    if (slot >= applied->slots)
+        return NULL;
+    return (_Atomic uint64_t *)(void *)(applied->first + slot * applied->stride);
+}
+
 static void raise_applied(const struct spend_applied *applied, struct spend_tag tag)
 {
-    _Atomic uint64_t *place = applied->of(applied->context, tag.slot);
+    _Atomic uint64_t *place = applied_of(applied, tag.slot);
     uint64_t there = place ? atomic_load(place) : 0;
     while (place && there < tag.operation &&
            !atomic_compare_exchange_weak(place, &there, tag.operation))
@@ -83,7 +99,7 @@ static bool change(struct shm_spend *spend, const struct spend_applied *applied,
     spend_word *place = place_of(spend, month);
     for (;;) {
         STEP(spend_to_read);
-        spend_word seen = read_word(place);
+        struct halves seen = read_word(place);
         struct parts parts = split(seen), next = {0, month, tag};
         if (parts.month > month)
             return true; /* two months later: nobody counts in this one any more */
@@ -124,7 +140,7 @@ bool spend_has_happened(const struct shm_spend *spend, const struct spend_applie
     if (parts.tag.slot == tag.slot && parts.tag.operation == tag.operation)
         return true;
     STEP(spend_to_ask);
-    _Atomic uint64_t *place = applied->of(applied->context, tag.slot);
+    _Atomic uint64_t *place = applied_of(applied, tag.slot);
     return place && atomic_load(place) >= tag.operation;
 }
 

@@ -36,10 +36,11 @@ struct spend_tag {
     uint64_t operation;
 };
 
-/* Where applied[] is; `of` says NULL for a slot that has none. */
+/* Where applied[] is: the first slot's, and how far it is to the next one's. */
 struct spend_applied {
-    _Atomic uint64_t *(*of)(void *context, uint32_t slot);
-    void *context;
+    char *first;
+    size_t stride;
+    uint32_t slots; /* others have none */
 };
 
 /* Months are counted from January 2000 = 1. The amount of one; 0 when the word is of another. */

@@ -46,7 +46,7 @@ const NEEDS = {
     fresh: ['counters_allocated', 'counters_header_written', 'counters_carried_over',
             'counters_renamed', 'counters_room_allocated', 'counters_grown',
             'counters_table_allocated', 'counters_table_allotted', 'store_created',
-            'schema_step_run', 'postgres_to_migrate'],
+            'schema_step_run', 'postgres_to_migrate', 'cold_start_done'],
     // a start after everything was killed
     start: ['lock_opened', 'lock_taken', 'lock_signed', 'socket_cleared', 'socket_bound',
             'counters_opened', 'counters_taken_over', 'accounts_started',
@@ -71,7 +71,7 @@ const NEEDS = {
     own: ['orphans_outstayed', 'orphans_killed', 'store_left', 'wal_left', 'wal_rescued',
           'rejected_folder_made', 'rejected_written', 'rejected_renamed', 'row_set_aside',
           'segment_renamed', 'file_written', 'file_synced', 'file_linked', 'file_made',
-          'file_replaced'],
+          'file_replaced', 'spend_raised'],
 };
 
 const needOf = (name) => Object.keys(NEEDS).find((need) => NEEDS[need].includes(name)) ?? 'load';
@@ -474,7 +474,7 @@ test('a worker that never goes on is replaced', { skip, timeout }, (t) =>
 /** A gateway without load; each answer's id is remembered. */
 async function startAlone({ segmentBytes } = {}) {
     let orders;
-    const echo = { provider: 'echo', model: 'echo' };
+    const echo = { provider: 'echo', model: 'echo', price: { input: 1, output: 2 }, max_output_tokens: 100 };
     const gateway = await startGateway({
         workers: 2, ownGroup: true, service: { shutdown_timeout: '1s' },
         projects: demo({ hello: echo, poison: echo }),
@@ -629,6 +629,26 @@ test('a -wal file that is taken away: killed when what it held is saved', { skip
     await ask(4);
     await gateway.stop();
     assert.deepEqual(idsOf(gateway.rows()), ids.sort());
+});
+
+test('a lost counters file: killed while budgets get what was spent', { skip, timeout }, async () => {
+    const { gateway, orders, ask, taken } = await startAlone();
+    await ask(5);
+    await gateway.stop();
+    fs.rmSync(path.join(gateway.directory, 'run/counters'));
+    orders.give('spend_raised', 'all');
+    await gateway.restart().catch(() => {});
+    await taken('spend_raised');
+    await gateway.end();
+    orders.take();
+    await gateway.restart();
+    const { accounts } = readCounters(path.join(gateway.directory, 'run/counters'));
+    const spent = (kind) => accounts.filter((account) => account.kind === kind)
+        .reduce((sum, account) => sum + account.nano_usd, 0);
+    await gateway.stop();
+    const cost = readSums(gateway.database).cost;
+    assert.ok(cost > 0);
+    assert.deepEqual([spent('endpoint'), spent('token'), spent('project')], [cost, cost, cost]);
 });
 
 test("the command line's files are whole or not there", { skip, timeout }, async () => {
