@@ -39,15 +39,25 @@ static void visit_target(struct config_target *target, counted_fn *visit, void *
     buf_free(&name);
 }
 
+/* What rows call it, and the project that it is of. */
+static void write_label(const char *name, const struct config_project *project, struct buf *label)
+{
+    buf_puts(label, name);
+    buf_putc(label, '\0');
+    buf_puts(label, project ? project->name : "");
+}
+
 static void visit_endpoint(const char *project_id, struct config_endpoint *endpoint,
                            counted_fn *visit, void *context)
 {
-    struct buf name = {0};
+    struct buf name = {0}, label = {0};
     buf_printf(&name, "%s/%s", project_id, endpoint->slug);
-    const struct counted counted = {ACCOUNT_ENDPOINT, buf_view(&name), str_of(endpoint->slug),
+    write_label(endpoint->slug, endpoint->project, &label);
+    const struct counted counted = {ACCOUNT_ENDPOINT, buf_view(&name), buf_view(&label),
                                     &endpoint->caps, &endpoint->account};
     visit(context, &counted);
     buf_free(&name);
+    buf_free(&label);
     visit_target(&endpoint->target, visit, context);
 }
 
@@ -67,12 +77,15 @@ static void visit_project(struct config_project *project, counted_fn *visit, voi
 static void visit_tokens(struct config_token *tokens, size_t count, counted_fn *visit,
                          void *context)
 {
+    struct buf label = {0};
     for (size_t i = 0; i < count; i++) {
-        struct str name = str_of(tokens[i].name);
-        const struct counted counted = {ACCOUNT_TOKEN, name, name, &tokens[i].caps,
-                                        &tokens[i].account};
+        buf_clear(&label);
+        write_label(tokens[i].name, tokens[i].project, &label);
+        const struct counted counted = {ACCOUNT_TOKEN, str_of(tokens[i].name), buf_view(&label),
+                                        &tokens[i].caps, &tokens[i].account};
         visit(context, &counted);
     }
+    buf_free(&label);
 }
 
 static void visit_all(struct config *config, counted_fn *visit, void *context)

@@ -21,6 +21,8 @@ static const struct command {
     {"project", cmd_project, "create and list projects"},
     {"logs", cmd_logs, "show what was logged of requests"},
     {"spend", cmd_spend, "show what this month's requests have cost"},
+    {"top", cmd_top, "watch requests, limits and spending as they are now"},
+    {"models", cmd_models, "import prices into models.yaml"},
     {"db", cmd_db, "look at the store and the spool, bring the schema up to date"},
     {"version", cmd_version, "print the version"},
 };

@@ -11,7 +11,7 @@ static void write_usd(struct buf *out, const char *name, int64_t nano_usd)
         usd_write(out, nano_usd > 0 ? nano_usd : 0);
 }
 
-static void write_window(const struct exchange *ex, struct shm_account *account, bool hourly,
+static void write_window(const struct exchange *ex, const struct shm_account *account, bool hourly,
                          struct buf *out)
 {
     struct rate_limit limit;
@@ -29,7 +29,7 @@ static void write_window(const struct exchange *ex, struct shm_account *account,
 static void write_account(const struct exchange *ex, uint32_t number, struct buf *out)
 {
     const struct counters *counters = ex->services->counters;
-    struct shm_account *account = &counters->accounts[number];
+    const struct shm_account *account = &counters->accounts[number];
     uint32_t month = ex->entry->month;
     int64_t reserved = ledger_reserved(counters, number, month);
     write_usd(out, "spent_usd", spend_amount(&account->spend, month) - reserved);

@@ -1,4 +1,5 @@
 #include "master/cli/commands.h"
+#include "master/cli/live.h"
 #include "master/cli/options.h"
 #include "master/cli/reader.h"
 #include "master/cli/table.h"
@@ -23,6 +24,8 @@ struct output {
     const struct grouping *grouping;
     bool json;
     bool any;
+    struct counters counters; /* of the gateway that runs; all zero when none does */
+    uint32_t month;
     struct store_spend total;
     struct buf line;
 };
@@ -52,12 +55,43 @@ static void append_name(struct buf *out, const char *name, struct str value)
     buf_putc(out, ',');
 }
 
+/* What is reserved for requests under way, and the budget: of an endpoint or a token while a
+ * gateway runs. False when that is not known. */
+static bool find_money(const struct output *output, const struct store_spend *spend,
+                       struct live_money *money)
+{
+    enum account_kind kind =
+        output->grouping->by == STORE_BY_TOKEN ? ACCOUNT_TOKEN : ACCOUNT_ENDPOINT;
+    if (!output->counters.header || output->grouping->by == STORE_BY_MODEL)
+        return false;
+    uint32_t account = live_find(&output->counters, kind, spend->name, spend->group);
+    if (account == ACCOUNT_NONE)
+        return false;
+    *money = live_money(&output->counters, account, output->month);
+    return true;
+}
+
+static void append_json_money(struct output *output, const struct store_spend *spend)
+{
+    struct live_money money;
+    if (!find_money(output, spend, &money))
+        return;
+    buf_puts(&output->line, ",\"reserved_usd\":");
+    cli_append_usd(&output->line, money.reserved);
+    buf_puts(&output->line, ",\"cap_usd\":");
+    if (money.cap == CAP_UNLIMITED)
+        buf_puts(&output->line, "null");
+    else
+        cli_append_usd(&output->line, money.cap);
+}
+
 static void append_json(struct output *output, const struct store_spend *spend)
 {
     buf_puts(&output->line, output->any ? ",{" : "{");
     append_name(&output->line, output->grouping->group, spend->group);
     append_name(&output->line, output->grouping->member, spend->name);
     append_sums(&output->line, spend);
+    append_json_money(output, spend);
     buf_putc(&output->line, '}');
 }
 
@@ -78,13 +112,29 @@ static void end_json(struct output *output)
 
 /* --- the table --- */
 
-static void append_row(struct buf *line, struct str name, const struct store_spend *spend)
+static void append_money(const struct live_money *money, struct buf *line)
+{
+    struct buf text = {0};
+    cli_append_usd(&text, money->reserved);
+    buf_printf(line, " %15s", buf_cstr(&text));
+    buf_clear(&text);
+    if (money->cap != CAP_UNLIMITED)
+        cli_append_usd(&text, money->cap);
+    buf_printf(line, " %18s", money->cap != CAP_UNLIMITED ? buf_cstr(&text) : "-");
+    buf_free(&text);
+}
+
+/* `money` NULL: not known. */
+static void append_row(struct buf *line, struct str name, const struct store_spend *spend,
+                       const struct live_money *money)
 {
     struct buf usd = {0};
     size_t start = line->len;
     cli_append_usd(&usd, spend->cost_nano_usd);
     buf_printf(line, "%-48.*s %10" PRId64 " %14" PRId64 " %14" PRId64 " %18s", STR_ARG(name),
                spend->requests, spend->prompt_tokens, spend->completion_tokens, buf_cstr(&usd));
+    if (money)
+        append_money(money, line);
     struct buf clean = {.data = line->data + start, .len = line->len - start};
     cli_clean_line(&clean);
     line->len = start + clean.len;
@@ -98,7 +148,9 @@ static void append_table_row(struct output *output, const struct store_spend *sp
     buf_str(&name, spend->group.len ? spend->group : STR("-"));
     buf_putc(&name, '/');
     buf_str(&name, spend->name.len ? spend->name : STR("-"));
-    append_row(&output->line, buf_view(&name), spend);
+    struct live_money money;
+    bool known = find_money(output, spend, &money);
+    append_row(&output->line, buf_view(&name), spend, known ? &money : NULL);
     buf_free(&name);
 }
 
@@ -106,8 +158,11 @@ static void begin_table(struct output *output, const char *month, const char *ti
 {
     struct buf heading = {0};
     buf_printf(&heading, "%s (%s)", month, timezone);
-    buf_printf(&output->line, "%-48s %10s %14s %14s %18s\n", buf_cstr(&heading), "REQUESTS",
+    buf_printf(&output->line, "%-48s %10s %14s %14s %18s", buf_cstr(&heading), "REQUESTS",
                "TOKENS IN", "TOKENS OUT", "USD");
+    if (output->counters.header && output->grouping->by != STORE_BY_MODEL)
+        buf_printf(&output->line, " %15s %18s", "RESERVED", "BUDGET");
+    buf_putc(&output->line, '\n');
     buf_free(&heading);
 }
 
@@ -133,6 +188,7 @@ static int show(struct store *store, const struct config *config, struct output 
     struct error error;
     char month[MONTH_SIZE];
     month_name(&config->store.months, clock_wall_ms(), month);
+    output->month = month_number(&config->store.months, clock_wall_ms());
     if (output->json)
         buf_putc(&output->line, '{');
     (output->json ? begin_json : begin_table)(output, month, config->timezone);
@@ -143,7 +199,7 @@ static int show(struct store *store, const struct config *config, struct output 
     if (output->json)
         end_json(output);
     else
-        append_row(&output->line, STR("total"), &output->total);
+        append_row(&output->line, STR("total"), &output->total, NULL);
     bool good = fwrite(output->line.data, 1, output->line.len, stdout) == output->line.len;
     return good && fflush(stdout) == 0 ? 0 : 1;
 }
@@ -169,7 +225,10 @@ int cmd_spend(int argc, char **argv)
     struct store *store;
     if (!cli_open_reader("spend", options.config, &config, &store))
         return 1;
+    if (!live_open(options.config, &output.counters))
+        output.counters = (struct counters){0};
     int status = show(store, config, &output);
+    counters_close(&output.counters);
     buf_free(&output.line);
     cli_close_reader(&config, &store);
     return status;

@@ -11,5 +11,7 @@ int cmd_token(int argc, char **argv);
 int cmd_project(int argc, char **argv);
 int cmd_logs(int argc, char **argv);
 int cmd_spend(int argc, char **argv);
+int cmd_top(int argc, char **argv);
+int cmd_models(int argc, char **argv);
 int cmd_db(int argc, char **argv);
 int cmd_version(int argc, char **argv);

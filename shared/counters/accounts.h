@@ -37,6 +37,9 @@ void accounts_end(struct accounts *accounts, int64_t oldest);
  * account. */
 void account_set(struct shm_account *account, struct str label, const int64_t caps[CAP_COUNT]);
 
+/* An endpoint's label is its slug and its project's name, a token's its name and its project's:
+ * each is NUL-terminated there. A target's are provider, model and credential. */
+
 /* How much room a target's three texts have: each is NUL-terminated in its label. */
 void account_target_label(char label[ACCOUNT_LABEL_BYTES], struct str provider, struct str model,
                           struct str credential);

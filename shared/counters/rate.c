@@ -150,14 +150,15 @@ void rate_admit(const struct rate_accounts *accounts, int64_t now_us, int64_t of
         tell_tightest(limited, count, &moment, verdict);
 }
 
-bool rate_look(struct shm_account *account, bool hourly, int64_t now_us, int64_t offset_us,
+bool rate_look(const struct shm_account *account, bool hourly, int64_t now_us, int64_t offset_us,
                struct rate_limit *limit)
 {
     struct limited one;
     const struct moment moment = moment_of(now_us, offset_us);
-    if (!get_limited(account, BUDGET_ENDPOINT, hourly, &one))
+    if (!get_limited((struct shm_account *)(uintptr_t)account, BUDGET_ENDPOINT, hourly, &one))
         return false;
-    (void)window_look(&one.window, (uint64_t)one.cap, now_of(&one, &moment), &one.state);
+    uint32_t now = now_of(&one, &moment);
+    one.state = (struct window_state){.bucket = now, .used = window_used(&one.window, now)};
     *limit = told(&one, &moment);
     return true;
 }

@@ -31,5 +31,5 @@ struct rate_accounts {
 void rate_admit(const struct rate_accounts *accounts, int64_t now_us, int64_t offset_us,
                 struct rate_verdict *verdict);
 /* The state without taking anything: for `GET usage`. False when there is no such limit. */
-bool rate_look(struct shm_account *account, bool hourly, int64_t now_us, int64_t offset_us,
+bool rate_look(const struct shm_account *account, bool hourly, int64_t now_us, int64_t offset_us,
                struct rate_limit *limit);

@@ -147,6 +147,19 @@ bool window_take(const struct window *window, uint64_t cap, uint32_t now,
     return false;
 }
 
+uint64_t window_used(const struct window *window, uint32_t now)
+{
+    uint64_t head = atomic_load_explicit(window->head, memory_order_acquire);
+    uint32_t newest = bucket_of(head);
+    if (newest >= now)
+        return sum_past(window, newest) + count_of(head);
+    /* Its place among the past ones may hold it already, or something older. */
+    uint64_t used = newest >= first_counted(window, now) ? count_of(head) : 0;
+    for (uint32_t i = first_counted(window, now); i != now; i++)
+        used += i == newest ? 0 : past_count(window, i);
+    return used;
+}
+
 bool window_undo(const struct window *window, uint32_t bucket)
 {
     STEP(window_to_look_back);

@@ -50,5 +50,7 @@ bool window_look(const struct window *window, uint64_t cap, uint32_t now,
 /* Takes it, as it was looked at or, if that has changed, as it is now. */
 bool window_take(const struct window *window, uint64_t cap, uint32_t now,
                  struct window_state *state) __attribute__((warn_unused_result));
+/* How many count in bucket `now`; touches nothing. */
+uint64_t window_used(const struct window *window, uint32_t now);
 /* Gives one back that was taken in `bucket`. False when the head has moved on: it stays counted. */
 bool window_undo(const struct window *window, uint32_t bucket);

@@ -350,6 +350,59 @@ describe('what is reserved and what it costs', () => {
     });
 });
 
+describe('on the command line', () => {
+    test('"promptgate spend and promptgate top show spent and reserved apart"', async () => {
+        await start({ paid: paid({ budget: { monthly_usd: 5 }, rate_limit: { per_minute: 50 } }) });
+        provider.behave = (body, n) => ({ completion: 1000, delay: n === 1 ? 0 : 4000 });
+        assert.equal((await post()).status, 200);
+        const pending = post();
+        await until('the second call', () => provider.calls === 2);
+        await gateway.rowsReach(1);
+        const spend = JSON.parse((await run('spend', '--json', '--config', gateway.config)).stdout);
+        const [line] = spend.spend;
+        assert.deepEqual([line.endpoint, line.cost_usd, line.cap_usd], ['paid', 0.0101, 5]);
+        assert.ok(line.reserved_usd > 0.048 && line.reserved_usd < 0.05, line.reserved_usd);
+        assert.match((await run('spend', '--config', gateway.config)).stdout,
+                     /RESERVED +BUDGET\n.*demo\/paid .* 0\.010100000 +0\.04\d+ +5\.000000000/);
+        const top = JSON.parse((await run('top', '--json', '--config', gateway.config)).stdout);
+        assert.equal(top.workers.length, 2);
+        assert.equal(top.workers.reduce((sum, worker) => sum + worker.in_flight, 0), 1);
+        const paidNow = top.accounts.find(({ kind, name }) => kind === 'endpoint' && name === 'demo/paid');
+        assert.deepEqual([paidNow.spent_usd, paidNow.cap_usd, paidNow.per_minute],
+                         [0.0101, 5, { used: 2, limit: 50 }]);
+        assert.ok(paidNow.reserved_usd > 0.048);
+        assert.match((await run('top', '--config', gateway.config)).stdout, /endpoint demo\/paid +2\/50 +- +0\.0101 /);
+        await pending;
+    });
+
+    test('"promptgate models import" adds rows, and says what it leaves', async () => {
+        await start({ paid: paid() });
+        const table = path.join(gateway.directory, 'prices.json');
+        const row = (input, output, more = {}) => ({ litellm_provider: 'openai', mode: 'chat',
+            input_cost_per_token: input, output_cost_per_token: output, ...more });
+        fs.writeFileSync(table, JSON.stringify({
+            sample_spec: { mode: 'words' }, 'gpt-known': row(2e-6, 1e-5), 'gpt-other': row(3e-6, 1e-5),
+            'openai/gpt-new': row(1.5e-7, 6e-7, { cache_read_input_token_cost: 7.5e-8, max_input_tokens: 128000,
+                                                  max_output_tokens: 16384, supports_reasoning: true }),
+            'gpt-odd': row(1.2345e-13, 1e-6), 'embedding': { litellm_provider: 'openai', mode: 'embedding' } }));
+        const models = path.join(gateway.config, 'models.yaml');
+        fs.writeFileSync(models, `# mine\n${yaml([
+            { provider: 'openai', model: 'gpt-known', price: { input: 2, output: 10 } },
+            { provider: 'openai', model: 'gpt-other', price: { input: 2, output: 10 } }])}\n`);
+        const imported = await run('models', 'import', table, '--config', gateway.config);
+        assert.equal(imported.status, 0, imported.stderr);
+        assert.match(imported.stderr, /gpt-other: models\.yaml says otherwise, at line \d+; it stays/);
+        assert.match(imported.stderr, /gpt-odd: its price has more than six decimals/);
+        assert.match(imported.stderr, /1 rows added .*; 1 were there, 1 say otherwise, 1 can't be used/);
+        const text = fs.readFileSync(models, 'utf8');
+        assert.ok(text.startsWith('# mine\n'));
+        assert.match(text, /model: "gpt-new"\n  price: \{ input: 0\.15, output: 0\.6, cached_input: 0\.075 \}\n  limits: \{ context: 128000, output: 16384 \}\n  reasons: true/);
+        assert.equal((await run('check', '--config', gateway.config)).status, 0);
+        assert.equal((await run('models', 'import', '/nonexistent', '--config', gateway.config)).status, 1);
+        assert.equal((await run('models', 'export', '--config', gateway.config)).status, 2);
+    });
+});
+
 test('a budget without what it needs is a configuration error', async () => {
     await start({ paid: paid() });
     const check = async (fields) => {
