@@ -14,7 +14,7 @@ static void check_pair(struct reading *reading, struct section *section, enum ke
 static void check_needs(struct reading *reading, struct section *section, enum key_id key,
                         enum key_id needed)
 {
-    if (section->at[key] && !section->at[needed] && !section->bad[needed])
+    if (section->at[key] && !section->bad[key] && !section->at[needed] && !section->bad[needed])
         section_error(reading, section, key, "says nothing without %s", config_keys[needed].path);
 }
 
