@@ -61,35 +61,3 @@ struct worst_case worst_case_of(const struct fitted *fitted, struct str body)
             money_worst_cost(&model->prices, worst.prompt_tokens, worst.completion_tokens);
     return worst;
 }
-
-/* --- the estimate --- */
-
-static int64_t count_characters(struct str text)
-{
-    int64_t count = 0;
-    for (size_t i = 0; i < text.len; i++)
-        count += ((unsigned char)text.at[i] & 0xC0) != 0x80;
-    return count;
-}
-
-static int64_t characters_of(struct json_object *content)
-{
-    struct str text = json_text(content);
-    int64_t sum = text.at ? count_characters(text) : 0;
-    size_t count =
-        json_object_is_type(content, json_type_array) ? json_object_array_length(content) : 0;
-    for (size_t i = 0; i < count; i++) {
-        struct json_object *part = json_object_array_get_idx(content, i);
-        sum += count_characters(json_text(json_member(part, "text", NULL)));
-    }
-    return sum;
-}
-
-int64_t estimate_tokens(struct json_object *messages)
-{
-    int64_t characters = 0;
-    for (size_t i = 0; i < json_object_array_length(messages); i++)
-        characters +=
-            characters_of(json_member(json_object_array_get_idx(messages, i), "content", NULL));
-    return (characters + 3) / 4;
-}

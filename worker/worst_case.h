@@ -15,6 +15,3 @@ struct worst_case {
 /* Of the call that was built for the target into `body`. A tokenizer that works on bytes makes no
  * more tokens of a text than it has bytes; what bytes don't show is in models.yaml. */
 struct worst_case worst_case_of(const struct fitted *fitted, struct str body);
-/* Tokens of a text, as it is estimated where no money hangs on it: a quarter of its characters,
- * rounded up. Of all texts in the messages. */
-int64_t estimate_tokens(struct json_object *messages);

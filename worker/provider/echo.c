@@ -9,6 +9,7 @@
  *   echo/no-choices      status 200 and an answer without a choice
  *   echo/never           no answer: the time limit ends it
  * Any other model echoes. */
+#include "worker/provider/estimate.h"
 #include "worker/provider/provider.h"
 
 #include "shared/base/json.h"
@@ -47,30 +48,6 @@ static struct json_object *last_user_content(struct json_object *messages)
     return NULL;
 }
 
-static size_t characters(struct str text)
-{
-    size_t count = 0;
-    for (size_t i = 0; i < text.len; i++)
-        count += ((unsigned char)text.at[i] & 0xC0) != 0x80;
-    return count;
-}
-
-/* The estimate used everywhere: four characters are a token, rounded up. */
-static int64_t tokens_of(struct str text)
-{
-    return (int64_t)((characters(text) + 3) / 4);
-}
-
-static int64_t prompt_tokens(struct json_object *messages)
-{
-    struct buf text = {0};
-    for (size_t i = 0; i < json_object_array_length(messages); i++)
-        append_content(&text, json_member(json_object_array_get_idx(messages, i), "content", NULL));
-    int64_t tokens = tokens_of(buf_view(&text));
-    buf_free(&text);
-    return tokens;
-}
-
 /* At most `tokens` of it, cut between characters. */
 static struct str first_tokens(struct str text, int64_t tokens)
 {
@@ -92,7 +69,7 @@ static void write_answer(const struct completion_request *request, struct buf *o
     struct str whole = buf_view(&text), answer = whole;
     if (request->max_tokens > 0)
         answer = first_tokens(whole, request->max_tokens);
-    int64_t prompt = prompt_tokens(request->messages), completion = tokens_of(answer);
+    int64_t prompt = estimate_messages(request->messages), completion = estimate_text(answer);
     buf_puts(out, "{\"id\":\"\",\"object\":\"chat.completion\",\"model\":");
     json_write_string(out, str_of(request->target->model));
     buf_puts(out, ",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":");

@@ -6,6 +6,7 @@
 #include "worker/budget_queue.h"
 #include "worker/fit.h"
 #include "worker/pipeline.h"
+#include "worker/provider/estimate.h"
 #include "worker/worst_case.h"
 
 /* --- the endpoint's cap of one request --- */
@@ -18,7 +19,7 @@ static bool hold_token_cap(struct exchange *ex)
     int64_t *most = &ex->fitted.request.max_tokens;
     if (cap == 0)
         return true;
-    int64_t input = estimate_tokens(ex->fitted.request.messages);
+    int64_t input = estimate_messages(ex->fitted.request.messages);
     if (input >= cap) {
         exchange_fail(ex, API_token_cap_exceeded,
                       "The request has about %lld tokens; with an answer at most %lld may be used.",
