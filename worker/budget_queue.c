@@ -51,8 +51,15 @@ uint32_t budget_queue_shared(const struct budget_queue *queue, const struct exch
     return ACCOUNT_NONE;
 }
 
+bool budget_queue_is_late(const struct exchange *ex)
+{
+    return ex->budget_place.until_us != 0 && clock_now_us() >= ex->budget_place.until_us;
+}
+
 void budget_queue_join(struct budget_queue *queue, struct exchange *ex, int64_t wait_ms)
 {
+    if (ex->budget_place.until_us != 0)
+        return;
     ex->budget_place =
         (struct budget_place){.previous = queue->last, .until_us = clock_now_us() + wait_ms * 1000};
     if (queue->last)
@@ -108,12 +115,11 @@ static bool is_blocked(const struct blocked *blocked, const struct exchange *ex)
 static bool resume_one(struct budget_queue *queue)
 {
     struct blocked blocked = {.count = 0};
-    int64_t now_us = clock_now_us();
     for (struct exchange *ex = queue->first; ex; ex = ex->budget_place.next) {
-        bool late = now_us >= ex->budget_place.until_us;
+        bool late = budget_queue_is_late(ex);
         if (!late && is_blocked(&blocked, ex))
             continue;
-        if (queue->try_again(ex, late) != BUDGET_WAITS) {
+        if (!ex->counting && queue->try_again(ex, late) != BUDGET_WAITS) {
             budget_queue_leave(queue, ex);
             exchange_resume(ex);
             return true;

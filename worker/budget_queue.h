@@ -21,6 +21,8 @@ uint32_t budget_queue_shared(const struct budget_queue *queue, const struct exch
 /* `waits_for` says which account it needs room in. The exchange is resumed once it is held or
  * refused. */
 void budget_queue_join(struct budget_queue *queue, struct exchange *ex, int64_t wait_ms);
+/* It has waited as long as it may. */
+bool budget_queue_is_late(const struct exchange *ex);
 /* It is broken off. Nothing happens when it doesn't wait. */
 void budget_queue_leave(struct budget_queue *queue, struct exchange *ex);
 /* Something was settled: others may fit now. They are tried from the loop. */

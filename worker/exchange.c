@@ -218,7 +218,7 @@ int64_t exchange_gateway_us(const struct exchange *ex, int64_t now_us)
     int64_t body_wait_us = 0;
     if (ex->body_began_us > 0)
         body_wait_us = (ex->body_ended_us ? ex->body_ended_us : now_us) - ex->body_began_us;
-    int64_t own_us = now_us - ex->began_us - ex->upstream_us - body_wait_us;
+    int64_t own_us = now_us - ex->began_us - ex->upstream_us - body_wait_us - ex->budget_wait_us;
     return own_us > 0 ? own_us : 0;
 }
 

@@ -141,6 +141,7 @@ struct exchange {
     const struct config_target *target;
     struct fitted fitted; /* for it; its messages are owned */
     int64_t worst_nano_usd, worst_prompt_tokens;
+    int64_t budget_began_us, budget_wait_us; /* 0 = it has not waited for room */
     enum budget refused_budget;
     uint32_t waits_for; /* the account */
     struct budget_place budget_place;
@@ -190,8 +191,8 @@ void exchange_end(struct exchange *ex);
 
 /* The outcome, as the row says it: "ok", an error's code, "client_closed". */
 struct str exchange_status(const struct exchange *ex);
-/* What this request cost in the gateway itself until `now_us`: without the provider's time and
- * without waiting for the client's body. */
+/* What this request cost in the gateway itself until `now_us`: without the provider's time, and
+ * without waiting for the client's body or for room in a budget. */
 int64_t exchange_gateway_us(const struct exchange *ex, int64_t now_us);
 
 /* Notes the failure (the first one stays) and returns STAGE_DONE. The message is a sentence that

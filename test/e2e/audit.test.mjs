@@ -33,7 +33,7 @@ function row(n, fields = {}) {
 
 /** Slots' counters as they are after so many requests that left their rows. */
 function counters(rows, fields = {}) {
-    return { logged_rows: rows,
+    return { logged_rows: rows, accounts: [],
              slots: [{ requests: rows, rows, refused: 0, in_flight: 0, ...fields }] };
 }
 
@@ -272,11 +272,14 @@ test('rollups and refused requests that disagree with the rows and counters', ()
         audit = new Audit();
         return audit.finish({ counters: counters(0, { refused: 2 }), sums, killed });
     };
+    assert.ok(!about({ refused: 2, wrong: [], cost: 0 }).some((one) => one.includes('money')));
+    assert.ok(about({ refused: 2, wrong: [], cost: 5 })
+        .some((one) => one.includes('money: the rows cost 5 nano-USD, the accounts of each token have 0')));
     const heard = (list, what) => list.some((one) => one.includes(what));
-    assert.ok(heard(about({ refused: 2, wrong: ['x'] }), 'a rollup that is not the sum of the rows: x'));
-    assert.ok(heard(about({ refused: 1, wrong: [] }), 'refused requests: 1 in the store, 2 counted'));
-    assert.ok(!heard(about({ refused: 1, wrong: [] }, { worker: 1 }), 'in the store'));
-    assert.ok(heard(about({ refused: 3, wrong: [] }, { worker: 1 }), 'in the store'));
+    assert.ok(heard(about({ refused: 2, wrong: ['x'], cost: 0 }), 'a rollup that is not the sum of the rows: x'));
+    assert.ok(heard(about({ refused: 1, wrong: [], cost: 0 }), 'refused requests: 1 in the store, 2 counted'));
+    assert.ok(!heard(about({ refused: 1, wrong: [], cost: 0 }, { worker: 1 }), 'in the store'));
+    assert.ok(heard(about({ refused: 3, wrong: [], cost: 0 }, { worker: 1 }), 'in the store'));
 });
 
 let gateway;

@@ -94,8 +94,8 @@ describe('mistakes', () => {
     test('"A key whose feature is not there yet is unknown"', async () => {
         for (const [file, content] of Object.entries({
             'promptgate.yaml': 'admin: { listen: 127.0.0.1:8081 }\n',
-            'projects.d/more.yaml': 'id: 0192f0c1-7e7a-7cc3-98c4-dc0c0c073999\nbudget: { monthly_usd: 1 }\n',
-            'tokens.d/more.yaml': `project: demo\nhash: ${hashOf('x')}\nrate_limit: { per_minute: 1 }\n`,
+            'projects.d/more.yaml': 'id: 0192f0c1-7e7a-7cc3-98c4-dc0c0c073999\nsession: { ttl: 1h }\n',
+            'tokens.d/more.yaml': `project: demo\nhash: ${hashOf('x')}\ntoken_groups: [a]\n`,
         })) {
             const { config } = configuration();
             writeFiles(config, { [file]: content });

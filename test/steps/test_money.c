@@ -29,6 +29,7 @@ static struct world {
     /* what a test sets */
     int64_t token_cap;
     unsigned calls[SLOTS];
+    bool attempts; /* a slot's calls are one request's */
 } the_world;
 
 static struct ledger ledger_for(struct world *world, unsigned slot)
@@ -63,9 +64,11 @@ static void open_entry(struct shm_request *entry)
 static void call(struct world *world, unsigned slot, unsigned i)
 {
     const struct ledger ledger = ledger_for(world, slot);
-    struct shm_request *entry = &world->entries[slot][i];
+    /* A second attempt is the same request's: its row has the cost of both. */
+    struct shm_request *entry = &world->entries[slot][world->attempts ? 0 : i];
     struct settlement settlement = {.cost_nano_usd = costs[slot][i], .basis = COST_REPORTED};
-    open_entry(entry);
+    if (!world->attempts || i == 0)
+        open_entry(entry);
     if (ledger_reserve(&ledger, entry, WORST) != BUDGETS) {
         world->refused[slot][i] = true;
         return;
@@ -177,6 +180,14 @@ static void room_for_both(void **state)
     assert_true(explore("money, two calls after each other", 100, 2, 1, 1, 2));
 }
 
+static void a_second_attempt(void **state)
+{
+    (void)state;
+    the_world.attempts = true;
+    assert_true(explore("money, two attempts of one request", 100, 2, 1, 2, 1));
+    the_world.attempts = false;
+}
+
 /* One of them is refused by the second account after the first had room. */
 static void room_for_one(void **state)
 {
@@ -195,6 +206,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(room_for_both),
+        cmocka_unit_test(a_second_attempt),
         cmocka_unit_test(room_for_one),
         cmocka_unit_test(three_preemptions),
     };

@@ -2,6 +2,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -10,6 +11,9 @@ static void assert_month(const struct months *months, int64_t wall_ms, const cha
 {
     char text[MONTH_SIZE];
     assert_string_equal(month_name(months, wall_ms, text), expected);
+    /* Its number says the same. */
+    int year = atoi(expected), number = (year - MONTHS_FIRST_YEAR) * 12 + atoi(expected + 5);
+    assert_int_equal(month_number(months, wall_ms), year >= MONTHS_FIRST_YEAR ? number : 0);
 }
 
 static void without_a_table_it_is_utc(void **state)

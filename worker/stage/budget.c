@@ -116,12 +116,15 @@ static enum budget_answer on_no_room(struct exchange *ex, enum budget budget, bo
 static void on_reserved(void *context, enum counted answer)
 {
     struct exchange *ex = context;
-    struct standing standing;
+    struct budget_queue *queue = ex->services->waiting;
+    int64_t wait_ms = ex->services->config->budget_wait_ms;
+    bool last = wait_ms == 0 || budget_queue_is_late(ex);
     ex->counting = false;
-    if (answer == COUNTED_NO) {
-        (void)look(ex, ex->refused_budget, &standing);
-        refuse(ex, ex->refused_budget, &standing);
+    if (answer == COUNTED_NO && on_no_room(ex, ex->refused_budget, last) == BUDGET_WAITS) {
+        budget_queue_join(queue, ex, wait_ms);
+        return;
     }
+    budget_queue_leave(queue, ex);
     exchange_resume(ex);
 }
 
@@ -169,6 +172,7 @@ enum stage_result stage_budget(struct exchange *ex)
                              "The request has no most that it can cost, which its budget needs: it "
                              "holds %s.",
                              worst.why);
+    ex->budget_began_us = clock_now_us();
     ex->worst_nano_usd = worst.nano_usd;
     ex->worst_prompt_tokens = worst.prompt_tokens;
     return reserve(ex);

@@ -180,6 +180,7 @@ static void answer_locally(struct exchange *ex, const struct completion_request 
 enum stage_result stage_forward(struct exchange *ex)
 {
     exchange_begin_attempt(ex, ex->target);
+    ex->budget_wait_us += ex->attempt.began_us - ex->budget_began_us;
     request_sent(ex->entry, ex->target->account, ex->attempt.began_us);
     if (provider(ex)->answer)
         answer_locally(ex, &ex->fitted.request);
