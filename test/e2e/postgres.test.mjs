@@ -80,7 +80,7 @@ async function settle(t, changes) {
     const { inserted } = gateway.database.prepare(
         'SELECT sum(requests) AS inserted FROM gateway_usage_hourly').get();
     assert.equal(inserted, sent);
-    assert.deepEqual(readSums(gateway.database), { refused: 0, wrong: [] });
+    assert.deepEqual(readSums(gateway.database), { refused: 0, cost: 0, wrong: [] });
     assert.deepEqual(fs.readdirSync(path.join(gateway.directory, 'state/spool')), []);
     if (changes !== null) {
         assert.equal(count(AWAY), changes, gateway.stderr);
