@@ -2,6 +2,8 @@
 
 #include "shared/base/clock.h"
 
+#include <stdlib.h>
+
 static void write_usd(struct buf *out, const char *name, int64_t nano_usd)
 {
     buf_printf(out, ",\"%s\":", name);
@@ -25,13 +27,20 @@ static void write_window(const struct exchange *ex, const struct shm_account *ac
                (long long)limit.remaining, (long long)limit.reset_s);
 }
 
+/* What is reserved, by account. */
+struct reserved {
+    int64_t *sums;
+    uint32_t count;
+};
+
 /* Members of an object that has begun. */
-static void write_account(const struct exchange *ex, uint32_t number, struct buf *out)
+static void write_account(const struct exchange *ex, const struct reserved *all, uint32_t number,
+                          struct buf *out)
 {
     const struct counters *counters = ex->services->counters;
     const struct shm_account *account = &counters->accounts[number];
     uint32_t month = ex->entry->month;
-    int64_t reserved = ledger_reserved(counters, number, month);
+    int64_t reserved = number < all->count ? all->sums[number] : 0;
     write_usd(out, "spent_usd", spend_amount(&account->spend, month) - reserved);
     write_usd(out, "reserved_usd", reserved);
     write_usd(out, "cap_usd", atomic_load(&account->caps[CAP_MONTHLY_NANO_USD]));
@@ -43,22 +52,25 @@ void answer_usage(const struct exchange *ex, struct buf *out)
 {
     char month[MONTH_SIZE];
     bool any = false;
+    struct reserved reserved;
+    reserved.sums = ledger_reserved_all(ex->services->counters, ex->entry->month, &reserved.count);
     buf_printf(out, "{\"object\":\"usage\",\"month\":\"%s\",\"project\":{\"name\":",
                month_name(&ex->services->config->store.months, ex->created_wall_ms, month));
     json_write_string(out, str_of(ex->project->title));
-    write_account(ex, ex->project->account, out);
+    write_account(ex, &reserved, ex->project->account, out);
     buf_puts(out, "},\"token\":{\"name\":");
     json_write_string(out, token_name(ex->token));
-    write_account(ex, ex->token->account, out);
+    write_account(ex, &reserved, ex->token->account, out);
     buf_puts(out, "},\"endpoints\":[");
     for (size_t i = 0; i < ex->project->endpoints_count; i++) {
         const struct config_endpoint *endpoint = &ex->project->endpoints[i];
         if (!endpoint->active || !token_allows(ex->token, endpoint))
             continue;
         buf_printf(out, "%s{\"id\":\"%s\"", any ? "," : "", endpoint->slug);
-        write_account(ex, endpoint->account, out);
+        write_account(ex, &reserved, endpoint->account, out);
         buf_putc(out, '}');
         any = true;
     }
     buf_puts(out, "]}");
+    free(reserved.sums);
 }

@@ -19,6 +19,15 @@ struct refusals;
 struct transfer;
 struct transfer_pool;
 
+/* What was seen last of some accounts' reservations, by the tag of the account's last change. */
+struct spend_seen {
+    uint32_t account, month;
+    struct spend_tag tag; /* operation 0 = nothing is known */
+    int64_t reserved;
+};
+
+enum { SPEND_SEEN = 64 };
+
 /* What the exchanges of one worker share. */
 struct services {
     uv_loop_t *loop;
@@ -31,7 +40,8 @@ struct services {
     struct requests *requests; /* in flight */
     const struct counters *counters;
     struct counters_driver *counting;
-    struct budget_queue *waiting;      /* for room in budgets */
+    struct budget_queue *waiting; /* for room in budgets */
+    struct spend_seen spend_seen[SPEND_SEEN];
     const struct logger_state *logger; /* what it publishes */
     unsigned worker;
     int64_t generation;

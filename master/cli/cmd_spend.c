@@ -25,7 +25,7 @@ struct output {
     bool json;
     bool any;
     struct counters counters; /* of the gateway that runs; all zero when none does */
-    uint32_t month;
+    struct live_reserved reserved;
     struct store_spend total;
     struct buf line;
 };
@@ -67,7 +67,7 @@ static bool find_money(const struct output *output, const struct store_spend *sp
     uint32_t account = live_find(&output->counters, kind, spend->name, spend->group);
     if (account == ACCOUNT_NONE)
         return false;
-    *money = live_money(&output->counters, account, output->month);
+    *money = live_money(&output->counters, &output->reserved, account);
     return true;
 }
 
@@ -188,7 +188,9 @@ static int show(struct store *store, const struct config *config, struct output 
     struct error error;
     char month[MONTH_SIZE];
     month_name(&config->store.months, clock_wall_ms(), month);
-    output->month = month_number(&config->store.months, clock_wall_ms());
+    if (output->counters.header)
+        output->reserved =
+            live_reserved(&output->counters, month_number(&config->store.months, clock_wall_ms()));
     if (output->json)
         buf_putc(&output->line, '{');
     (output->json ? begin_json : begin_table)(output, month, config->timezone);
@@ -228,6 +230,7 @@ int cmd_spend(int argc, char **argv)
     if (!live_open(options.config, &output.counters))
         output.counters = (struct counters){0};
     int status = show(store, config, &output);
+    live_reserved_free(&output.reserved);
     counters_close(&output.counters);
     buf_free(&output.line);
     cli_close_reader(&config, &store);

@@ -170,7 +170,8 @@ static bool is_shown(const struct shm_account *account, const struct live_money 
 
 static void write_accounts(const struct top *top, struct buf *out)
 {
-    uint32_t month = month_number(&top->months, clock_wall_ms());
+    struct live_reserved reserved =
+        live_reserved(&top->counters, month_number(&top->months, clock_wall_ms()));
     uint32_t count = atomic_load(&top->counters.header->accounts);
     const char *before = "";
     if (top->json)
@@ -182,7 +183,7 @@ static void write_accounts(const struct top *top, struct buf *out)
         const struct shm_account *account = &top->counters.accounts[i];
         if (atomic_load(&account->key) == 0 || !kind_name(atomic_load(&account->kind)))
             continue;
-        struct live_money money = live_money(&top->counters, i, month);
+        struct live_money money = live_money(&top->counters, &reserved, i);
         if (!is_shown(account, &money))
             continue;
         buf_puts(out, before);
@@ -190,6 +191,7 @@ static void write_accounts(const struct top *top, struct buf *out)
         before = top->json ? "," : "";
     }
     buf_puts(out, top->json ? "]" : "");
+    live_reserved_free(&reserved);
 }
 
 static void remember(struct top *top, int64_t now_ms)

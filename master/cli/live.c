@@ -3,6 +3,8 @@
 #include "master/config/runtime_dir.h"
 #include "shared/base/buf.h"
 
+#include <stdlib.h>
+
 bool live_open(const char *config_dir, struct counters *counters)
 {
     struct buf path = {0};
@@ -14,12 +16,26 @@ bool live_open(const char *config_dir, struct counters *counters)
     return opened;
 }
 
-struct live_money live_money(const struct counters *counters, uint32_t account, uint32_t month)
+struct live_reserved live_reserved(const struct counters *counters, uint32_t month)
+{
+    struct live_reserved reserved = {.month = month};
+    reserved.sums = ledger_reserved_all(counters, month, &reserved.count);
+    return reserved;
+}
+
+void live_reserved_free(struct live_reserved *reserved)
+{
+    free(reserved->sums);
+    *reserved = (struct live_reserved){0};
+}
+
+struct live_money live_money(const struct counters *counters, const struct live_reserved *reserved,
+                             uint32_t account)
 {
     const struct shm_account *one = &counters->accounts[account];
-    int64_t reserved = ledger_reserved(counters, account, month);
-    int64_t spent = spend_amount(&one->spend, month) - reserved;
-    return (struct live_money){spent > 0 ? spent : 0, reserved,
+    int64_t held = account < reserved->count ? reserved->sums[account] : 0;
+    int64_t spent = spend_amount(&one->spend, reserved->month) - held;
+    return (struct live_money){spent > 0 ? spent : 0, held,
                                atomic_load(&one->caps[CAP_MONTHLY_NANO_USD])};
 }
 

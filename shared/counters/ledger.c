@@ -1,6 +1,7 @@
 #include "shared/counters/ledger.h"
 
 #include "shared/base/step.h"
+#include "shared/base/xalloc.h"
 
 const char *cost_basis_name(enum cost_basis basis)
 {
@@ -167,24 +168,75 @@ static int64_t held_by(const struct shm_request *request)
     }
 }
 
-static bool is_of(const struct shm_request *request, uint32_t account, uint32_t month)
+static bool is_of(const struct shm_request *request, uint32_t account)
 {
-    return request->month == month && (request->endpoint == account || request->token == account ||
-                                       request->project == account);
+    return request->endpoint == account || request->token == account || request->project == account;
 }
 
-int64_t ledger_reserved(const struct counters *counters, uint32_t account, uint32_t month)
+typedef void held_fn(void *context, const struct shm_request *request, int64_t held);
+
+/* Each entry that may have something reserved in the month. */
+static void visit_held(const struct counters *counters, uint32_t month, held_fn *visit,
+                       void *context)
 {
-    int64_t sum = 0;
     for (unsigned slot = 0; slot < counters->header->workers; slot++) {
-        const struct shm_worker *worker = &counters->workers[slot];
         const struct shm_request *table = counters_requests(counters, slot);
-        uint32_t count = atomic_load_explicit(&worker->entries, memory_order_relaxed);
-        for (uint32_t i = 0; i < count; i++)
-            if (is_of(&table[i], account, month))
-                sum += held_by(&table[i]);
+        uint32_t count =
+            atomic_load_explicit(&counters->workers[slot].entries, memory_order_relaxed);
+        for (uint32_t i = 0; i < count; i++) {
+            int64_t held = held_by(&table[i]);
+            if (held > 0 && table[i].month == month)
+                visit(context, &table[i], held);
+        }
     }
-    return sum;
+}
+
+struct one_account {
+    uint32_t account;
+    int64_t sum;
+    bool exact;
+};
+
+static void add_to_one(void *context, const struct shm_request *request, int64_t held)
+{
+    struct one_account *one = context;
+    enum shm_request_state state = request_state(request);
+    if (!is_of(request, one->account))
+        return;
+    one->sum += held;
+    one->exact = one->exact && (state == REQUEST_HELD || state == REQUEST_SENT);
+}
+
+int64_t ledger_reserved(const struct counters *counters, uint32_t account, uint32_t month,
+                        bool *exact)
+{
+    struct one_account one = {.account = account, .exact = true};
+    visit_held(counters, month, add_to_one, &one);
+    *exact = one.exact;
+    return one.sum;
+}
+
+struct all_accounts {
+    int64_t *sums;
+    uint32_t count;
+};
+
+static void add_to_each(void *context, const struct shm_request *request, int64_t held)
+{
+    const struct all_accounts *all = context;
+    const uint32_t accounts[BUDGETS] = {request->endpoint, request->token, request->project};
+    for (unsigned i = 0; i < BUDGETS; i++)
+        if (accounts[i] < all->count)
+            all->sums[accounts[i]] += held;
+}
+
+int64_t *ledger_reserved_all(const struct counters *counters, uint32_t month, uint32_t *count)
+{
+    struct all_accounts all = {.count = atomic_load(&counters->header->accounts)};
+    all.sums = xcalloc(all.count + 1, sizeof *all.sums);
+    visit_held(counters, month, add_to_each, &all);
+    *count = all.count;
+    return all.sums;
 }
 
 /* ---- of a slot whose process is dead ---- */

@@ -46,8 +46,13 @@ struct settlement {
 void ledger_settle(const struct ledger *ledger, struct shm_request *request,
                    const struct settlement *settlement);
 
-/* Sum of what live entries have reserved on an account, in nano-USD; a look at every entry. */
-int64_t ledger_reserved(const struct counters *counters, uint32_t account, uint32_t month);
+/* Sum of what live entries have reserved on an account, in nano-USD; a look at every entry.
+ * `*exact`: none of them was between two states, where it may be less. */
+int64_t ledger_reserved(const struct counters *counters, uint32_t account, uint32_t month,
+                        bool *exact);
+/* The sums of all accounts, one look at every entry: an array of the caller's, to be freed, of
+ * `count` places. */
+int64_t *ledger_reserved_all(const struct counters *counters, uint32_t month, uint32_t *count);
 
 /* ---- of a slot whose process is dead ---- */
 

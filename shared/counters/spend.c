@@ -79,10 +79,17 @@ static void raise_applied(const struct spend_applied *applied, struct spend_tag 
         ;
 }
 
-int64_t spend_amount(const struct shm_spend *spend, uint32_t month)
+int64_t spend_amount_by(const struct shm_spend *spend, uint32_t month, struct spend_tag *tag)
 {
     struct parts parts = split(read_word(&spend->words[month & 1]));
+    *tag = parts.tag;
     return parts.month == month ? parts.amount : 0;
+}
+
+int64_t spend_amount(const struct shm_spend *spend, uint32_t month)
+{
+    struct spend_tag unused;
+    return spend_amount_by(spend, month, &unused);
 }
 
 uint32_t spend_latest_month(const struct shm_spend *spend)

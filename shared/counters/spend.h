@@ -45,6 +45,8 @@ struct spend_applied {
 
 /* Months are counted from January 2000 = 1. The amount of one; 0 when the word is of another. */
 int64_t spend_amount(const struct shm_spend *spend, uint32_t month);
+/* The same, and who changed it last: as long as that is the same, nobody has changed it. */
+int64_t spend_amount_by(const struct shm_spend *spend, uint32_t month, struct spend_tag *tag);
 /* The latest month that there is an amount for; 0 = none. */
 uint32_t spend_latest_month(const struct shm_spend *spend);
 

@@ -67,22 +67,52 @@ struct standing {
     int64_t spent, reserved, cap;
 };
 
+static struct spend_seen *seen_of(const struct exchange *ex, uint32_t account)
+{
+    return &ex->services->spend_seen[account % SPEND_SEEN];
+}
+
+static bool is_same(const struct spend_seen *a, const struct spend_seen *b)
+{
+    return a->account == b->account && a->month == b->month && a->tag.slot == b->tag.slot &&
+           a->tag.operation == b->tag.operation;
+}
+
+/* Whoever reserves or settles on an account leaves a tag of its own, so while the tag is the same,
+ * so is what is reserved: a budget that is used up is refused without a look at every request in
+ * flight. */
+static int64_t reserved_on(const struct exchange *ex, struct spend_seen *now)
+{
+    bool exact;
+    struct spend_seen *seen = seen_of(ex, now->account);
+    if (now->tag.operation != 0 && is_same(now, seen))
+        return seen->reserved;
+    now->reserved = ledger_reserved(ex->services->counters, now->account, now->month, &exact);
+    if (!exact)
+        now->tag = (struct spend_tag){0}; /* not to be kept */
+    return now->reserved;
+}
+
 /* Spent is what is committed without what is reserved. Two looks at what is committed must agree,
  * or a reservation made in between would be taken for money that is gone. */
 static bool look(const struct exchange *ex, enum budget budget, struct standing *standing)
 {
     enum { LOOKS = 8 };
-    const struct counters *counters = ex->services->counters;
     uint32_t account = account_of(ex->entry, budget), month = ex->entry->month;
-    const struct shm_spend *spend = &counters->accounts[account].spend;
+    const struct shm_spend *spend = &ex->services->counters->accounts[account].spend;
     standing->cap = cap_of(ex, budget);
     for (int i = 0; i < LOOKS; i++) {
-        int64_t before = spend_amount(spend, month);
-        standing->reserved = ledger_reserved(counters, account, month);
-        int64_t after = spend_amount(spend, month);
-        standing->spent = after - standing->reserved;
-        if (before == after)
-            return true;
+        struct spend_seen now = {.account = account, .month = month};
+        struct spend_tag after;
+        int64_t committed = spend_amount_by(spend, month, &now.tag);
+        struct spend_tag before = now.tag;
+        standing->reserved = reserved_on(ex, &now);
+        standing->spent = committed - standing->reserved;
+        (void)spend_amount_by(spend, month, &after);
+        if (before.slot != after.slot || before.operation != after.operation)
+            continue;
+        *seen_of(ex, account) = now;
+        return true;
     }
     return false;
 }
