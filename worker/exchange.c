@@ -62,6 +62,7 @@ void exchange_begin_attempt(struct exchange *ex, const struct config_target *tar
 {
     ex->attempts++;
     ex->attempt = (struct attempt){.target = target, .began_us = clock_now_us()};
+    ex->reply.provider = target->provider;
 }
 
 void exchange_end_attempt(struct exchange *ex)

@@ -84,7 +84,7 @@ void fit_request(struct exchange *ex, const struct config_target *target, struct
         .top_p = ex->parameters.values[MEMBER_top_p] ? NAN : target->top_p,
         .max_tokens = asked ? asked : target->max_output_tokens,
     };
-    drop_parameters(ex, fitted, model->lacks.parameters);
+    drop_parameters(ex, fitted, model->lacks.parameters | provider_lacks(target->provider));
     limit_tokens(ex, fitted, model->output_limit);
     if (model->lacks.forced_tool_choice)
         drop_forced_tool_choice(ex, fitted);

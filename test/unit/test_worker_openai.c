@@ -1,9 +1,11 @@
 #include "shared/base/json.h"
 #include "worker/provider/provider.h"
 
+#include <ctype.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 
 #include <cmocka.h>
 
@@ -142,6 +144,82 @@ static void all_parameters(void **state)
                       "\"seed\":18446744073709551615,\"tools\":[{\"type\":\"function\","
                       "\"function\":{\"name\":\"f\",\"parameters\":{\"minimum\":1.10,"
                       "\"maximum\":1e400}}}],\"tool_choice\":\"auto\",\"user\":\"u \\ud800\"}");
+}
+
+/* --- those that speak alike, but not the same --- */
+
+#define PLAIN "\"model\":\"gpt-4o-mini\",\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}]"
+
+static void names_and_ranges_of_each_provider(void **state)
+{
+    struct call *call = *state;
+    static const struct {
+        enum provider_id provider;
+        const char *body;
+    } cases[] = {
+        {PROVIDER_OPENAI,
+         "{" PLAIN ",\"temperature\":1.5,\"max_completion_tokens\":9,\"stop\":\"x\","
+         "\"seed\":7}"},
+        {PROVIDER_GROQ, "{" PLAIN ",\"temperature\":1.5,\"max_completion_tokens\":9,\"stop\":\"x\","
+                        "\"seed\":7}"},
+        {PROVIDER_MISTRAL, "{" PLAIN ",\"temperature\":1,\"max_tokens\":9,\"stop\":\"x\","
+                           "\"random_seed\":7}"},
+        {PROVIDER_TOGETHER, "{" PLAIN ",\"temperature\":1.5,\"max_tokens\":9,\"stop\":[\"x\"],"
+                            "\"seed\":7}"},
+    };
+    call->request.temperature = 1.5;
+    call->request.max_tokens = 9;
+    call->parameters.values[MEMBER_stop] = json("\"x\"");
+    call->parameters.values[MEMBER_seed] = json("7");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        call->target.provider = cases[i].provider;
+        expect_body(call, cases[i].body);
+    }
+    assert_true(provider_lacks(PROVIDER_MISTRAL) & MEMBER_BIT(MEMBER_user));
+    assert_true(provider_lacks(PROVIDER_GROQ) & MEMBER_BIT(MEMBER_logprobs));
+    assert_true(provider_lacks(PROVIDER_TOGETHER) & MEMBER_BIT(MEMBER_parallel_tool_calls));
+    assert_true(provider_lacks(PROVIDER_OPENAI) == 0);
+}
+
+/* "Tool-call ids must be exactly 9 of [A-Za-z0-9]": the same one for a call and its result. */
+static void mistral_gets_short_ids(void **state)
+{
+    struct call *call = *state;
+    call->target.provider = PROVIDER_MISTRAL;
+    json_object_put(call->request.messages);
+    call->request.messages =
+        json("[{\"role\":\"assistant\",\"content\":\"\",\"tool_calls\":[{\"id\":\"call_1\"},"
+             "{\"id\":\"aB3dE6gH9\"}]},{\"role\":\"tool\",\"tool_call_id\":\"call_1\"},"
+             "{\"role\":\"tool\",\"tool_call_id\":\"aB3dE6gH9\"}]");
+    buf_clear(&call->made.body);
+    assert_true(provider_openai.build(&call->request, &call->arena, &call->made, &call->error));
+    const char *body = buf_cstr(&call->made.body);
+    const char *first = strstr(body, "{\"id\":\"") + 7;
+    char id[10] = "", result[64];
+    memcpy(id, first, 9);
+    assert_int_equal(first[9], '"');
+    for (size_t i = 0; i < 9; i++)
+        assert_true(isalnum((unsigned char)id[i]));
+    snprintf(result, sizeof result, "\"tool_call_id\":\"%s\"", id);
+    assert_non_null(strstr(body, result));
+    assert_non_null(strstr(body, "{\"id\":\"aB3dE6gH9\"}"));
+    assert_null(strstr(body, "call_1"));
+    assert_non_null(strstr(json_object_to_json_string(call->request.messages), "call_1"));
+}
+
+static void mistral_is_told_to_go_on(void **state)
+{
+    struct call *call = *state;
+    call->target.provider = PROVIDER_MISTRAL;
+    json_object_put(call->request.messages);
+    call->request.messages = json("[{\"role\":\"assistant\",\"content\":\"Once\"}]");
+    expect_body(call,
+                "{\"model\":\"gpt-4o-mini\",\"messages\":[{\"role\":\"assistant\",\"content\":"
+                "\"Once\",\"prefix\":true}]}");
+    call->target.provider = PROVIDER_GROQ;
+    expect_body(call,
+                "{\"model\":\"gpt-4o-mini\",\"messages\":[{\"role\":\"assistant\",\"content\":"
+                "\"Once\"}]}");
 }
 
 static void model_is_escaped(void **state)
@@ -509,6 +587,93 @@ static void said_outlives_body(void **state)
     assert_true(str_eq(said, STR("kept")));
 }
 
+static bool answer_of(struct call *call, enum provider_id provider, const char *body)
+{
+    buf_clear(&call->reply.body);
+    json_object_put(call->completion.parsed);
+    call->completion = (struct completion){0};
+    buf_puts(&call->reply.body, body);
+    call->reply.status = 200;
+    call->reply.provider = provider;
+    return provider_openai.read_answer(&call->reply, &call->arena, &call->completion, &call->error);
+}
+
+static void answers_of_each_provider(void **state)
+{
+    struct call *call = *state;
+    assert_true(
+        answer_of(call, PROVIDER_MISTRAL,
+                  "{\"choices\":[{\"finish_reason\":\"model_length\",\"message\":{\"content\":["
+                  "{\"type\":\"thinking\",\"thinking\":[]},{\"type\":\"text\",\"text\":\"Four \"},"
+                  "{\"type\":\"text\",\"text\":\"left\"}],\"tool_calls\":[{\"id\":\"a\","
+                  "\"function\":{\"name\":\"f\",\"arguments\":{\"a\":1}}}]}}]}"));
+    assert_true(str_eq(call->completion.content, STR("Four left")));
+    assert_string_equal(call->completion.finish_reason, "length");
+    struct buf calls = {0};
+    json_write(&calls, call->completion.tool_calls);
+    assert_string_equal(buf_cstr(&calls),
+                        "[{\"id\":\"a\",\"function\":{\"name\":\"f\",\"arguments\":"
+                        "\"{\\\"a\\\":1}\"},\"type\":\"function\"}]");
+    buf_free(&calls);
+    assert_true(answer_of(call, PROVIDER_TOGETHER,
+                          "{\"prompt\":[],\"choices\":[{\"finish_reason\":\"eos\",\"message\":"
+                          "{\"content\":\"x\"}}]}"));
+    assert_string_equal(call->completion.finish_reason, "stop");
+    assert_true(
+        answer_of(call, PROVIDER_GROQ,
+                  "{\"choices\":[{\"finish_reason\":\"stop\",\"message\":{\"content\":\"x\","
+                  "\"reasoning\":\"count\"}}],\"usage\":{\"prompt_tokens\":21,"
+                  "\"completion_tokens\":9,\"queue_time\":0.01,\"prompt_tokens_details\":"
+                  "{\"cached_tokens\":16}},\"x_groq\":{\"id\":\"r\"}}"));
+    assert_int_equal(call->completion.usage.cached_tokens, 16);
+    assert_false(
+        answer_of(call, PROVIDER_MISTRAL,
+                  "{\"choices\":[{\"finish_reason\":\"error\",\"message\":{\"content\":\"\"}}]}"));
+    assert_false(answer_of(call, PROVIDER_OPENAI,
+                           "{\"choices\":[{\"message\":{\"content\":[]}}]}")); /* never said so */
+}
+
+static void errors_of_each_provider(void **state)
+{
+    struct call *call = *state;
+    static const struct {
+        enum provider_id provider;
+        int status;
+        const char *body, *said;
+        enum provider_fault fault;
+    } cases[] = {
+        {PROVIDER_MISTRAL, 400,
+         "{\"object\":\"error\",\"message\":\"Expected last role\",\"code\":\"3280\"}",
+         "Expected last role", FAULT_REQUEST},
+        {PROVIDER_MISTRAL, 422, "{\"detail\":[{\"loc\":[\"body\"],\"msg\":\"Field required\"}]}",
+         "Field required", FAULT_REQUEST},
+        {PROVIDER_MISTRAL, 401, "{\"detail\":\"Unauthorized\"}", "Unauthorized", FAULT_CREDENTIAL},
+        {PROVIDER_MISTRAL, 402, "{}", NULL, FAULT_CREDENTIAL},
+        {PROVIDER_GROQ, 400, "{\"error\":{\"message\":\"m\",\"code\":\"tool_use_failed\"}}", "m",
+         FAULT_PROVIDER},
+        {PROVIDER_GROQ, 413, "{\"error\":{\"message\":\"m\",\"code\":\"rate_limit_exceeded\"}}",
+         "m", FAULT_PROVIDER},
+        {PROVIDER_GROQ, 413, "{\"error\":{\"message\":\"m\"}}", "m", FAULT_REQUEST},
+        {PROVIDER_GROQ, 498, "{\"error\":{\"message\":\"m\"}}", "m", FAULT_LATER},
+        {PROVIDER_TOGETHER, 403, "{\"error\":{\"message\":\"too long\"}}", "too long",
+         FAULT_REQUEST},
+        {PROVIDER_TOGETHER, 402, "{\"error\":{\"message\":\"m\"}}", "m", FAULT_CREDENTIAL},
+        {PROVIDER_TOGETHER, 529, "<html>", NULL, FAULT_PROVIDER},
+        {PROVIDER_OPENAI, 403, "{\"error\":{\"message\":\"m\"}}", "m", FAULT_CREDENTIAL},
+        {PROVIDER_OPENAI, 498, "{}", NULL, FAULT_PROVIDER},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct str said = STR_ABSENT;
+        buf_clear(&call->reply.body);
+        buf_puts(&call->reply.body, cases[i].body);
+        call->reply.status = cases[i].status;
+        call->reply.provider = cases[i].provider;
+        assert_int_equal(provider_openai.read_error(&call->reply, &call->arena, &said),
+                         cases[i].fault);
+        assert_true(str_eq(said, str_of(cases[i].said)));
+    }
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -517,6 +682,11 @@ int main(void)
         TEST(smallest_body),
         TEST(messages_keep_order_and_members),
         TEST(sampling_only_when_set),
+        TEST(names_and_ranges_of_each_provider),
+        TEST(mistral_gets_short_ids),
+        TEST(mistral_is_told_to_go_on),
+        TEST(answers_of_each_provider),
+        TEST(errors_of_each_provider),
         TEST(all_parameters),
         TEST(model_is_escaped),
         TEST(headers),

@@ -1,5 +1,5 @@
 /* OpenAI's chat completions. Source: the request and response types of the official SDK. */
-#include "worker/provider/provider.h"
+#include "worker/provider/openai_dialect.h"
 
 #include "shared/base/json.h"
 
@@ -21,22 +21,52 @@ static void add_number(struct buf *body, const char *name, double value)
     json_write_double(body, value);
 }
 
+static void add_stop(const struct openai_dialect *dialect, struct buf *body,
+                     struct json_object *stop)
+{
+    bool wraps = dialect->stop_is_list && !json_object_is_type(stop, json_type_array);
+    buf_puts(body, wraps ? ",\"stop\":[" : ",\"stop\":");
+    json_write(body, stop);
+    buf_puts(body, wraps ? "]" : "");
+}
+
+static double cooled(const struct openai_dialect *dialect, double temperature)
+{
+    bool hot = dialect->hottest > 0 && temperature > dialect->hottest;
+    return hot ? dialect->hottest : temperature;
+}
+
+static void add_value(const struct openai_dialect *dialect, struct buf *body, enum member member,
+                      struct json_object *value)
+{
+    if (!value)
+        return;
+    if (member == MEMBER_stop)
+        add_stop(dialect, body, value);
+    else if (member == MEMBER_temperature)
+        add_number(body, "temperature", cooled(dialect, json_object_get_double(value)));
+    else
+        add_member(body, member == MEMBER_seed ? dialect->seed : member_name(member), value);
+}
+
 void openai_build_body(const struct completion_request *request, struct buf *body)
 {
     const struct config_target *target = request->target;
-    const struct client_parameters *parameters = request->parameters;
+    const struct openai_dialect *dialect = openai_dialect(target->provider);
+    struct json_object *messages = openai_dialect_messages(dialect, request->messages);
     buf_puts(body, "{\"model\":");
     json_write_string(body, str_of(target->model));
     buf_puts(body, ",\"messages\":");
-    json_write(body, request->messages);
-    add_number(body, "temperature", request->temperature);
+    json_write(body, messages);
+    json_object_put(messages);
+    add_number(body, "temperature", cooled(dialect, request->temperature));
     add_number(body, "top_p", request->top_p);
     if (request->max_tokens > 0) {
-        buf_puts(body, ",\"max_completion_tokens\":");
+        buf_printf(body, ",\"%s\":", dialect->max_tokens);
         buf_i64(body, request->max_tokens);
     }
     for (int i = 0; i < MEMBER_NONE; i++)
-        add_member(body, member_name((enum member)i), parameters->values[i]);
+        add_value(dialect, body, (enum member)i, request->parameters->values[i]);
     if (target->parameters)
         buf_printf(body, ",%s", target->parameters);
     buf_putc(body, '}');
@@ -75,6 +105,7 @@ static const char *finish_reason_of(struct str reason)
         {"tool_calls", "tool_calls"},
         {"function_call", "tool_calls"},
         {"content_filter", "content_filter"},
+        {"model_length", "length"}, /* mistral */
     };
     for (size_t i = 0; i < sizeof reasons / sizeof *reasons; i++)
         if (str_eq(reason, str_of(reasons[i].said)))
@@ -106,18 +137,60 @@ static void read_usage(struct json_object *usage, struct usage *out)
     out->reasoning_tokens = count_in(output, "reasoning_tokens");
 }
 
-static bool read_message(struct json_object *message, struct completion *completion,
-                         struct error *error)
+/* A list of parts, as reasoning models have it: the texts of it, one behind the other. */
+static struct str joined(struct json_object *content, struct arena *arena)
+{
+    struct buf text = {0};
+    for (size_t i = 0; i < json_object_array_length(content); i++) {
+        struct json_object *part = json_object_array_get_idx(content, i);
+        if (str_eq(json_text(json_member(part, "type", NULL)), STR("text")))
+            buf_str(&text, json_text(json_member(part, "text", NULL)));
+    }
+    struct str copy = arena_copy(arena, buf_view(&text));
+    buf_free(&text);
+    return copy;
+}
+
+/* Some leave out that a call is one of a function, or give its arguments as an object. */
+static void complete_call(struct json_object *call)
+{
+    struct json_object *function = json_member(call, "function", NULL);
+    struct json_object *arguments = json_member(function, "arguments", NULL);
+    if (!json_member(call, "type", NULL) && json_object_is_type(call, json_type_object))
+        json_object_object_add(call, "type", json_object_new_string("function"));
+    if (!json_object_is_type(arguments, json_type_object))
+        return;
+    struct buf text = {0};
+    json_write(&text, arguments);
+    json_object_object_add(function, "arguments",
+                           json_object_new_string_len(text.data, (int)text.len));
+    buf_free(&text);
+}
+
+static bool read_calls(struct json_object *calls, bool strict, struct completion *completion,
+                       struct error *error)
+{
+    if (calls && !json_object_is_type(calls, json_type_array))
+        return error_set(error, "the message's tool_calls are not a list");
+    if (!calls || json_object_array_length(calls) == 0)
+        return true;
+    completion->tool_calls = calls;
+    for (size_t i = 0; !strict && i < json_object_array_length(calls); i++)
+        complete_call(json_object_array_get_idx(calls, i));
+    return true;
+}
+
+static bool read_message(struct json_object *message, bool strict, struct arena *arena,
+                         struct completion *completion, struct error *error)
 {
     bool says_content; /* null is an answer, too: of a filter, or all tokens spent on reasoning */
     struct json_object *content = json_member(message, "content", &says_content);
-    struct json_object *calls = json_member(message, "tool_calls", NULL);
-    completion->content = json_text(content);
+    completion->content = !strict && json_object_is_type(content, json_type_array)
+                              ? joined(content, arena)
+                              : json_text(content);
     completion->refusal = json_text(json_member(message, "refusal", NULL));
-    if (json_object_is_type(calls, json_type_array) && json_object_array_length(calls) > 0)
-        completion->tool_calls = calls;
-    else if (calls && !json_object_is_type(calls, json_type_array))
-        return error_set(error, "the message's tool_calls are not a list");
+    if (!read_calls(json_member(message, "tool_calls", NULL), strict, completion, error))
+        return false;
     if (content && !completion->content.at)
         return error_set(error, "the message's content is not a string");
     if (!says_content && !completion->tool_calls && !completion->refusal.at)
@@ -138,7 +211,7 @@ bool openai_read_answer(const struct upstream_reply *reply, struct arena *arena,
                         struct completion *completion, struct error *error)
 {
     struct error reason;
-    (void)arena;
+    bool strict = openai_dialect(reply->provider)->strict;
     if (!json_read(buf_view(&reply->body), &completion->parsed, &reason))
         return error_set(error, "the answer is not JSON: %s", reason.message);
     struct json_object *answer = completion->parsed;
@@ -151,10 +224,12 @@ bool openai_read_answer(const struct upstream_reply *reply, struct arena *arena,
         return error_set(error, "the answer's choice has no message");
     completion->id = short_text(answer, "id");
     completion->model = short_text(answer, "model");
-    completion->finish_reason =
-        finish_reason_of(json_text(json_member(choice, "finish_reason", NULL)));
+    struct str finish = json_text(json_member(choice, "finish_reason", NULL));
+    completion->finish_reason = finish_reason_of(finish);
     read_usage(json_member(answer, "usage", NULL), &completion->usage);
-    return read_message(message, completion, error);
+    if (!strict && str_eq(finish, STR("error")))
+        return error_set(error, "the model failed");
+    return read_message(message, strict, arena, completion, error);
 }
 
 /* OpenAI says `{"error":{"message":…,"code":…}}`; proxies in front of it say anything. */
@@ -173,16 +248,28 @@ static bool is_out_of_money(struct str code)
     return str_eq(code, STR("insufficient_quota")) || str_eq(code, STR("credit_balance_exhausted"));
 }
 
-enum provider_fault openai_read_error(const struct upstream_reply *reply, struct arena *arena,
-                                      struct str *said)
+/* Some say {"detail": "…"} or {"detail": [{"msg": "…"}]} in place of a message. */
+static struct str message_of(struct json_object *object)
 {
-    struct json_object *parsed = NULL;
-    struct json_object *object = error_object(reply, &parsed);
-    struct str code = json_text(json_member(object, "code", NULL));
-    bool out_of_money = is_out_of_money(code);
-    *said = arena_copy(arena, json_text(json_member(object, "message", NULL)));
-    json_object_put(parsed);
-    switch (reply->status) {
+    struct str message = json_text(json_member(object, "message", NULL));
+    struct json_object *detail = json_member(object, "detail", NULL);
+    if (message.at)
+        return message;
+    if (json_object_is_type(detail, json_type_array) && json_object_array_length(detail) > 0)
+        return json_text(json_member(json_object_array_get_idx(detail, 0), "msg", NULL));
+    return json_text(detail);
+}
+
+/* Bodies that say otherwise than their status: a call that the model garbled, and a request that is
+ * larger than what one provider takes in a minute. */
+static bool is_of_the_provider(struct str code)
+{
+    return str_eq(code, STR("tool_use_failed")) || str_eq(code, STR("rate_limit_exceeded"));
+}
+
+static enum provider_fault fault_of(int status)
+{
+    switch (status) {
     case 400:
     case 405:
     case 413:
@@ -196,10 +283,31 @@ enum provider_fault openai_read_error(const struct upstream_reply *reply, struct
     case 404:
         return FAULT_MODEL;
     case 429:
-        return out_of_money ? FAULT_CREDENTIAL : FAULT_LATER;
+        return FAULT_LATER;
     default:
         return FAULT_PROVIDER;
     }
+}
+
+enum provider_fault openai_read_error(const struct upstream_reply *reply, struct arena *arena,
+                                      struct str *said)
+{
+    const struct openai_dialect *dialect = openai_dialect(reply->provider);
+    struct json_object *parsed = NULL;
+    struct json_object *object = error_object(reply, &parsed);
+    struct str code = json_text(json_member(object, "code", NULL));
+    enum provider_fault fault = fault_of(reply->status);
+    if (fault == FAULT_LATER && is_out_of_money(code))
+        fault = FAULT_CREDENTIAL;
+    else if (fault == FAULT_REQUEST && is_of_the_provider(code))
+        fault = FAULT_PROVIDER;
+    else if (dialect->request_status != 0 && reply->status == dialect->request_status)
+        fault = FAULT_REQUEST;
+    else if (dialect->later_status != 0 && reply->status == dialect->later_status)
+        fault = FAULT_LATER;
+    *said = arena_copy(arena, message_of(object));
+    json_object_put(parsed);
+    return fault;
 }
 
 const struct provider provider_openai = {

@@ -42,6 +42,7 @@ struct upstream_call {
 
 /* The HTTP answer as it came. */
 struct upstream_reply {
+    enum provider_id provider; /* whose it is */
     int status;
     struct buf body;
     struct str content_type, retry_after; /* absent = not sent */
@@ -92,6 +93,8 @@ struct provider {
 };
 
 const struct provider *provider_of(enum provider_id id);
+/* Members that no model of the provider's takes. */
+uint64_t provider_lacks(enum provider_id id);
 
 /* The shapes that OpenAI's chat completions share with others. */
 void openai_build_body(const struct completion_request *request, struct buf *body);

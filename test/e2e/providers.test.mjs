@@ -1,0 +1,127 @@
+// The providers, each with answers of its own shape: what it is asked, and what clients get.
+import assert from 'node:assert/strict';
+import http from 'node:http';
+import { after, before, describe, test } from 'node:test';
+
+import OpenAI from 'openai';
+
+import { assertError, demo, startGateway } from './harness.mjs';
+
+const KEY = 'sk-mock-key-0123456789';
+
+/** An upstream that notes what it is asked and answers what the test says. */
+class Upstream {
+    asked = [];
+
+    async start() {
+        this.server = http.createServer((request, response) => {
+            const chunks = [];
+            request.on('data', (chunk) => chunks.push(chunk)).on('end', () => {
+                this.asked.push({ path: request.url, headers: request.headers, body: JSON.parse(Buffer.concat(chunks)) });
+                const { status = 200, body } = this.says;
+                response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
+            });
+        });
+        await new Promise((resolve) => this.server.listen(0, '127.0.0.1', resolve));
+        this.base = `http://127.0.0.1:${this.server.address().port}`;
+        return this;
+    }
+
+    stop() {
+        this.server.closeAllConnections();
+        this.server.close();
+    }
+}
+
+const usage = { prompt_tokens: 21, completion_tokens: 9, total_tokens: 30 };
+const choice = (message, finish_reason = 'stop') => ({ index: 0, message: { role: 'assistant', ...message }, finish_reason });
+
+/** What each says, in its own way, and what it is asked. */
+const PROVIDERS = {
+    mistral: {
+        path: '/v1', asked: { max_tokens: 50, random_seed: 7, temperature: 1 }, ignored: ['user'],
+        text: { id: 'cmpl-m1', object: 'chat.completion', model: 'm', usage,
+                choices: [choice({ content: [{ type: 'text', text: 'Four ' }, { type: 'text', text: 'left.' }] })] },
+        calls: [{ id: 'aB3dE6gH9', index: 0, function: { name: 'lookup', arguments: { sku: 'Q7' } } }],
+        error: { status: 422, body: { detail: [{ loc: ['body'], msg: 'Field required' }] } },
+    },
+    groq: {
+        path: '/openai/v1', asked: { max_completion_tokens: 50, seed: 7, temperature: 1.5, user: 'u' }, ignored: [],
+        text: { id: 'chatcmpl-g1', object: 'chat.completion', model: 'm', usage: { ...usage, queue_time: 0.01 },
+                choices: [choice({ content: 'Four left.', reasoning: 'count' })], x_groq: { id: 'req_1' } },
+        calls: [{ id: 'call_1', type: 'function', function: { name: 'lookup', arguments: '{"sku":"Q7"}' } }],
+        error: { status: 400, body: { error: { message: 'Field required', type: 'invalid_request_error' } } },
+    },
+    together: {
+        path: '/v1', asked: { max_tokens: 50, seed: 7, temperature: 1.5, user: 'u', stop: ['x'] }, ignored: [],
+        text: { id: 'tg-1', object: 'chat.completion', model: 'm', prompt: [], usage,
+                choices: [choice({ content: 'Four left.' }, 'eos')] },
+        calls: [{ id: 'call_1', type: 'function', function: { name: 'lookup', arguments: '{"sku":"Q7"}' } }],
+        error: { status: 403, body: { error: { message: 'Field required' } } },
+    },
+};
+
+let upstream;
+let gateway;
+
+before(async () => {
+    upstream = await new Upstream().start();
+    const names = Object.keys(PROVIDERS);
+    const endpoint = (name) => ({ provider: name, credential: name, model: 'm', temperature: 1.5,
+                                  price: { input: 1, output: 2 } });
+    gateway = await startGateway({
+        credentials: Object.fromEntries(names.map((name) => [name, {
+            provider: name, base_url: upstream.base + PROVIDERS[name].path, api_key: KEY }])),
+        projects: demo(Object.fromEntries(names.map((name) => [name, endpoint(name)]))),
+    });
+});
+
+after(async () => {
+    await gateway?.stop();
+    upstream?.stop();
+});
+
+for (const [name, provider] of Object.entries(PROVIDERS)) {
+    describe(name, () => {
+        test('text, under the right names of parameters', async () => {
+            upstream.says = { body: provider.text };
+            const answer = await gateway.post(name, { message: 'How many?', max_tokens: 50, seed: 7, stop: 'x', user: 'u' });
+            assert.equal(answer.status, 200, answer.text);
+            const { content, finish_reason: finish, meta, usage: used } = answer.json;
+            assert.deepEqual([content, finish, used.total_tokens, meta.cost_usd], ['Four left.', 'stop', 30, 0.000039]);
+            assert.deepEqual(meta.ignored, provider.ignored);
+            const { path, headers, body } = upstream.asked.at(-1);
+            assert.equal(path, `${provider.path}/chat/completions`);
+            assert.equal(headers.authorization, `Bearer ${KEY}`);
+            assert.deepEqual(body, { model: 'm', messages: [{ role: 'user', content: 'How many?' }], stop: 'x',
+                                     ...provider.asked });
+        });
+
+        test('a conversation with tools, by the OpenAI SDK', async () => {
+            const client = new OpenAI({ baseURL: gateway.api, apiKey: gateway.token, maxRetries: 0 });
+            const tools = [{ type: 'function', function: { name: 'lookup', parameters: { type: 'object' } } }];
+            const messages = [{ role: 'user', content: 'How many?' }];
+            upstream.says = { body: { ...provider.text, choices: [choice({ content: '', tool_calls: provider.calls }, 'tool_calls')] } };
+            const first = await client.chat.completions.create({ model: name, messages, tools });
+            const [{ message, finish_reason: finish }] = first.choices;
+            assert.equal(finish, 'tool_calls');
+            const [call] = message.tool_calls;
+            assert.deepEqual([call.type, call.function.name, JSON.parse(call.function.arguments)],
+                             ['function', 'lookup', { sku: 'Q7' }]);
+            upstream.says = { body: provider.text };
+            const second = await client.chat.completions.create({ model: name, tools, messages: [
+                ...messages, message, { role: 'tool', tool_call_id: call.id, content: '4' }] });
+            assert.equal(second.choices[0].message.content, 'Four left.');
+            const sent = upstream.asked.at(-1).body.messages;
+            assert.equal(sent[1].tool_calls[0].id, sent[2].tool_call_id, 'call and result have one id');
+            assert.equal(typeof sent[1].tool_calls[0].function.arguments, 'string');
+        });
+
+        test('"A provider\'s own refusal of the request … comes back as 422 provider_rejected"', async () => {
+            upstream.says = provider.error;
+            const answer = await gateway.post(name, { message: 'x' });
+            assertError(answer, 422, 'provider_rejected');
+            assert.match(answer.json.error.message, /Field required/);
+        });
+    });
+}
