@@ -84,6 +84,8 @@ void fit_request(struct exchange *ex, const struct config_target *target, struct
         .top_p = ex->parameters.values[MEMBER_top_p] ? NAN : target->top_p,
         .max_tokens = asked ? asked : target->max_output_tokens,
     };
+    if (fitted->request.max_tokens == 0)
+        fitted->request.max_tokens = provider_max_tokens(target->provider);
     drop_parameters(ex, fitted, model->lacks.parameters | provider_lacks(target->provider));
     limit_tokens(ex, fitted, model->output_limit);
     if (model->lacks.forced_tool_choice)

@@ -66,12 +66,12 @@ let gateway;
 
 before(async () => {
     upstream = await new Upstream().start();
-    const names = Object.keys(PROVIDERS);
+    const names = [...Object.keys(PROVIDERS), 'anthropic'];
     const endpoint = (name) => ({ provider: name, credential: name, model: 'm', temperature: 1.5,
                                   price: { input: 1, output: 2 } });
     gateway = await startGateway({
         credentials: Object.fromEntries(names.map((name) => [name, {
-            provider: name, base_url: upstream.base + PROVIDERS[name].path, api_key: KEY }])),
+            provider: name, base_url: upstream.base + (PROVIDERS[name]?.path ?? ''), api_key: KEY }])),
         projects: demo(Object.fromEntries(names.map((name) => [name, endpoint(name)]))),
     });
 });
@@ -125,3 +125,90 @@ for (const [name, provider] of Object.entries(PROVIDERS)) {
         });
     });
 }
+
+describe('anthropic', () => {
+    const text = { id: 'msg_01', type: 'message', role: 'assistant', model: 'claude-x', stop_reason: 'end_turn',
+                   content: [{ type: 'thinking', thinking: 'count' }, { type: 'text', text: 'Four ' },
+                             { type: 'text', text: 'left.' }],
+                   usage: { input_tokens: 5, cache_creation_input_tokens: 2, cache_read_input_tokens: 14,
+                            output_tokens: 9, output_tokens_details: { thinking_tokens: 4 } } };
+    const calls = { ...text, stop_reason: 'tool_use', content: [
+        { type: 'text', text: 'Let me look.' },
+        { type: 'tool_use', id: 'toolu_01', name: 'lookup', input: { sku: 'Q7' } }] };
+    const parameters = { type: 'object', properties: { sku: { type: 'string' } } };
+
+    test('text: system apart, sampling within its range, usage with what the cache has', async () => {
+        upstream.says = { body: text };
+        const answer = await gateway.post('anthropic', { messages: [
+            { role: 'system', content: 'Be brief.' }, { role: 'developer', content: 'In English.' },
+            { role: 'user', content: 'How' }, { role: 'user', content: [{ type: 'text', text: 'many?' },
+                { type: 'image_url', image_url: { url: 'data:image/png;base64,AAAA' } }] },
+        ], stop: 'x', seed: 7, user: 'u' });
+        assert.equal(answer.status, 200, answer.text);
+        const { content, finish_reason: finish, meta, usage: used } = answer.json;
+        assert.deepEqual([content, finish, meta.ignored], ['Four left.', 'stop', ['seed']]);
+        assert.deepEqual([used.prompt_tokens, used.completion_tokens, used.total_tokens,
+                          used.prompt_tokens_details.cached_tokens, used.completion_tokens_details.reasoning_tokens],
+                         [21, 9, 30, 14, 4]);
+        const { path, headers, body } = upstream.asked.at(-1);
+        assert.equal(path, '/v1/messages');
+        assert.deepEqual([headers['x-api-key'], headers['anthropic-version'], headers.authorization],
+                         [KEY, '2023-06-01', undefined]);
+        assert.deepEqual(body, {
+            model: 'm', max_tokens: 4096, system: 'Be brief.\n\nIn English.', temperature: 1, stop_sequences: ['x'],
+            metadata: { user_id: 'u' },
+            messages: [{ role: 'user', content: [
+                { type: 'text', text: 'How' }, { type: 'text', text: 'many?' },
+                { type: 'image', source: { type: 'base64', media_type: 'image/png', data: 'AAAA' } }] }],
+        });
+    });
+
+    test('a conversation with tools, by the OpenAI SDK', async () => {
+        const client = new OpenAI({ baseURL: gateway.api, apiKey: gateway.token, maxRetries: 0 });
+        const tools = [{ type: 'function', function: { name: 'lookup', description: 'Stock', parameters } }];
+        const messages = [{ role: 'user', content: 'How many?' }];
+        upstream.says = { body: calls };
+        const first = await client.chat.completions.create({ model: 'anthropic', messages, tools, tool_choice: 'required' });
+        const [{ message, finish_reason: finish }] = first.choices;
+        assert.deepEqual([message.content, finish], ['Let me look.', 'tool_calls']);
+        assert.deepEqual(message.tool_calls, [{ id: 'toolu_01', type: 'function',
+                                                function: { name: 'lookup', arguments: '{"sku":"Q7"}' } }]);
+        assert.deepEqual(upstream.asked.at(-1).body.tools, [{ name: 'lookup', description: 'Stock', input_schema: parameters }]);
+        assert.deepEqual(upstream.asked.at(-1).body.tool_choice, { type: 'any' });
+        upstream.says = { body: text };
+        await client.chat.completions.create({ model: 'anthropic', tools, messages: [
+            ...messages, message, { role: 'tool', tool_call_id: 'toolu_01', content: '4' }, { role: 'user', content: 'So?' }],
+            tool_choice: { type: 'function', function: { name: 'lookup' } } });
+        const { body } = upstream.asked.at(-1);
+        assert.deepEqual(body.tool_choice, { type: 'tool', name: 'lookup' });
+        assert.deepEqual(body.messages, [
+            { role: 'user', content: [{ type: 'text', text: 'How many?' }] },
+            { role: 'assistant', content: [{ type: 'text', text: 'Let me look.' },
+                                           { type: 'tool_use', id: 'toolu_01', name: 'lookup', input: { sku: 'Q7' } }] },
+            { role: 'user', content: [{ type: 'tool_result', tool_use_id: 'toolu_01', content: '4' },
+                                      { type: 'text', text: 'So?' }] }]);
+    });
+
+    test('refusals, and what is another matter than its status says', async () => {
+        const says = (status, type, details) => ({ status, body: { type: 'error', error: { type, message: 'Field required', details } } });
+        for (const [said, status, code] of [
+            [says(400, 'invalid_request_error'), 422, 'provider_rejected'],
+            [says(400, 'invalid_request_error', { error_code: 'organization_on_hold' }), 502, 'provider_error'],
+            [says(401, 'authentication_error'), 502, 'provider_error'],
+            [says(529, 'overloaded_error'), 502, 'provider_error']]) {
+            upstream.says = said;
+            assertError(await gateway.post('anthropic', { message: 'x' }), status, code);
+        }
+    });
+
+    test('what it has no word for is refused before the call', async () => {
+        const before_ = upstream.asked.length;
+        for (const messages of [
+            [{ role: 'user', content: [{ type: 'input_audio', input_audio: { data: 'x', format: 'wav' } }] }],
+            [{ role: 'user', content: 'x' }, { role: 'assistant', tool_calls: [{ id: 'a', type: 'function',
+                function: { name: 'f', arguments: '[1]' } }] }]]) {
+            assertError(await gateway.post('anthropic', { messages }), 422, 'parameter_unsupported');
+        }
+        assert.equal(upstream.asked.length, before_);
+    });
+});

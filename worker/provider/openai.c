@@ -113,15 +113,6 @@ static const char *finish_reason_of(struct str reason)
     return "stop";
 }
 
-static const int64_t COUNT_MAX = INT64_C(1000000000000); /* beyond what any model reads */
-
-/* A count may be missing, null or nonsense: then it is 0. */
-static int64_t count_in(struct json_object *object, const char *name)
-{
-    int64_t count = json_int_or(json_member(object, name, NULL), 0);
-    return count > 0 && count <= COUNT_MAX ? count : 0;
-}
-
 static void read_usage(struct json_object *usage, struct usage *out)
 {
     if (!json_object_is_type(usage, json_type_object))
@@ -129,12 +120,12 @@ static void read_usage(struct json_object *usage, struct usage *out)
     struct json_object *input = json_member(usage, "prompt_tokens_details", NULL);
     struct json_object *output = json_member(usage, "completion_tokens_details", NULL);
     out->reported = true;
-    out->prompt_tokens = count_in(usage, "prompt_tokens");
-    out->completion_tokens = count_in(usage, "completion_tokens");
+    out->prompt_tokens = usage_count(usage, "prompt_tokens");
+    out->completion_tokens = usage_count(usage, "completion_tokens");
     out->total_tokens = out->prompt_tokens + out->completion_tokens;
-    out->cached_tokens = count_in(input, "cached_tokens");
-    out->cache_write_tokens = count_in(input, "cache_write_tokens");
-    out->reasoning_tokens = count_in(output, "reasoning_tokens");
+    out->cached_tokens = usage_count(input, "cached_tokens");
+    out->cache_write_tokens = usage_count(input, "cache_write_tokens");
+    out->reasoning_tokens = usage_count(output, "reasoning_tokens");
 }
 
 /* A list of parts, as reasoning models have it: the texts of it, one behind the other. */
@@ -198,15 +189,6 @@ static bool read_message(struct json_object *message, bool strict, struct arena 
     return true;
 }
 
-/* What goes into rows and answers beside the text; absent when it is beyond what any provider
- * says. */
-static struct str short_text(struct json_object *answer, const char *name)
-{
-    enum { LONGEST = 256 };
-    struct str text = json_text(json_member(answer, name, NULL));
-    return text.len <= LONGEST ? text : STR_ABSENT;
-}
-
 bool openai_read_answer(const struct upstream_reply *reply, struct arena *arena,
                         struct completion *completion, struct error *error)
 {
@@ -222,8 +204,8 @@ bool openai_read_answer(const struct upstream_reply *reply, struct arena *arena,
     struct json_object *message = json_member(choice, "message", NULL);
     if (!json_object_is_type(message, json_type_object))
         return error_set(error, "the answer's choice has no message");
-    completion->id = short_text(answer, "id");
-    completion->model = short_text(answer, "model");
+    completion->id = answer_name(answer, "id");
+    completion->model = answer_name(answer, "model");
     struct str finish = json_text(json_member(choice, "finish_reason", NULL));
     completion->finish_reason = finish_reason_of(finish);
     read_usage(json_member(answer, "usage", NULL), &completion->usage);
@@ -267,28 +249,6 @@ static bool is_of_the_provider(struct str code)
     return str_eq(code, STR("tool_use_failed")) || str_eq(code, STR("rate_limit_exceeded"));
 }
 
-static enum provider_fault fault_of(int status)
-{
-    switch (status) {
-    case 400:
-    case 405:
-    case 413:
-    case 415:
-    case 422:
-        return FAULT_REQUEST;
-    case 401:
-    case 402:
-    case 403:
-        return FAULT_CREDENTIAL;
-    case 404:
-        return FAULT_MODEL;
-    case 429:
-        return FAULT_LATER;
-    default:
-        return FAULT_PROVIDER;
-    }
-}
-
 enum provider_fault openai_read_error(const struct upstream_reply *reply, struct arena *arena,
                                       struct str *said)
 {
@@ -296,7 +256,7 @@ enum provider_fault openai_read_error(const struct upstream_reply *reply, struct
     struct json_object *parsed = NULL;
     struct json_object *object = error_object(reply, &parsed);
     struct str code = json_text(json_member(object, "code", NULL));
-    enum provider_fault fault = fault_of(reply->status);
+    enum provider_fault fault = provider_fault_of(reply->status);
     if (fault == FAULT_LATER && is_out_of_money(code))
         fault = FAULT_CREDENTIAL;
     else if (fault == FAULT_REQUEST && is_of_the_provider(code))

@@ -95,6 +95,16 @@ struct provider {
 const struct provider *provider_of(enum provider_id id);
 /* Members that no model of the provider's takes. */
 uint64_t provider_lacks(enum provider_id id);
+/* What is asked for at most where nobody says: 0 = nothing has to be said. */
+int64_t provider_max_tokens(enum provider_id id);
+
+/* What an answer's status means, where its body does not say otherwise. */
+enum provider_fault provider_fault_of(int status);
+/* What goes into rows and answers beside the text, such as an id; absent when it is beyond what any
+ * provider says. */
+struct str answer_name(struct json_object *answer, const char *name);
+/* A count of a usage object; missing, null or nonsense is 0. */
+int64_t usage_count(struct json_object *usage, const char *name);
 
 /* The shapes that OpenAI's chat completions share with others. */
 void openai_build_body(const struct completion_request *request, struct buf *body);
@@ -103,4 +113,4 @@ bool openai_read_answer(const struct upstream_reply *reply, struct arena *arena,
 enum provider_fault openai_read_error(const struct upstream_reply *reply, struct arena *arena,
                                       struct str *said);
 
-extern const struct provider provider_openai, provider_echo;
+extern const struct provider provider_openai, provider_anthropic, provider_echo;
