@@ -294,8 +294,5 @@ void ledger_abandon(const struct ledger *ledger, struct shm_request *request)
         .cost_nano_usd = request->reserved,
         .basis = request->reserved > 0 ? COST_WORST_CASE : COST_NONE,
     };
-    add_sums(request, &worst);
-    STEP(ledger_sums_known);
-    flip_state(request, REQUEST_OPEN);
-    STEP(ledger_abandoned);
+    ledger_settle(ledger, request, &worst);
 }

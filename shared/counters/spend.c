@@ -144,7 +144,7 @@ bool spend_has_happened(const struct shm_spend *spend, const struct spend_applie
 {
     STEP(spend_to_look);
     struct parts parts = split(read_word(&spend->words[month & 1]));
-    if (parts.tag.slot == tag.slot && parts.tag.operation == tag.operation)
+    if (spend_tag_equals(parts.tag, tag))
         return true;
     STEP(spend_to_ask);
     _Atomic uint64_t *place = applied_of(applied, tag.slot);

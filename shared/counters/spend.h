@@ -36,6 +36,11 @@ struct spend_tag {
     uint64_t operation;
 };
 
+static inline bool spend_tag_equals(struct spend_tag a, struct spend_tag b)
+{
+    return a.slot == b.slot && a.operation == b.operation;
+}
+
 /* Where applied[] is: the first slot's, and how far it is to the next one's. */
 struct spend_applied {
     char *first;

@@ -55,7 +55,7 @@ const NEEDS = {
     worker: ['slot_taken', 'worker_forked', 'child_published', 'worker_starting', 'worker_ready',
              'child_reaped', 'slot_left', 'slot_unused', 'slot_without_pid', 'slot_freed',
              'requests_counted_right', 'recovery_row_in_pipe', 'recovery_row_written',
-             'recovery_row_freed', 'ledger_abandoned'],
+             'recovery_row_freed'],
     // and of the logger
     logger: ['logger_forked', 'store_with_wal', 'schema_begun', 'schema_to_commit',
              'schema_committed', 'store_reached', 'store_reason_published',

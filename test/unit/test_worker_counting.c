@@ -270,15 +270,39 @@ static void not_for_ever(void **state)
     free_entry(g, other);
 }
 
+static void expect_refused_with(struct gateway *g, const char *spent, const char *reserved)
+{
+    ask_endpoint(g, "net", "{\"message\":\"x\"}");
+    assert_string_equal(at(g, "error.code"), "\"budget_exceeded\"");
+    assert_string_equal(at(g, "error.spent_usd"), spent);
+    assert_string_equal(at(g, "error.reserved_usd"), reserved);
+}
+
 static void with_no_wait_it_is_refused_at_once(void **state)
 {
     struct gateway *g = *state;
     give_price(g, "net", 150000);
     g->config.budget_wait_ms = 0;
     struct shm_request *other = occupy(g, "net", 60000, false);
-    ask_endpoint(g, "net", "{\"message\":\"x\"}");
-    expect_error_row(g, 422, "budget_exceeded", NULL);
+    for (int i = 0; i < 3; i++)
+        expect_refused_with(g, "0", "0.00006");
     free_entry(g, other);
+}
+
+/* A dead worker's call costs what was reserved for it, and nobody waits for that. */
+static void what_the_dead_reserved_is_gone(void **state)
+{
+    struct gateway *g = *state;
+    give_price(g, "net", 150000);
+    g->config.budget_wait_ms = 0;
+    struct shm_request *other = occupy(g, "net", 60000, false);
+    request_set_state(other, REQUEST_SENT);
+    expect_refused_with(g, "0", "0.00006");
+    const struct ledger ledger = ledger_of(&g->counters, 0);
+    ledger_abandon(&ledger, other);
+    for (int i = 0; i < 2; i++)
+        expect_refused_with(g, "0.00006", "0");
+    request_set_state(other, REQUEST_FREE);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -289,7 +313,7 @@ int main(void)
         TEST(admitted_and_reserved_later),         TEST(refused_later),
         TEST(the_client_leaves_before_the_answer), TEST(money_that_is_gone_refuses_at_once),
         TEST(a_reservation_is_waited_for),         TEST(not_for_ever),
-        TEST(with_no_wait_it_is_refused_at_once),
+        TEST(with_no_wait_it_is_refused_at_once),  TEST(what_the_dead_reserved_is_gone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

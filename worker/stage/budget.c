@@ -67,30 +67,13 @@ struct standing {
     int64_t spent, reserved, cap;
 };
 
-static struct spend_seen *seen_of(const struct exchange *ex, uint32_t account)
-{
-    return &ex->services->spend_seen[account % SPEND_SEEN];
-}
-
-static bool is_same(const struct spend_seen *a, const struct spend_seen *b)
-{
-    return a->account == b->account && a->month == b->month && a->tag.slot == b->tag.slot &&
-           a->tag.operation == b->tag.operation;
-}
-
 /* Whoever reserves or settles on an account leaves a tag of its own, so while the tag is the same,
  * so is what is reserved: a budget that is used up is refused without a look at every request in
  * flight. */
-static int64_t reserved_on(const struct exchange *ex, struct spend_seen *now)
+static bool is_known(const struct spend_seen *now, const struct spend_seen *seen)
 {
-    bool exact;
-    struct spend_seen *seen = seen_of(ex, now->account);
-    if (now->tag.operation != 0 && is_same(now, seen))
-        return seen->reserved;
-    now->reserved = ledger_reserved(ex->services->counters, now->account, now->month, &exact);
-    if (!exact)
-        now->tag = (struct spend_tag){0}; /* not to be kept */
-    return now->reserved;
+    return now->tag.operation != 0 && seen->account == now->account && seen->month == now->month &&
+           spend_tag_equals(seen->tag, now->tag);
 }
 
 /* Spent is what is committed without what is reserved. Two looks at what is committed must agree,
@@ -98,20 +81,25 @@ static int64_t reserved_on(const struct exchange *ex, struct spend_seen *now)
 static bool look(const struct exchange *ex, enum budget budget, struct standing *standing)
 {
     enum { LOOKS = 8 };
+    const struct counters *counters = ex->services->counters;
     uint32_t account = account_of(ex->entry, budget), month = ex->entry->month;
-    const struct shm_spend *spend = &ex->services->counters->accounts[account].spend;
+    const struct shm_spend *spend = &counters->accounts[account].spend;
+    struct spend_seen *seen = &ex->services->spend_seen[account % SPEND_SEEN];
     standing->cap = cap_of(ex, budget);
     for (int i = 0; i < LOOKS; i++) {
+        bool exact = true;
         struct spend_seen now = {.account = account, .month = month};
         struct spend_tag after;
         int64_t committed = spend_amount_by(spend, month, &now.tag);
-        struct spend_tag before = now.tag;
-        standing->reserved = reserved_on(ex, &now);
-        standing->spent = committed - standing->reserved;
+        now.reserved = is_known(&now, seen) ? seen->reserved
+                                            : ledger_reserved(counters, account, month, &exact);
+        standing->reserved = now.reserved;
+        standing->spent = committed - now.reserved;
         (void)spend_amount_by(spend, month, &after);
-        if (before.slot != after.slot || before.operation != after.operation)
+        if (!spend_tag_equals(now.tag, after))
             continue;
-        *seen_of(ex, account) = now;
+        if (exact)
+            *seen = now;
         return true;
     }
     return false;
