@@ -1,25 +1,19 @@
 #include "worker/worst_case.h"
 
 #include "worker/fit.h"
+#include "worker/provider/chat.h"
 
 /* How many images; -1 when a part may be billed as any number of tokens: what is only named, by a
  * URL or a file's id, and sounds. */
 static int64_t count_images(struct json_object *content)
 {
     int64_t images = 0;
-    size_t count =
-        json_object_is_type(content, json_type_array) ? json_object_array_length(content) : 0;
-    for (size_t i = 0; i < count; i++) {
-        struct json_object *part = json_object_array_get_idx(content, i);
-        struct str type = json_text(json_member(part, "type", NULL));
-        if (str_eq(type, STR("text")) || str_eq(type, STR("refusal")))
-            continue;
-        struct json_object *image = json_member(part, "image_url", NULL);
-        struct str url = json_text(
-            json_object_is_type(image, json_type_object) ? json_member(image, "url", NULL) : image);
-        if (!str_eq(type, STR("image_url")) || !str_starts_nocase(url, STR("data:")))
+    for (size_t i = 0; i < chat_count_parts(content); i++) {
+        struct chat_part part = chat_part_at(content, i);
+        if (part.kind == CHAT_OTHER ||
+            (part.kind == CHAT_IMAGE && !str_starts_nocase(part.text, STR("data:"))))
             return -1;
-        images++;
+        images += part.kind == CHAT_IMAGE;
     }
     return images;
 }

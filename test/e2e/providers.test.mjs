@@ -61,14 +61,100 @@ const PROVIDERS = {
     },
 };
 
+const lookup = { name: 'lookup', description: 'Stock', parameters: { type: 'object', properties: { sku: { type: 'string' } } } };
+const image = 'data:image/png;base64,AAAA';
+
+/** Those with a shape of their own: what they say, and what they are asked for two conversations. */
+const NATIVE = {
+    gemini: {
+        path: '/v1beta/models/m:generateContent', key: ['x-goog-api-key', KEY], ignored: ['user'], reasoning: 4,
+        text: { candidates: [{ content: { role: 'model', parts: [{ text: 'weighing', thought: true }, { text: 'Four ' }, { text: 'left.' }] },
+                               finishReason: 'STOP', index: 0 }], responseId: 'rsp1', modelVersion: 'gemini-x',
+                usageMetadata: { promptTokenCount: 21, candidatesTokenCount: 5, thoughtsTokenCount: 4, cachedContentTokenCount: 16 } },
+        calls: { candidates: [{ content: { role: 'model', parts: [{ functionCall: { name: 'lookup', args: { sku: 'Q7' } }, thoughtSignature: 'c2ln' }] },
+                                finishReason: 'STOP' }], responseId: 'rsp2' },
+        asked: {
+            contents: [{ role: 'user', parts: [{ text: 'How' }, { text: 'many?' }, { inlineData: { mimeType: 'image/png', data: 'AAAA' } }] }],
+            systemInstruction: { parts: [{ text: 'Be brief.\n\nIn English.' }] },
+            generationConfig: { maxOutputTokens: 50, temperature: 1.5, topP: 0.7, stopSequences: ['x'], seed: 7, candidateCount: 1,
+                                thinkingConfig: { thinkingLevel: 'low' } },
+            safetySettings: [],
+        },
+        parameters: { generationConfig: { thinkingConfig: { thinkingLevel: 'low' }, candidateCount: 3 }, safetySettings: [] },
+        tools: [{ functionDeclarations: [{ name: 'lookup', description: 'Stock', parametersJsonSchema: lookup.parameters }] }],
+        choices: ['toolConfig', { functionCallingConfig: { mode: 'ANY' } },
+                  { functionCallingConfig: { mode: 'ANY', allowedFunctionNames: ['lookup'] } }],
+        turns: (id) => ({ contents: [
+            { role: 'user', parts: [{ text: 'How many?' }] },
+            { role: 'model', parts: [{ functionCall: { id, name: 'lookup', args: { sku: 'Q7' } }, thoughtSignature: 'c2ln' }] },
+            { role: 'user', parts: [{ functionResponse: { id, name: 'lookup', response: { output: '4' } } }, { text: 'So?' }] }] }),
+        refusals: [
+            [400, { error: { code: 400, message: 'Field required', status: 'INVALID_ARGUMENT' } }, 422, 'provider_rejected'],
+            [400, [{ error: { code: 400, message: 'Field required', status: 'INVALID_ARGUMENT' } }], 422, 'provider_rejected'],
+            [400, { error: { status: 'INVALID_ARGUMENT', details: [{ reason: 'API_KEY_INVALID' }] } }, 502, 'provider_error'],
+            [400, { error: { status: 'FAILED_PRECONDITION' } }, 502, 'provider_error'],
+            [503, { error: { status: 'UNAVAILABLE' } }, 502, 'provider_error'],
+            [200, { candidates: [{ finishReason: 'MALFORMED_FUNCTION_CALL' }] }, 502, 'provider_bad_response'],
+            [200, {}, 502, 'provider_bad_response']],
+        unsupported: { type: 'image_url', image_url: { url: 'https://x/y.png' } },
+    },
+    ollama: {
+        path: '/api/chat', key: ['authorization', `Bearer ${KEY}`], ignored: ['user'], reasoning: 0,
+        text: { model: 'qwen3:8b', created_at: '2026-11-23T01:02:03.000Z', done: true, done_reason: 'stop',
+                message: { role: 'assistant', content: 'Four left.', thinking: 'count' }, prompt_eval_count: 21, eval_count: 9 },
+        calls: { model: 'qwen3:8b', created_at: '2026-11-23T01:02:03.000Z', done: true, done_reason: 'stop',
+                 message: { role: 'assistant', content: '', tool_calls: [{ function: { name: 'lookup', arguments: { sku: 'Q7' } } }] } },
+        asked: {
+            model: 'm', stream: false,
+            messages: [{ role: 'system', content: 'Be brief.' }, { role: 'system', content: 'In English.' },
+                       { role: 'user', content: 'How' }, { role: 'user', content: 'many?', images: ['AAAA'] }],
+            options: { num_predict: 50, temperature: 1.5, top_p: 0.7, stop: ['x'], seed: 7, num_ctx: 8192 }, keep_alive: '1h',
+        },
+        parameters: { options: { num_ctx: 8192, num_predict: 9999 }, keep_alive: '1h' },
+        tools: [{ type: 'function', function: lookup }], choices: ['tool_choice', undefined, undefined],
+        turns: (id) => ({ messages: [
+            { role: 'user', content: 'How many?' },
+            { role: 'assistant', content: '', tool_calls: [{ id, function: { name: 'lookup', arguments: { sku: 'Q7' } } }] },
+            { role: 'tool', tool_name: 'lookup', tool_call_id: id, content: '4' }, { role: 'user', content: 'So?' }] }),
+        refusals: [[400, { error: 'Field required' }, 422, 'provider_rejected'],
+                   [404, { error: 'model not found' }, 502, 'provider_error'],
+                   [200, { error: 'out of memory' }, 502, 'provider_bad_response']],
+        unsupported: { type: 'image_url', image_url: { url: 'https://x/y.png' } },
+    },
+    cohere: {
+        path: '/v2/chat', key: ['authorization', `Bearer ${KEY}`], ignored: ['user'], reasoning: 0,
+        text: { id: 'co-1', finish_reason: 'COMPLETE', message: { role: 'assistant', content: [{ type: 'thinking', thinking: 'count' },
+                { type: 'text', text: 'Four ' }, { type: 'text', text: 'left.' }] },
+                usage: { billed_units: { input_tokens: 1, output_tokens: 2 }, tokens: { input_tokens: 21, output_tokens: 9 }, cached_tokens: 16 } },
+        calls: { id: 'co-2', finish_reason: 'TOOL_CALL', message: { role: 'assistant', tool_plan: 'I will look.', tool_calls: [
+            { id: 'lookup_x1', type: 'function', function: { name: 'lookup', arguments: '{"sku":"Q7"}' } }] } },
+        asked: {
+            model: 'm', stream: false, max_tokens: 50, temperature: 1.5, p: 0.7, stop_sequences: ['x'], seed: 7, safety_mode: 'OFF',
+            messages: [{ role: 'system', content: 'Be brief.\n\nIn English.' }, { role: 'user', content: 'How' },
+                       { role: 'user', content: [{ type: 'text', text: 'many?' }, { type: 'image_url', image_url: { url: image } }] }],
+        },
+        parameters: { safety_mode: 'OFF' },
+        tools: [{ type: 'function', function: lookup }], choices: ['tool_choice', 'REQUIRED', 'REQUIRED'],
+        turns: (id) => ({ messages: [
+            { role: 'user', content: 'How many?' },
+            { role: 'assistant', tool_calls: [{ id, type: 'function', function: { name: 'lookup', arguments: '{"sku":"Q7"}' } }] },
+            { role: 'tool', tool_call_id: id, content: '4' }, { role: 'user', content: 'So?' }] }),
+        refusals: [[400, { message: 'Field required' }, 422, 'provider_rejected'],
+                   [498, { message: 'unsafe: Field required' }, 422, 'provider_rejected'],
+                   [498, { message: 'invalid api token' }, 502, 'provider_error'],
+                   [200, { finish_reason: 'ERROR', message: {} }, 502, 'provider_bad_response']],
+        unsupported: { type: 'input_audio', input_audio: { data: 'x', format: 'wav' } },
+    },
+};
+
 let upstream;
 let gateway;
 
 before(async () => {
     upstream = await new Upstream().start();
-    const names = [...Object.keys(PROVIDERS), 'anthropic'];
+    const names = [...Object.keys(PROVIDERS), 'anthropic', ...Object.keys(NATIVE)];
     const endpoint = (name) => ({ provider: name, credential: name, model: 'm', temperature: 1.5,
-                                  price: { input: 1, output: 2 } });
+                                  price: { input: 1, output: 2 }, ...(NATIVE[name] && { top_p: 0.7, parameters: NATIVE[name].parameters }) });
     gateway = await startGateway({
         credentials: Object.fromEntries(names.map((name) => [name, {
             provider: name, base_url: upstream.base + (PROVIDERS[name]?.path ?? ''), api_key: KEY }])),
@@ -211,4 +297,76 @@ describe('anthropic', () => {
         }
         assert.equal(upstream.asked.length, before_);
     });
+});
+
+for (const [name, provider] of Object.entries(NATIVE)) {
+    describe(name, () => {
+        const tools = [{ type: 'function', function: lookup }];
+
+        test('text and an image, sampling, limits, and what the configuration adds', async () => {
+            upstream.says = { body: provider.text };
+            const answer = await gateway.post(name, { messages: [
+                { role: 'system', content: 'Be brief.' }, { role: 'developer', content: 'In English.' },
+                { role: 'user', content: 'How' }, { role: 'user', content: [{ type: 'text', text: 'many?' },
+                    { type: 'image_url', image_url: { url: image } }] },
+            ], max_tokens: 50, stop: 'x', seed: 7, user: 'u' });
+            assert.equal(answer.status, 200, answer.text);
+            const { content, finish_reason: finish, meta, usage: used } = answer.json;
+            assert.deepEqual([content, finish, meta.ignored], ['Four left.', 'stop', provider.ignored]);
+            assert.deepEqual([used.prompt_tokens, used.completion_tokens, used.total_tokens,
+                              used.completion_tokens_details.reasoning_tokens], [21, 9, 30, provider.reasoning]);
+            const { path, headers, body } = upstream.asked.at(-1);
+            assert.equal(path, provider.path);
+            assert.equal(headers[provider.key[0]], provider.key[1]);
+            assert.deepEqual(body, provider.asked);
+        });
+
+        test('a conversation with tools, by the OpenAI SDK', async () => {
+            const client = new OpenAI({ baseURL: gateway.api, apiKey: gateway.token, maxRetries: 0 });
+            const messages = [{ role: 'user', content: 'How many?' }];
+            const [member, ...choices] = provider.choices;
+            upstream.says = { body: provider.calls };
+            const first = await client.chat.completions.create({ model: name, messages, tools, tool_choice: 'required' });
+            const [{ message, finish_reason: finish }] = first.choices;
+            const [{ id, ...call }] = message.tool_calls;
+            assert.deepEqual([message.content, finish, call.type, call.function],
+                             [null, 'tool_calls', 'function', { name: 'lookup', arguments: '{"sku":"Q7"}' }]);
+            assert.match(id, /^[a-z]+_[a-z0-9]+$/);
+            assert.deepEqual([upstream.asked.at(-1).body.tools, upstream.asked.at(-1).body[member]], [provider.tools, choices[0]]);
+            upstream.says = { body: provider.text };
+            await client.chat.completions.create({ model: name, messages: [
+                ...messages, message, { role: 'tool', tool_call_id: id, content: '4' }, { role: 'user', content: 'So?' }],
+                tools: [...tools, { type: 'function', function: { name: 'other' } }],
+                tool_choice: { type: 'function', function: { name: 'lookup' } } });
+            const { body } = upstream.asked.at(-1);
+            assert.deepEqual(body[member], choices[1]);
+            for (const [key, value] of Object.entries(provider.turns(id))) {
+                assert.deepEqual(body[key], value);
+            }
+        });
+
+        test('refusals, and what is another matter than its status says', async () => {
+            for (const [said, body, status, code] of provider.refusals) {
+                upstream.says = { status: said, body };
+                const answer = await gateway.post(name, { message: 'x' });
+                assertError(answer, status, code);
+                if (code === 'provider_rejected') {
+                    assert.match(answer.json.error.message, /Field required/);
+                }
+            }
+        });
+
+        test('what it has no word for is refused before the call', async () => {
+            const before_ = upstream.asked.length;
+            assertError(await gateway.post(name, { messages: [{ role: 'user', content: [provider.unsupported] }] }),
+                        422, 'parameter_unsupported');
+            assert.equal(upstream.asked.length, before_);
+        });
+    });
+}
+
+test('gemini: a prompt that was blocked is no failure', async () => {
+    upstream.says = { body: { promptFeedback: { blockReason: 'SAFETY' }, usageMetadata: { promptTokenCount: 3 } } };
+    const answer = await gateway.post('gemini', { message: 'x' });
+    assert.deepEqual([answer.status, answer.json.finish_reason, answer.json.content], [200, 'content_filter', '']);
 });

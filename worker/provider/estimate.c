@@ -1,6 +1,6 @@
 #include "worker/provider/estimate.h"
 
-#include "shared/base/json.h"
+#include "worker/provider/chat.h"
 
 enum { CHARACTERS_PER_TOKEN = 4 };
 
@@ -26,11 +26,10 @@ int64_t estimate_text(struct str text)
 static int64_t characters_of(struct json_object *content)
 {
     int64_t sum = 0;
-    if (!json_object_is_type(content, json_type_array))
-        return count_characters(json_text(content));
-    for (size_t i = 0; i < json_object_array_length(content); i++)
-        sum += count_characters(
-            json_text(json_member(json_object_array_get_idx(content, i), "text", NULL)));
+    for (size_t i = 0; i < chat_count_parts(content); i++) {
+        struct chat_part part = chat_part_at(content, i);
+        sum += part.kind == CHAT_TEXT ? count_characters(part.text) : 0;
+    }
     return sum;
 }
 

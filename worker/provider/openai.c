@@ -72,25 +72,13 @@ void openai_build_body(const struct completion_request *request, struct buf *bod
     buf_putc(body, '}');
 }
 
-static void add_header(struct upstream_call *call, struct str name, struct str value)
-{
-    call->headers[call->headers_count++] = (struct call_header){name, value};
-}
-
 static bool build(const struct completion_request *request, struct arena *arena,
                   struct upstream_call *call, struct error *error)
 {
     const struct config_credential *credential = request->target->credential;
-    if (credential->headers_count + 2 > CALL_HEADERS_MAX)
-        return error_set(error, "credential %s has more than %d headers", credential->name,
-                         CALL_HEADERS_MAX - 2);
+    (void)error;
     call->url = arena_printf(arena, "%s/chat/completions", credential->base_url);
-    add_header(call, STR("Content-Type"), STR("application/json"));
-    if (credential->api_key)
-        add_header(call, STR("Authorization"),
-                   str_of(arena_printf(arena, "Bearer %s", credential->api_key)));
-    for (size_t i = 0; i < credential->headers_count; i++)
-        add_header(call, str_of(credential->headers[i].name), str_of(credential->headers[i].value));
+    call_add_bearer(call, credential, arena);
     openai_build_body(request, &call->body);
     return true;
 }

@@ -106,6 +106,13 @@ struct str answer_name(struct json_object *answer, const char *name);
 /* A count of a usage object; missing, null or nonsense is 0. */
 int64_t usage_count(struct json_object *usage, const char *name);
 
+/* The headers of a call: the key's (absent = the credential has none) and the credential's own. */
+void call_add_headers(struct upstream_call *call, const struct config_credential *credential,
+                      struct str key_header, struct str key);
+/* The same, with `Authorization: Bearer`. */
+void call_add_bearer(struct upstream_call *call, const struct config_credential *credential,
+                     struct arena *arena);
+
 /* The shapes that OpenAI's chat completions share with others. */
 void openai_build_body(const struct completion_request *request, struct buf *body);
 bool openai_read_answer(const struct upstream_reply *reply, struct arena *arena,
@@ -113,4 +120,5 @@ bool openai_read_answer(const struct upstream_reply *reply, struct arena *arena,
 enum provider_fault openai_read_error(const struct upstream_reply *reply, struct arena *arena,
                                       struct str *said);
 
-extern const struct provider provider_openai, provider_anthropic, provider_echo;
+extern const struct provider provider_openai, provider_anthropic, provider_gemini, provider_ollama,
+    provider_cohere, provider_echo;

@@ -5,29 +5,34 @@
 const struct provider *provider_of(enum provider_id id)
 {
     static const struct provider *const providers[PROVIDER_COUNT] = {
-        [PROVIDER_OPENAI] = &provider_openai,   [PROVIDER_ANTHROPIC] = &provider_anthropic,
-        [PROVIDER_MISTRAL] = &provider_openai,  [PROVIDER_GROQ] = &provider_openai,
-        [PROVIDER_TOGETHER] = &provider_openai, [PROVIDER_ECHO] = &provider_echo,
+        [PROVIDER_OPENAI] = &provider_openai, [PROVIDER_ANTHROPIC] = &provider_anthropic,
+        [PROVIDER_GEMINI] = &provider_gemini, [PROVIDER_MISTRAL] = &provider_openai,
+        [PROVIDER_GROQ] = &provider_openai,   [PROVIDER_TOGETHER] = &provider_openai,
+        [PROVIDER_OLLAMA] = &provider_ollama, [PROVIDER_COHERE] = &provider_cohere,
+        [PROVIDER_ECHO] = &provider_echo,
     };
     return providers[id];
 }
 
-/* Of Anthropic's there are no others than these. */
-static uint64_t all_but_anthropics(void)
-{
-    static const enum member taken[] = {MEMBER_stop,        MEMBER_tools, MEMBER_tool_choice,
-                                        MEMBER_temperature, MEMBER_top_p, MEMBER_user};
-    uint64_t lacks = 0;
-    for (int i = 0; i < MEMBER_NONE; i++)
-        lacks |= MEMBER_BIT(i);
-    for (size_t i = 0; i < sizeof taken / sizeof *taken; i++)
-        lacks &= ~MEMBER_BIT(taken[i]);
-    return lacks;
-}
+#define TAKES(member) MEMBER_BIT(MEMBER_##member)
+
+/* What they have a word for whose shape is not OpenAI's. */
+static const uint64_t taken[PROVIDER_COUNT] = {
+    [PROVIDER_ANTHROPIC] = TAKES(stop) | TAKES(tools) | TAKES(tool_choice) | TAKES(temperature) |
+                           TAKES(top_p) | TAKES(user),
+    [PROVIDER_GEMINI] = TAKES(stop) | TAKES(seed) | TAKES(tools) | TAKES(tool_choice) |
+                        TAKES(temperature) | TAKES(top_p) | TAKES(frequency_penalty) |
+                        TAKES(presence_penalty),
+    [PROVIDER_OLLAMA] = TAKES(stop) | TAKES(seed) | TAKES(tools) | TAKES(temperature) |
+                        TAKES(top_p) | TAKES(frequency_penalty) | TAKES(presence_penalty),
+    [PROVIDER_COHERE] = TAKES(stop) | TAKES(seed) | TAKES(tools) | TAKES(tool_choice) |
+                        TAKES(temperature) | TAKES(top_p) | TAKES(frequency_penalty) |
+                        TAKES(presence_penalty),
+};
 
 uint64_t provider_lacks(enum provider_id id)
 {
-    return id == PROVIDER_ANTHROPIC ? all_but_anthropics() : openai_dialect(id)->lacks;
+    return taken[id] ? ~taken[id] : openai_dialect(id)->lacks;
 }
 
 int64_t provider_max_tokens(enum provider_id id)
