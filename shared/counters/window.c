@@ -80,7 +80,7 @@ static uint64_t sum_at_once(const _Atomic uint64_t *past, uint32_t first, uint32
     for (unsigned i = 0; i < LAST; i += 4) {
         memcpy(&words, (const void *)(past + i), sizeof words);
         lanes counted = (lanes)((signed_lanes)(words - start) < (signed_lanes)end);
-        sums += words & __builtin_shuffle(counted, (lanes){1, 1, 3, 3, 5, 5, 7, 7});
+        sums += words & __builtin_shufflevector(counted, counted, 1, 1, 3, 3, 5, 5, 7, 7);
     }
     uint64_t last = atomic_load_explicit(&past[LAST], memory_order_relaxed);
     uint64_t sum = bucket_of(last) - first < count ? count_of(last) : 0;

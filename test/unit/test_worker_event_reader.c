@@ -49,8 +49,8 @@ static struct event_reader reader_of(enum stream_framing framing)
 }
 
 /* In pieces of `first`, then of `each` bytes. */
-static void read_in_pieces(enum stream_framing framing, struct str stream, size_t first, size_t each,
-                           const char *expected)
+static void read_in_pieces(enum stream_framing framing, struct str stream, size_t first,
+                           size_t each, const char *expected)
 {
     struct event_reader reader = reader_of(framing);
     struct told told = {0};
@@ -126,9 +126,18 @@ static void an_event_does_not_wait_for_a_line_feed(void **state)
 static void a_byte_order_mark(void **state)
 {
     (void)state;
-    expect(STREAM_SSE, "\xEF\xBB\xBF" "data: a\n\n", "-|a;");
-    expect(STREAM_SSE, "\xEF\xBB" "data: a\n\ndata: b\n\n", "-|-;-|b;");
-    expect(STREAM_SSE, "\xEF\xBB\xBF\xEF\xBB\xBF" "data: a\n\n", "-|-;");
+    expect(STREAM_SSE,
+           "\xEF\xBB\xBF"
+           "data: a\n\n",
+           "-|a;");
+    expect(STREAM_SSE,
+           "\xEF\xBB"
+           "data: a\n\ndata: b\n\n",
+           "-|-;-|b;");
+    expect(STREAM_SSE,
+           "\xEF\xBB\xBF\xEF\xBB\xBF"
+           "data: a\n\n",
+           "-|-;");
     expect(STREAM_NDJSON, "\xEF\xBB\xBF{}\n", "-|{};");
 }
 

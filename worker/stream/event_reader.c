@@ -20,8 +20,8 @@ static void forget_event(struct event_reader *reader)
 }
 
 /* The event's bytes are those before `end`. */
-static bool tell_event(struct event_reader *reader, size_t begin, size_t end,
-                       stream_event_fn *tell, void *context)
+static bool tell_event(struct event_reader *reader, size_t begin, size_t end, stream_event_fn *tell,
+                       void *context)
 {
     struct stream_event event = {
         .raw = {reader->bytes.data + begin, end - begin},
@@ -155,8 +155,8 @@ enum stream_read event_reader_feed(struct event_reader *reader, struct str bytes
         size_t line = reader->line, end = reader->scanned;
         reader->scanned += ending;
         reader->line = reader->scanned;
-        reader->after_cr = reader->scanned == reader->bytes.len &&
-                           reader->bytes.data[reader->scanned - 1] == '\r';
+        reader->after_cr =
+            reader->scanned == reader->bytes.len && reader->bytes.data[reader->scanned - 1] == '\r';
         if (!take_line(reader, line, end))
             continue;
         more = tell_event(reader, told, reader->scanned, tell, context);
@@ -168,8 +168,7 @@ enum stream_read event_reader_feed(struct event_reader *reader, struct str bytes
     return reader->bytes.len > reader->max_event ? STREAM_TOO_LARGE : STREAM_MORE;
 }
 
-enum stream_read event_reader_end(struct event_reader *reader, stream_event_fn *tell,
-                                  void *context)
+enum stream_read event_reader_end(struct event_reader *reader, stream_event_fn *tell, void *context)
 {
     bool more = true;
     size_t len = reader->bytes.len;
