@@ -1,6 +1,7 @@
 /* Anthropic's messages, version 2023-06-01. Source: the request and response types of the official
  * SDK, and its documentation. */
 #include "worker/provider/chat.h"
+#include "worker/provider/chunks.h"
 
 #include <math.h>
 
@@ -343,6 +344,100 @@ static bool read_answer(const struct upstream_reply *reply, struct arena *arena,
     return true;
 }
 
+/* ---- a streamed answer: block by block */
+
+/* Counts are cumulative, and each event says only some of them. */
+static void merge_usage(struct json_object *said, struct usage *usage)
+{
+    struct json_object *whole = json_object_new_object();
+    chat_put(whole, "input_tokens",
+             json_object_new_int64(usage->prompt_tokens - usage->cached_tokens -
+                                   usage->cache_write_tokens));
+    chat_put(whole, "cache_read_input_tokens", json_object_new_int64(usage->cached_tokens));
+    chat_put(whole, "cache_creation_input_tokens",
+             json_object_new_int64(usage->cache_write_tokens));
+    chat_put(whole, "output_tokens", json_object_new_int64(usage->completion_tokens));
+    json_object_object_foreach(said, name, value)
+    {
+        if (value)
+            json_object_object_add(whole, name, json_object_get(value));
+    }
+    read_usage(whole, usage);
+    json_object_put(whole);
+}
+
+static void note_usage(struct json_object *said, struct usage *usage)
+{
+    int64_t reasoning = usage->reasoning_tokens;
+    if (!json_object_is_type(said, json_type_object))
+        return;
+    merge_usage(said, usage);
+    if (usage->reasoning_tokens == 0)
+        usage->reasoning_tokens = reasoning;
+}
+
+static bool stream_block(struct streamed *streamed, int64_t place, struct json_object *block,
+                         struct buf *chunks)
+{
+    if (!str_eq(json_text(json_member(block, "type", NULL)), STR("tool_use")))
+        return chunks_add_text(streamed, json_member(block, "text", NULL), chunks);
+    chunks_begin_call(streamed, place, json_text(json_member(block, "id", NULL)),
+                      json_text(json_member(block, "name", NULL)), NULL, chunks);
+    return true;
+}
+
+static bool stream_delta(struct streamed *streamed, int64_t place, struct json_object *delta,
+                         struct buf *chunks)
+{
+    struct str type = json_text(json_member(delta, "type", NULL));
+    if (str_eq(type, STR("text_delta")))
+        return chunks_add_text(streamed, json_member(delta, "text", NULL), chunks);
+    if (str_eq(type, STR("thinking_delta")))
+        return chunks_add_reasoning(streamed, json_member(delta, "thinking", NULL), chunks);
+    if (str_eq(type, STR("input_json_delta")))
+        return chunks_add_arguments(streamed, place,
+                                    json_text(json_member(delta, "partial_json", NULL)), chunks);
+    return false;
+}
+
+/* The last but one event: why it ended, and the final counts. */
+static bool stream_message_delta(struct streamed *streamed, struct json_object *data,
+                                 struct buf *chunks)
+{
+    struct json_object *delta = json_member(data, "delta", NULL);
+    struct str reason = json_text(json_member(delta, "stop_reason", NULL));
+    note_usage(json_member(data, "usage", NULL), &streamed->usage);
+    if (reason.at)
+        chunks_finish(streamed,
+                      chat_finish_reason(reasons, sizeof reasons / sizeof *reasons, reason),
+                      chunks);
+    return reason.at;
+}
+
+static enum event_kind read_event(struct streamed *streamed, struct json_object *data,
+                                  struct buf *chunks)
+{
+    struct str type = json_text(json_member(data, "type", NULL));
+    struct json_object *message = json_member(data, "message", NULL);
+    int64_t place = json_int_or(json_member(data, "index", NULL), 0);
+    bool said = false;
+    if (str_eq(type, STR("message_stop")))
+        return EVENT_END;
+    if (str_eq(type, STR("message_start"))) {
+        streamed_note_names(streamed, answer_name(message, "id"), answer_name(message, "model"));
+        note_usage(json_member(message, "usage", NULL), &streamed->usage);
+    } else if (str_eq(type, STR("content_block_start"))) {
+        said = stream_block(streamed, place, json_member(data, "content_block", NULL), chunks);
+    } else if (str_eq(type, STR("content_block_delta"))) {
+        said = stream_delta(streamed, place, json_member(data, "delta", NULL), chunks);
+    } else if (str_eq(type, STR("content_block_stop"))) {
+        said = chunks_end_call(streamed, place, chunks);
+    } else if (str_eq(type, STR("message_delta"))) {
+        said = stream_message_delta(streamed, data, chunks);
+    }
+    return said ? EVENT_CONTENT : EVENT_SILENT;
+}
+
 /* ---- errors */
 
 /* A limit on spending comes as a request's fault, or as one asked too often. */
@@ -377,5 +472,6 @@ static enum provider_fault read_error(const struct upstream_reply *reply, struct
 const struct provider provider_anthropic = {
     .build = build,
     .read_answer = read_answer,
+    .read_event = read_event,
     .read_error = read_error,
 };

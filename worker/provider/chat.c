@@ -233,7 +233,7 @@ bool chat_read_object(const struct upstream_reply *reply, struct completion *com
     return true;
 }
 
-static void make_id(struct str answer_id, size_t place, struct buf *id)
+void chat_make_id(struct str answer_id, size_t place, struct buf *id)
 {
     enum { DIGITS = 24 };
     static const char digits[] = "0123456789abcdef";
@@ -254,7 +254,7 @@ struct json_object *chat_new_call(struct str id, struct str name, struct json_ob
     struct json_object *call = json_object_new_object(), *function = json_object_new_object();
     struct buf made = {0}, text = {0};
     if (id.len == 0)
-        make_id(answer_id, place, &made);
+        chat_make_id(answer_id, place, &made);
     if (arguments)
         json_write(&text, arguments);
     else

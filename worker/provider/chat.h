@@ -77,7 +77,9 @@ struct chat_reason {
 const char *chat_finish_reason(const struct chat_reason *reasons, size_t count, struct str said);
 bool chat_read_object(const struct upstream_reply *reply, struct completion *completion,
                       struct error *error);
-/* A call in OpenAI's shape. An absent id is made up: the same for the same answer and place. */
+/* An id for a call that came without one: the same for the same answer and place. */
+void chat_make_id(struct str answer_id, size_t place, struct buf *id);
+/* A call in OpenAI's shape. An absent id is made up. */
 struct json_object *chat_new_call(struct str id, struct str name, struct json_object *arguments,
                                   struct str answer_id, size_t place);
 /* What was collected of an answer becomes the completion's; `calls` is taken over. */

@@ -1,6 +1,7 @@
 /* Cohere's chat, version 2. Source: the request and response types of the official SDK, and its
  * documentation. */
 #include "worker/provider/chat.h"
+#include "worker/provider/chunks.h"
 
 /* ---- the request */
 
@@ -160,6 +161,16 @@ static void read_message(struct json_object *message, struct completion *complet
     buf_free(&text);
 }
 
+static void read_usage(struct json_object *said, struct usage *usage)
+{
+    struct json_object *tokens = json_member(said, "tokens", NULL);
+    if (!json_object_is_type(tokens, json_type_object))
+        return;
+    usage->cached_tokens = usage_count(said, "cached_tokens");
+    chat_set_usage(usage, usage_count(tokens, "input_tokens"),
+                   usage_count(tokens, "output_tokens"));
+}
+
 static bool read_answer(const struct upstream_reply *reply, struct arena *arena,
                         struct completion *completion, struct error *error)
 {
@@ -167,23 +178,69 @@ static bool read_answer(const struct upstream_reply *reply, struct arena *arena,
         return false;
     struct json_object *answer = completion->parsed;
     struct json_object *message = json_member(answer, "message", NULL);
-    struct json_object *usage = json_member(answer, "usage", NULL);
-    struct json_object *tokens = json_member(usage, "tokens", NULL);
     struct str reason = json_text(json_member(answer, "finish_reason", NULL));
     if (!json_object_is_type(message, json_type_object))
         return error_set(error, "the answer has no message");
     completion->id = answer_name(answer, "id");
     completion->finish_reason =
         chat_finish_reason(reasons, sizeof reasons / sizeof *reasons, reason);
-    if (json_object_is_type(tokens, json_type_object)) {
-        chat_set_usage(&completion->usage, usage_count(tokens, "input_tokens"),
-                       usage_count(tokens, "output_tokens"));
-        completion->usage.cached_tokens = usage_count(usage, "cached_tokens");
-    }
+    read_usage(json_member(answer, "usage", NULL), &completion->usage);
     if (!completion->finish_reason)
         return error_set(error, "the model failed (%.*s)", STR_ARG(reason));
     read_message(message, completion, arena);
     return true;
+}
+
+/* ---- a streamed answer: what is a list elsewhere is a single object here */
+
+static enum event_kind stream_call(struct streamed *streamed, int64_t place,
+                                   struct json_object *call, struct buf *chunks)
+{
+    struct json_object *function = json_member(call, "function", NULL);
+    struct str id = json_text(json_member(call, "id", NULL));
+    struct str name = json_text(json_member(function, "name", NULL));
+    struct str arguments = json_text(json_member(function, "arguments", NULL));
+    bool begins = name.at && !streamed_has_call(streamed, place);
+    if (begins)
+        chunks_begin_call(streamed, place, id, name, NULL, chunks);
+    bool more = chunks_add_arguments(streamed, place, arguments, chunks);
+    return begins || more ? EVENT_CONTENT : EVENT_SILENT;
+}
+
+static enum event_kind stream_end(struct streamed *streamed, struct json_object *delta,
+                                  struct buf *chunks)
+{
+    struct str reason = json_text(json_member(delta, "finish_reason", NULL));
+    struct str error = json_text(json_member(delta, "error", NULL));
+    const char *meant = chat_finish_reason(reasons, sizeof reasons / sizeof *reasons, reason);
+    read_usage(json_member(delta, "usage", NULL), &streamed->usage);
+    if (!meant)
+        return streamed_fail(streamed, error.at ? error : reason);
+    chunks_finish(streamed, meant, chunks);
+    return EVENT_CONTENT;
+}
+
+static enum event_kind read_event(struct streamed *streamed, struct json_object *data,
+                                  struct buf *chunks)
+{
+    struct str type = json_text(json_member(data, "type", NULL));
+    struct json_object *delta = json_member(data, "delta", NULL);
+    struct json_object *message = json_member(delta, "message", NULL);
+    struct json_object *content = json_member(message, "content", NULL);
+    int64_t place = json_int_or(json_member(data, "index", NULL), 0);
+    bool said = false;
+    if (str_eq(type, STR("message-start")))
+        streamed_note_names(streamed, answer_name(data, "id"), STR_ABSENT);
+    if (str_eq(type, STR("message-end")))
+        return stream_end(streamed, delta, chunks);
+    if (str_eq(type, STR("tool-call-start")) || str_eq(type, STR("tool-call-delta")))
+        return stream_call(streamed, place, json_member(message, "tool_calls", NULL), chunks);
+    if (str_eq(type, STR("tool-call-end")))
+        said = chunks_end_call(streamed, place, chunks);
+    if (str_eq(type, STR("content-start")) || str_eq(type, STR("content-delta")))
+        said = chunks_add_text(streamed, json_member(content, "text", NULL), chunks) ||
+               chunks_add_reasoning(streamed, json_member(content, "thinking", NULL), chunks);
+    return said ? EVENT_CONTENT : EVENT_SILENT;
 }
 
 /* ---- errors */
@@ -209,5 +266,6 @@ static enum provider_fault read_error(const struct upstream_reply *reply, struct
 const struct provider provider_cohere = {
     .build = build,
     .read_answer = read_answer,
+    .read_event = read_event,
     .read_error = read_error,
 };

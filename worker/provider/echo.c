@@ -129,5 +129,6 @@ const struct provider provider_echo = {
     .build = build,
     .answer = answer,
     .read_answer = openai_read_answer,
+    .read_event = openai_read_event,
     .read_error = openai_read_error,
 };

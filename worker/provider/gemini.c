@@ -2,6 +2,7 @@
  * SDK, and its documentation. Unknown members of a request are refused there, so only known ones
  * are sent. */
 #include "worker/provider/chat.h"
+#include "worker/provider/chunks.h"
 
 #include <math.h>
 
@@ -286,19 +287,25 @@ static void read_usage(struct json_object *said, struct usage *usage)
         usage_count(said, "candidatesTokenCount") + usage->reasoning_tokens);
 }
 
+/* Where Gemini's own OpenAI interface puts a thought's signature; NULL without one. */
+static struct json_object *extra_of(struct json_object *part)
+{
+    struct json_object *signature = json_member(part, "thoughtSignature", NULL);
+    if (!signature)
+        return NULL;
+    struct json_object *extra = json_object_new_object(), *google = json_object_new_object();
+    chat_put(google, "thought_signature", json_object_get(signature));
+    chat_put(extra, "google", google);
+    return extra;
+}
+
 static struct json_object *call_of(struct json_object *part, struct str answer_id, size_t place)
 {
     struct json_object *said = json_member(part, "functionCall", NULL);
-    struct json_object *signature = json_member(part, "thoughtSignature", NULL);
     struct json_object *call = chat_new_call(json_text(json_member(said, "id", NULL)),
                                              json_text(json_member(said, "name", NULL)),
                                              json_member(said, "args", NULL), answer_id, place);
-    if (signature) {
-        struct json_object *extra = json_object_new_object(), *google = json_object_new_object();
-        chat_put(google, "thought_signature", json_object_get(signature));
-        chat_put(extra, "google", google);
-        chat_put(call, "extra_content", extra);
-    }
+    chat_put(call, "extra_content", extra_of(part));
     return call;
 }
 
@@ -350,6 +357,56 @@ static bool read_answer(const struct upstream_reply *reply, struct arena *arena,
     return true;
 }
 
+/* ---- a streamed answer: each event is a whole one, the last usage counts */
+
+static void stream_part(struct streamed *streamed, struct json_object *part, struct buf *chunks)
+{
+    struct json_object *said = json_member(part, "functionCall", NULL);
+    struct json_object *text = json_member(part, "text", NULL);
+    if (json_object_get_boolean(json_member(part, "thought", NULL)))
+        (void)chunks_add_reasoning(streamed, text, chunks);
+    else
+        (void)chunks_add_text(streamed, text, chunks);
+    if (!said)
+        return;
+    struct json_object *extra = extra_of(part);
+    chunks_add_call(streamed, json_text(json_member(said, "id", NULL)),
+                    json_text(json_member(said, "name", NULL)), json_member(said, "args", NULL),
+                    extra, chunks);
+    json_object_put(extra);
+}
+
+static enum event_kind stream_end(struct streamed *streamed, struct str reason, struct buf *chunks)
+{
+    const char *meant = chat_finish_reason(reasons, sizeof reasons / sizeof *reasons, reason);
+    if (!meant)
+        return streamed_fail(streamed, reason);
+    bool calls = streamed->calls_count > 0 && strcmp(meant, "stop") == 0;
+    chunks_finish(streamed, calls ? "tool_calls" : meant, chunks);
+    return EVENT_CONTENT;
+}
+
+static enum event_kind read_event(struct streamed *streamed, struct json_object *data,
+                                  struct buf *chunks)
+{
+    struct json_object *candidates = json_member(data, "candidates", NULL);
+    struct json_object *candidate =
+        chat_count(candidates) ? json_object_array_get_idx(candidates, 0) : NULL;
+    struct json_object *parts = json_member(json_member(candidate, "content", NULL), "parts", NULL);
+    struct str reason = json_text(json_member(candidate, "finishReason", NULL));
+    size_t before = chunks->len;
+    streamed_note_names(streamed, answer_name(data, "responseId"),
+                        answer_name(data, "modelVersion"));
+    read_usage(json_member(data, "usageMetadata", NULL), &streamed->usage);
+    for (size_t i = 0; i < chat_count(parts); i++)
+        stream_part(streamed, json_object_array_get_idx(parts, i), chunks);
+    if (!candidate && json_member(json_member(data, "promptFeedback", NULL), "blockReason", NULL))
+        reason = STR("SAFETY");
+    if (reason.at)
+        return stream_end(streamed, reason, chunks);
+    return chunks->len > before ? EVENT_CONTENT : EVENT_SILENT;
+}
+
 /* ---- errors */
 
 /* A key that is not one, or an account without billing, comes as a request's fault; a day's quota
@@ -397,5 +454,6 @@ static enum provider_fault read_error(const struct upstream_reply *reply, struct
 const struct provider provider_gemini = {
     .build = build,
     .read_answer = read_answer,
+    .read_event = read_event,
     .read_error = read_error,
 };

@@ -1,6 +1,7 @@
 /* Ollama's own /api/chat. Source: the request and response types of the official client, and the
  * server's. */
 #include "worker/provider/chat.h"
+#include "worker/provider/chunks.h"
 
 /* ---- the request */
 
@@ -130,6 +131,21 @@ static void read_message(struct json_object *message, struct str answer_id,
     buf_free(&text);
 }
 
+/* Those of an answer's last line, too. */
+static const char *reason_of(struct json_object *answer, bool any_calls)
+{
+    const char *meant = chat_finish_reason(reasons, sizeof reasons / sizeof *reasons,
+                                           json_text(json_member(answer, "done_reason", NULL)));
+    return any_calls && strcmp(meant, "stop") == 0 ? "tool_calls" : meant;
+}
+
+static void read_usage(struct json_object *answer, struct usage *usage)
+{
+    if (json_member(answer, "eval_count", NULL))
+        chat_set_usage(usage, usage_count(answer, "prompt_eval_count"),
+                       usage_count(answer, "eval_count"));
+}
+
 static bool read_answer(const struct upstream_reply *reply, struct arena *arena,
                         struct completion *completion, struct error *error)
 {
@@ -142,16 +158,34 @@ static bool read_answer(const struct upstream_reply *reply, struct arena *arena,
     if (!json_object_is_type(message, json_type_object))
         return error_set(error, "the answer has no message");
     completion->model = answer_name(answer, "model");
-    completion->finish_reason =
-        chat_finish_reason(reasons, sizeof reasons / sizeof *reasons,
-                           json_text(json_member(answer, "done_reason", NULL)));
-    if (json_member(answer, "eval_count", NULL))
-        chat_set_usage(&completion->usage, usage_count(answer, "prompt_eval_count"),
-                       usage_count(answer, "eval_count"));
+    read_usage(answer, &completion->usage);
     read_message(message, json_text(json_member(answer, "created_at", NULL)), completion, arena);
-    if (completion->tool_calls && strcmp(completion->finish_reason, "stop") == 0)
-        completion->finish_reason = "tool_calls";
+    completion->finish_reason = reason_of(answer, completion->tool_calls != NULL);
     return true;
+}
+
+/* ---- a streamed answer: calls come as a whole, the last line has the usage */
+
+static enum event_kind read_event(struct streamed *streamed, struct json_object *data,
+                                  struct buf *chunks)
+{
+    struct json_object *message = json_member(data, "message", NULL);
+    struct json_object *calls = json_member(message, "tool_calls", NULL);
+    size_t before = chunks->len;
+    streamed_note_names(streamed, STR_ABSENT, answer_name(data, "model"));
+    (void)chunks_add_reasoning(streamed, json_member(message, "thinking", NULL), chunks);
+    (void)chunks_add_text(streamed, json_member(message, "content", NULL), chunks);
+    for (size_t i = 0; i < chat_count(calls); i++) {
+        struct json_object *call = json_object_array_get_idx(calls, i);
+        struct json_object *function = json_member(call, "function", NULL);
+        chunks_add_call(streamed, json_text(json_member(call, "id", NULL)),
+                        json_text(json_member(function, "name", NULL)),
+                        json_member(function, "arguments", NULL), NULL, chunks);
+    }
+    read_usage(data, &streamed->usage);
+    if (json_object_get_boolean(json_member(data, "done", NULL)))
+        chunks_finish(streamed, reason_of(data, streamed->calls_count > 0), chunks);
+    return chunks->len > before ? EVENT_CONTENT : EVENT_SILENT;
 }
 
 /* `{"error":"…"}` */
@@ -169,5 +203,6 @@ static enum provider_fault read_error(const struct upstream_reply *reply, struct
 const struct provider provider_ollama = {
     .build = build,
     .read_answer = read_answer,
+    .read_event = read_event,
     .read_error = read_error,
 };

@@ -1,7 +1,8 @@
 /* OpenAI's chat completions. Source: the request and response types of the official SDK. */
 #include "worker/provider/openai_dialect.h"
 
-#include "shared/base/json.h"
+#include "worker/provider/chat.h"
+#include "worker/provider/chunks.h"
 
 #include <math.h>
 
@@ -116,15 +117,11 @@ static void read_usage(struct json_object *usage, struct usage *out)
     out->reasoning_tokens = usage_count(output, "reasoning_tokens");
 }
 
-/* A list of parts, as reasoning models have it: the texts of it, one behind the other. */
+/* A list of parts, as reasoning models have it: the texts of it. */
 static struct str joined(struct json_object *content, struct arena *arena)
 {
     struct buf text = {0};
-    for (size_t i = 0; i < json_object_array_length(content); i++) {
-        struct json_object *part = json_object_array_get_idx(content, i);
-        if (str_eq(json_text(json_member(part, "type", NULL)), STR("text")))
-            buf_str(&text, json_text(json_member(part, "text", NULL)));
-    }
+    chat_append_texts(content, &text);
     struct str copy = arena_copy(arena, buf_view(&text));
     buf_free(&text);
     return copy;
@@ -202,6 +199,136 @@ bool openai_read_answer(const struct upstream_reply *reply, struct arena *arena,
     return read_message(message, strict, arena, completion, error);
 }
 
+/* ---- a streamed answer */
+
+/* Pieces of a call: the first has its name. */
+static bool stream_call(struct streamed *streamed, struct json_object *call, int64_t place)
+{
+    struct json_object *function = json_member(call, "function", NULL);
+    struct str id = json_text(json_member(call, "id", NULL));
+    bool begins = !streamed_has_call(streamed, place);
+    if (begins)
+        chunks_begin_call(streamed, place, id, json_text(json_member(function, "name", NULL)), NULL,
+                          NULL);
+    bool more = chunks_add_arguments(streamed, place,
+                                     json_text(json_member(function, "arguments", NULL)), NULL);
+    return begins || more;
+}
+
+static bool stream_calls(struct streamed *streamed, struct json_object *calls)
+{
+    bool said = false;
+    for (size_t i = 0; i < chat_count(calls); i++) {
+        struct json_object *call = json_object_array_get_idx(calls, i);
+        int64_t place = json_int_or(json_member(call, "index", NULL), (int64_t)i);
+        said = stream_call(streamed, call, place) || said;
+    }
+    return said;
+}
+
+/* Members that other providers leave out or write another way. Whether anything was changed. */
+static bool complete_calls(struct json_object *calls)
+{
+    bool changed = false;
+    for (size_t i = 0; i < chat_count(calls); i++) {
+        struct json_object *call = json_object_array_get_idx(calls, i);
+        struct json_object *function = json_member(call, "function", NULL);
+        bool begins = json_member(function, "name", NULL) != NULL;
+        struct json_object *arguments = json_member(function, "arguments", NULL);
+        if (!json_object_is_type(call, json_type_object))
+            continue;
+        changed = changed || json_object_is_type(arguments, json_type_object) ||
+                  (begins && !json_member(call, "type", NULL));
+        if (begins)
+            complete_call(call);
+        if (json_member(call, "index", NULL))
+            continue;
+        json_object_object_add(call, "index", json_object_new_int64((int64_t)i));
+        changed = true;
+    }
+    return changed;
+}
+
+static bool flatten_content(struct json_object *delta, struct arena *arena)
+{
+    struct json_object *content = json_member(delta, "content", NULL);
+    if (!json_object_is_type(content, json_type_array))
+        return false;
+    json_object_object_add(delta, "content", chat_string(joined(content, arena)));
+    return true;
+}
+
+/* Usage elsewhere than in an event of its own: it gets one at the end. */
+static bool move_usage(struct streamed *streamed, struct json_object *data, bool has_choice)
+{
+    struct json_object *groq = json_member(data, "x_groq", NULL);
+    struct json_object *usage = json_member(data, "usage", NULL);
+    read_usage(json_member(groq, "usage", NULL), &streamed->usage);
+    read_usage(usage, &streamed->usage);
+    bool moves = json_member(groq, "usage", NULL) || (usage && has_choice);
+    if (moves && groq)
+        json_object_object_del(groq, "usage");
+    if (moves && usage)
+        json_object_object_del(data, "usage");
+    return moves;
+}
+
+static bool rename_reason(struct json_object *choice, const char *meant, struct str said)
+{
+    if (!meant || str_eq(said, str_of(meant)))
+        return false;
+    json_object_object_add(choice, "finish_reason", json_object_new_string(meant));
+    return true;
+}
+
+static bool says_anything(struct streamed *streamed, struct json_object *delta)
+{
+    static const char *const others[] = {"refusal", "reasoning", "reasoning_content"};
+    bool said = chunks_add_text(streamed, json_member(delta, "content", NULL), NULL);
+    said = stream_calls(streamed, json_member(delta, "tool_calls", NULL)) || said;
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        said = said || json_text(json_member(delta, others[i], NULL)).len > 0;
+    return said;
+}
+
+static enum event_kind read_choice(struct streamed *streamed, struct json_object *data,
+                                   struct json_object *choice, struct buf *chunks)
+{
+    bool strict = openai_dialect(streamed->provider)->strict;
+    struct json_object *delta = json_member(choice, "delta", NULL);
+    struct str said = json_text(json_member(choice, "finish_reason", NULL));
+    const char *meant = said.at ? finish_reason_of(said) : NULL;
+    bool changed = move_usage(streamed, data, choice != NULL);
+    if (!strict && str_eq(said, STR("error")))
+        return streamed_fail(streamed, STR("the model failed"));
+    if (!strict) {
+        changed = flatten_content(delta, streamed->arena) || changed;
+        changed = complete_calls(json_member(delta, "tool_calls", NULL)) || changed;
+    }
+    bool anything = says_anything(streamed, delta) || meant;
+    if (meant)
+        chunks_finish(streamed, meant, NULL);
+    if (!strict && (rename_reason(choice, meant, said) || changed))
+        chunks_write(data, chunks);
+    return anything ? EVENT_CONTENT : EVENT_SILENT;
+}
+
+enum event_kind openai_read_event(struct streamed *streamed, struct json_object *data,
+                                  struct buf *chunks)
+{
+    struct json_object *choices = json_member(data, "choices", NULL);
+    struct str stopped = json_text(json_member(json_member(data, "x_groq", NULL), "error", NULL));
+    streamed_note_names(streamed, answer_name(data, "id"), answer_name(data, "model"));
+    if (stopped.at)
+        return streamed_fail(streamed, stopped);
+    if (chat_count(choices) > 0)
+        return read_choice(streamed, data, json_object_array_get_idx(choices, 0), chunks);
+    read_usage(json_member(data, "usage", NULL), &streamed->usage);
+    return json_member(data, "usage", NULL) ? EVENT_USAGE : EVENT_SILENT;
+}
+
+/* ---- errors */
+
 /* OpenAI says `{"error":{"message":…,"code":…}}`; proxies in front of it say anything. */
 static struct json_object *error_object(const struct upstream_reply *reply,
                                         struct json_object **parsed)
@@ -261,5 +388,6 @@ enum provider_fault openai_read_error(const struct upstream_reply *reply, struct
 const struct provider provider_openai = {
     .build = build,
     .read_answer = openai_read_answer,
+    .read_event = openai_read_event,
     .read_error = openai_read_error,
 };

@@ -76,6 +76,17 @@ enum provider_fault {
     FAULT_PROVIDER,   /* its own failure */
 };
 
+/* What an event of a streamed answer is to a client. */
+enum event_kind {
+    EVENT_SILENT,  /* nothing that anybody waits for: a role, a ping, a beginning */
+    EVENT_USAGE,   /* the usage and nothing else */
+    EVENT_CONTENT, /* text, a call, reasoning, a refusal, the reason to end */
+    EVENT_END,     /* the mark behind the last one */
+    EVENT_FAILED,  /* the provider gives up: streamed.failure says why */
+};
+
+struct streamed;
+
 struct provider {
     /* Fills `call` (its body is empty): url, headers and body. Texts go into `arena`. */
     bool (*build)(const struct completion_request *request, struct arena *arena,
@@ -86,6 +97,9 @@ struct provider {
     /* Reads a 200's body. False: it is no answer, the sentence says why. */
     bool (*read_answer)(const struct upstream_reply *reply, struct arena *arena,
                         struct completion *completion, struct error *error);
+    /* Reads an event of a streamed answer, an object without an error in it (streamed_read). */
+    enum event_kind (*read_event)(struct streamed *streamed, struct json_object *data,
+                                  struct buf *chunks);
     /* Reads an answer of another status: whose fault it is, and what the provider said of it
      * (absent when nothing legible; it may hold key material: not for clients as it is). */
     enum provider_fault (*read_error)(const struct upstream_reply *reply, struct arena *arena,
@@ -117,6 +131,8 @@ void call_add_bearer(struct upstream_call *call, const struct config_credential 
 void openai_build_body(const struct completion_request *request, struct buf *body);
 bool openai_read_answer(const struct upstream_reply *reply, struct arena *arena,
                         struct completion *completion, struct error *error);
+enum event_kind openai_read_event(struct streamed *streamed, struct json_object *data,
+                                  struct buf *chunks);
 enum provider_fault openai_read_error(const struct upstream_reply *reply, struct arena *arena,
                                       struct str *said);
 

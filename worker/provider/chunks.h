@@ -1,0 +1,68 @@
+/* A streamed answer: what providers' events say is collected here, and, where they are not in
+ * OpenAI's shape, written as its chunks. */
+#pragma once
+
+#include "worker/provider/provider.h"
+#include "worker/stream/event_reader.h"
+
+/* A tool call as far as it has come. */
+struct streamed_call {
+    struct str id, name;
+    struct buf arguments;
+    int64_t place; /* the provider's own number of it */
+};
+
+/* Zeroed, with the first members set, is one at the beginning. */
+struct streamed {
+    enum provider_id provider;
+    struct arena *arena;                  /* texts that stay */
+    int64_t created_s;                    /* wall clock, for the chunks */
+    struct str default_id, default_model; /* where the provider says none */
+
+    /* collected */
+    struct str id, model;
+    struct buf text;
+    struct streamed_call *calls;
+    size_t calls_count;
+    const char *finish_reason; /* NULL = not ended yet */
+    struct usage usage;
+    struct str failure; /* the provider's words: not for clients as they are */
+    bool role_written;
+};
+
+void streamed_free(struct streamed *streamed);
+
+/* How the provider's streams are framed. */
+enum stream_framing streamed_framing(enum provider_id provider);
+/* Reads one event. What is not in OpenAI's shape is appended to `chunks`, as events of its shape;
+ * where nothing is appended to an event of EVENT_CONTENT, its own bytes are in it. */
+enum event_kind streamed_read(struct streamed *streamed, const struct stream_event *event,
+                              struct buf *chunks);
+/* The event with the usage, for clients that asked for it. */
+void chunks_write_usage(const struct streamed *streamed, struct buf *chunks);
+
+/* ---- for providers: collects, and writes a chunk unless `chunks` is NULL. Whether there was
+ * anything to say. ---- */
+
+/* `text` is a JSON string; others and empty ones say nothing. */
+bool chunks_add_text(struct streamed *streamed, struct json_object *text, struct buf *chunks);
+bool chunks_add_reasoning(struct streamed *streamed, struct json_object *text, struct buf *chunks);
+/* A call begins, at the provider's place; an absent id is made up. `extra` (NULL = none) is the
+ * chunk's extra_content. */
+void chunks_begin_call(struct streamed *streamed, int64_t place, struct str id, struct str name,
+                       struct json_object *extra, struct buf *chunks);
+/* A piece of the arguments of the call at that place; none there = passed over. */
+bool chunks_add_arguments(struct streamed *streamed, int64_t place, struct str piece,
+                          struct buf *chunks);
+/* The call at that place is complete: without arguments it gets {}. */
+bool chunks_end_call(struct streamed *streamed, int64_t place, struct buf *chunks);
+/* A call that comes as a whole. */
+void chunks_add_call(struct streamed *streamed, struct str id, struct str name,
+                     struct json_object *arguments, struct json_object *extra, struct buf *chunks);
+void chunks_finish(struct streamed *streamed, const char *reason, struct buf *chunks);
+/* An event of OpenAI's shape, as it is. */
+void chunks_write(struct json_object *chunk, struct buf *chunks);
+bool streamed_has_call(const struct streamed *streamed, int64_t place);
+/* What the provider says of itself; the first word counts. */
+void streamed_note_names(struct streamed *streamed, struct str id, struct str model);
+enum event_kind streamed_fail(struct streamed *streamed, struct str message);
