@@ -25,22 +25,24 @@ enum phase {
     HELD,    /* the head was told; the application has not asked for the body */
     BODY,    /* the application waits for the body */
     ANSWER,  /* nothing more is read; the application owes an answer */
+    STREAM,  /* its head is sent, the application adds to its body */
     SENDING, /* the answer is on its way into the kernel */
     LINGER,  /* our side is ended; what comes is thrown away */
     CLOSING, /* waits for the loop to let go of the handles */
     PHASES,
 };
 
-static const char *const phase_names[PHASES] = {"idle",   "head",    "held",   "body",
-                                                "answer", "sending", "linger", "closing"};
+static const char *const phase_names[PHASES] = {"idle",   "head",    "held",   "body",   "answer",
+                                                "stream", "sending", "linger", "closing"};
 
 #define TO(phase) (1u << (phase))
 static const unsigned next_phases[PHASES] = {
     [IDLE] = TO(HEAD) | TO(CLOSING),
     [HEAD] = TO(HELD) | TO(ANSWER) | TO(CLOSING),
-    [HELD] = TO(BODY) | TO(SENDING) | TO(CLOSING),
-    [BODY] = TO(ANSWER) | TO(SENDING) | TO(CLOSING),
-    [ANSWER] = TO(SENDING) | TO(CLOSING),
+    [HELD] = TO(BODY) | TO(STREAM) | TO(SENDING) | TO(CLOSING),
+    [BODY] = TO(ANSWER) | TO(STREAM) | TO(SENDING) | TO(CLOSING),
+    [ANSWER] = TO(STREAM) | TO(SENDING) | TO(CLOSING),
+    [STREAM] = TO(SENDING) | TO(CLOSING),
     [SENDING] = TO(IDLE) | TO(LINGER) | TO(CLOSING),
     [LINGER] = TO(CLOSING),
 };
@@ -57,13 +59,15 @@ struct http_connection {
     bool reading;    /* from the transport */
     bool must_close; /* after the answer */
     bool ended;      /* the client sent its end */
-    bool sent;       /* SENDING: all is in the kernel */
+    bool sent;       /* STREAM, SENDING: all is in the kernel */
+    bool chunked;    /* STREAM: so is the body */
     int handles;     /* not yet closed: transport and timer */
     int64_t head_ended_ms;
     int64_t deadline_ms; /* of the phase */
     int64_t armed_ms;    /* when the timer fires: at the deadline or earlier */
     uv_timer_t timer;
-    size_t pending_seen; /* SENDING: when the deadline was set */
+    size_t answered;    /* STREAM, SENDING: bytes of the answer so far */
+    int64_t taken_seen; /* of them in the kernel when the deadline was set */
     size_t thrown_away;
     struct str input; /* in run(): bytes not used up yet, of `kept` or of the transport */
     struct buf kept;
@@ -164,7 +168,7 @@ static void lose_client(struct http_connection *c)
 {
     if (c->phase == CLOSING)
         return;
-    bool open = owes_answer(c);
+    bool open = owes_answer(c) || c->phase == STREAM;
     struct http_request *request = c->request;
     close_connection(c);
     if (open)
@@ -188,7 +192,7 @@ static bool wants_input(const struct http_connection *c)
 {
     if (c->phase == CLOSING || c->ended)
         return false;
-    if (c->phase == HELD || c->phase == ANSWER || c->phase == SENDING)
+    if (c->phase == HELD || c->phase == ANSWER || c->phase == STREAM || c->phase == SENDING)
         return c->kept.len <= c->server->limits.max_header + AHEAD_BYTES &&
                c->thrown_away <= LINGER_BYTES;
     return true;
@@ -381,17 +385,27 @@ static void on_drained(void *context, int error)
     } else if (c->phase == SENDING) {
         c->sent = true;
         run(c, STR(""));
+    } else if (c->phase == STREAM) {
+        c->sent = true;
+        c->deadline_ms = NEVER;
+        c->server->events->writable(c, c->request);
     }
+}
+
+/* Of the answer; what was sent before it may wait, too. */
+static int64_t taken(const struct http_connection *c)
+{
+    return (int64_t)c->answered - (int64_t)c->transport->class->pending(c->transport);
 }
 
 static void check_progress(struct http_connection *c)
 {
-    size_t pending = c->transport->class->pending(c->transport);
-    if (pending >= c->pending_seen) {
-        close_connection(c);
+    int64_t now_taken = taken(c);
+    if (now_taken <= c->taken_seen) {
+        lose_client(c);
         return;
     }
-    c->pending_seen = pending;
+    c->taken_seen = now_taken;
     c->deadline_ms = deadline_of(c, SENDING);
 }
 
@@ -409,6 +423,9 @@ static void on_deadline(struct http_connection *c)
             run(c, STR("")); /* http_respond left the next request to us */
         else
             check_progress(c);
+        break;
+    case STREAM:
+        check_progress(c);
         break;
     default:
         close_connection(c);
@@ -551,27 +568,38 @@ void http_read_body(struct http_connection *connection)
         run(c, STR(""));
 }
 
-static size_t send_answer(struct http_connection *c, const struct http_response *response)
+/* Sends what is in the shared buffer. */
+static void send_buffer(struct http_connection *c)
 {
     struct buf *answer = &c->server->answer;
+    bool was_sent = c->sent;
+    c->answered += answer->len;
+    c->sent = c->transport->class->write(c->transport, answer->data, answer->len);
+    /* The answer may have been long in the making: the loop's time is from before that, and the
+     * client is to have the whole write_timeout. */
+    if (!c->sent)
+        uv_update_time(c->server->loop);
+    if (!c->sent && was_sent)
+        c->taken_seen = taken(c);
+    buf_clear(answer);
+    if (answer->cap > ANSWER_KEEP)
+        buf_free(answer);
+}
+
+static void send_answer(struct http_connection *c, const struct http_response *response,
+                        enum response_length length)
+{
     const struct response_frame frame = {
+        .length = length,
         .head_only = c->request && str_eq(c->request->method, STR("HEAD")),
         .close = c->must_close,
         .old_client = c->request && c->request->minor_version == 0,
         .idle_timeout_ms = c->server->limits.idle_timeout_ms,
     };
-    response_write(answer, response, &frame);
-    size_t len = answer->len;
-    c->sent = c->transport->class->write(c->transport, answer->data, len);
-    /* The answer may have been long in the making: the loop's time is from before that, and the
-     * client is to have the whole write_timeout. */
-    if (!c->sent)
-        uv_update_time(c->server->loop);
-    c->pending_seen = c->sent ? 0 : c->transport->class->pending(c->transport);
-    buf_clear(answer);
-    if (answer->cap > ANSWER_KEEP)
-        buf_free(answer);
-    return len;
+    response_write(&c->server->answer, response, &frame);
+    c->answered = 0;
+    c->sent = true;
+    send_buffer(c);
 }
 
 /* An answer that comes before the body was asked for needn't cost the connection when the body
@@ -583,25 +611,104 @@ static void pass_over_body(struct http_connection *c)
         request_parser_body(&c->parser, &c->input);
 }
 
-size_t http_respond(struct http_connection *connection, const struct http_response *response)
+static void prepare_answer(struct http_connection *c, const struct http_response *response)
 {
-    struct http_connection *c = connection;
-    if (!owes_answer(c))
-        return 0;
     pass_over_body(c);
     if (response->close || c->server->draining || !c->parser.whole || !c->parser.keep_alive)
         c->must_close = true;
-    size_t len = send_answer(c, response);
+}
+
+/* All of the answer is on its way. */
+static void finish_answer(struct http_connection *c)
+{
     c->request = NULL;
     set_phase(c, SENDING);
     if (c->running)
-        return len;
+        return;
     if (c->sent && !c->must_close && c->kept.len > 0)
         c->deadline_ms = 0; /* the next request comes from the loop, not from within this call */
     else
         end_answer(c);
     tend(c);
+}
+
+size_t http_respond(struct http_connection *connection, const struct http_response *response)
+{
+    struct http_connection *c = connection;
+    if (!owes_answer(c))
+        return 0;
+    prepare_answer(c, response);
+    send_answer(c, response, LENGTH_KNOWN);
+    size_t len = c->answered;
+    finish_answer(c);
     return len;
+}
+
+/* --- an answer in pieces --- */
+
+/* The client has write_timeout from the first byte that it doesn't take. */
+static void watch_progress(struct http_connection *c)
+{
+    if (c->sent)
+        c->deadline_ms = NEVER;
+    else if (c->deadline_ms == NEVER)
+        c->deadline_ms = deadline_of(c, SENDING);
+    arm(c);
+}
+
+bool http_stream_begin(struct http_connection *connection, const struct http_response *response)
+{
+    struct http_connection *c = connection;
+    if (!owes_answer(c))
+        return false;
+    prepare_answer(c, response);
+    c->chunked = c->request && c->request->minor_version > 0;
+    c->must_close = c->must_close || !c->chunked;
+    send_answer(c, response, c->chunked ? LENGTH_CHUNKED : LENGTH_CLOSE);
+    set_phase(c, STREAM);
+    watch_progress(c);
+    if (!c->running)
+        tend(c);
+    return true;
+}
+
+size_t http_stream_write(struct http_connection *connection, struct str piece)
+{
+    struct http_connection *c = connection;
+    if (c->phase != STREAM)
+        return 0;
+    if (piece.len > 0) {
+        if (c->chunked)
+            response_write_chunk(&c->server->answer, piece);
+        else
+            buf_str(&c->server->answer, piece);
+        send_buffer(c);
+        watch_progress(c);
+    }
+    return c->sent ? 0 : c->transport->class->pending(c->transport);
+}
+
+size_t http_stream_end(struct http_connection *connection)
+{
+    struct http_connection *c = connection;
+    if (c->phase != STREAM)
+        return 0;
+    if (c->chunked) {
+        response_write_chunk(&c->server->answer, STR(""));
+        send_buffer(c);
+    }
+    size_t len = c->answered;
+    finish_answer(c);
+    return len;
+}
+
+void http_stream_abort(struct http_connection *connection)
+{
+    struct http_connection *c = connection;
+    if (c->phase != STREAM)
+        return;
+    c->request = NULL;
+    close_connection(c);
 }
 
 struct str http_header(const struct http_request *request, const char *name)

@@ -2,6 +2,7 @@
  *
  *   head arrives ── events.head ──┬─ http_read_body ── events.body ── http_respond ── next request
  *                                 └─ http_respond (unread body: the connection closes after it)
+ *   in place of http_respond: http_stream_begin, then any http_stream_write, then http_stream_end
  *   anything unreadable ── events.refused ── http_respond, then the connection closes
  *   the client leaves while a request is open ── events.gone (nothing can be sent any more)
  *
@@ -61,12 +62,15 @@ struct http_events {
      * request_timeout, body_too_large, overloaded; `detail` a sentence for the client. */
     void (*refused)(void *context, struct http_connection *connection, struct http_request *request,
                     enum api_error reason, const char *detail);
-    /* An open request's client is gone; `request` is NULL for a refusal that had none. The request
-     * is invalid after this call, and so is the connection. A client that only ended its own side
-     * counts. */
+    /* An open request's client is gone, also while its answer is streamed; `request` is NULL for a
+     * refusal that had none. The request is invalid after this call, and so is the connection. A
+     * client that only ended its own side counts. */
     void (*gone)(struct http_connection *connection, struct http_request *request);
     /* http_server_retire or _drain was called and no connection is left. */
     void (*idle)(void *context);
+    /* All that http_stream_write took is in the kernel, after it had said that some was not. May be
+     * NULL where nothing is streamed. */
+    void (*writable)(struct http_connection *connection, struct http_request *request);
 };
 
 struct http_response {
@@ -121,6 +125,17 @@ void http_read_body(struct http_connection *connection);
  * is owed (after `gone`). A HEAD request gets the head alone. No event comes from within it. The
  * request is invalid afterwards. */
 size_t http_respond(struct http_connection *connection, const struct http_response *response);
+/* Begins an answer whose body comes in pieces (`body` is not used): chunked, or up to the
+ * connection's end for HTTP/1.0. False when none is owed. The request stays valid until the end. */
+bool http_stream_begin(struct http_connection *connection, const struct http_response *response);
+/* Sends a piece; it is copied as far as the kernel doesn't take it at once. Returns how many bytes
+ * are not in the kernel yet: more than 0 = `writable` will tell. No event comes from within it. */
+size_t http_stream_write(struct http_connection *connection, struct str piece);
+/* The body is complete. Returns the bytes of the whole answer. The request is invalid then. */
+size_t http_stream_end(struct http_connection *connection);
+/* It can't be completed: the connection is cut, so that the client sees that something is missing.
+ * The request is invalid then; no `gone` comes. */
+void http_stream_abort(struct http_connection *connection);
 /* The value of the first header with this lower-case name; absent when there is none. */
 struct str http_header(const struct http_request *request, const char *name);
 /* How many headers have this name. */

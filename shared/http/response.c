@@ -93,13 +93,25 @@ static void write_connection(struct buf *out, const struct response_frame *frame
     buf_str(out, STR("\r\n"));
 }
 
+static void write_length(struct buf *out, size_t length, enum response_length how)
+{
+    if (how == LENGTH_CHUNKED)
+        buf_str(out, STR("Transfer-Encoding: chunked\r\n"));
+    if (how != LENGTH_KNOWN)
+        return;
+    buf_str(out, STR("Content-Length: "));
+    buf_u64(out, length);
+    buf_str(out, STR("\r\n"));
+}
+
 void response_write(struct buf *out, const struct http_response *response,
                     const struct response_frame *frame)
 {
     /* RFC 9110 15.3.5, 15.4.5: these never have content; 8.6: 204 has no Content-Length, and for
      * 304 it would be the other answer's. */
     bool bare = response->status == 204 || response->status == 304;
-    struct str body = bare || frame->head_only ? STR("") : response->body;
+    bool no_body = bare || frame->head_only || frame->length != LENGTH_KNOWN;
+    struct str body = no_body ? STR("") : response->body;
     buf_reserve(out, 256 + response->headers.len + body.len);
     buf_str(out, STR("HTTP/1.1 "));
     buf_i64(out, response->status);
@@ -108,12 +120,16 @@ void response_write(struct buf *out, const struct http_response *response,
     buf_str(out, STR("\r\n"));
     buf_str(out, date_line());
     write_connection(out, frame);
-    if (!bare) {
-        buf_str(out, STR("Content-Length: "));
-        buf_u64(out, response->body.len);
-        buf_str(out, STR("\r\n"));
-    }
+    if (!bare)
+        write_length(out, response->body.len, frame->length);
     buf_str(out, response->headers);
     buf_str(out, STR("\r\n"));
     buf_str(out, body);
+}
+
+void response_write_chunk(struct buf *out, struct str piece)
+{
+    buf_printf(out, "%zx\r\n", piece.len);
+    buf_str(out, piece);
+    buf_str(out, STR("\r\n"));
 }

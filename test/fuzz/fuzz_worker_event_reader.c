@@ -1,6 +1,6 @@
 /* A stream, whole and in pieces: the events are the same, and their bytes are the stream's. The
  * first byte says which framing, the second how long the pieces are, the rest is the stream. */
-#include "worker/stream/event_reader.h"
+#include "worker/upstream/event_reader.h"
 
 #include <stdint.h>
 #include <stdlib.h>

@@ -1,6 +1,7 @@
 /* A streamed answer of any provider, whole and in pieces: the same is collected and relayed. The
  * first byte says whose it is, the second how long the pieces are, the rest is the stream. */
 #include "worker/provider/chunks.h"
+#include "worker/upstream/event_reader.h"
 
 #include <stdint.h>
 #include <stdlib.h>
@@ -17,7 +18,7 @@ struct reading {
 static bool on_event(void *context, const struct stream_event *event)
 {
     struct reading *reading = context;
-    enum event_kind kind = streamed_read(&reading->streamed, event, &reading->relayed);
+    enum event_kind kind = streamed_read(&reading->streamed, event->data, &reading->relayed);
     if (kind == EVENT_FAILED && !reading->streamed.failure.at && event->data.len == 0)
         abort();
     if (kind > reading->worst)
@@ -28,7 +29,8 @@ static bool on_event(void *context, const struct stream_event *event)
 static void read_in_pieces(enum provider_id provider, struct str stream, size_t piece,
                            struct reading *reading)
 {
-    struct event_reader reader = {.framing = streamed_framing(provider), .max_event = SIZE_MAX};
+    struct event_reader reader = {
+        .framing = streamed_in_lines(provider) ? STREAM_NDJSON : STREAM_SSE, .max_event = SIZE_MAX};
     enum stream_read read = STREAM_MORE;
     reading->streamed = (struct streamed){.provider = provider,
                                           .arena = &reading->arena,

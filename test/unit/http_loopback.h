@@ -107,6 +107,14 @@ static inline void loopback_idle(void *context)
     buf_puts(&l->events, "idle;");
 }
 
+static inline void loopback_writable(struct http_connection *connection,
+                                     struct http_request *request)
+{
+    struct loopback *l = http_data(connection);
+    assert_ptr_equal(request, l->request);
+    buf_puts(&l->events, "writable;");
+}
+
 static inline void loopback_accept(uv_stream_t *listener, int status)
 {
     struct loopback *l = listener->data;
@@ -117,7 +125,7 @@ static inline void loopback_accept(uv_stream_t *listener, int status)
 static inline struct loopback *loopback_start(const struct http_limits *limits)
 {
     static const struct http_events events = {loopback_head, loopback_body, loopback_refused,
-                                              loopback_gone, loopback_idle};
+                                              loopback_gone, loopback_idle, loopback_writable};
     struct loopback *l = calloc(1, sizeof *l);
     loopback_of_data = l;
     signal(SIGPIPE, SIG_IGN);

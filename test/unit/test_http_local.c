@@ -22,8 +22,8 @@ static void note_ip(void *context, struct http_connection *connection, struct ht
     loopback_head(context, connection, request);
 }
 
-static const struct http_events noting_events = {note_ip, loopback_body, loopback_refused,
-                                                 loopback_gone, loopback_idle};
+static const struct http_events noting_events = {note_ip,       loopback_body, loopback_refused,
+                                                 loopback_gone, loopback_idle, loopback_writable};
 
 static int setup(void **state)
 {

@@ -1,5 +1,5 @@
 /* Streams of events, whole, byte by byte and cut anywhere. Quotes: HTML standard, 9.2.6. */
-#include "worker/stream/event_reader.h"
+#include "worker/upstream/event_reader.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,6 +1,7 @@
-/* Streamed answers of every provider, whole, byte by byte and cut in two at every place: the same is
- * collected, and a client that reads OpenAI's shape reads the same. */
+/* Streamed answers of every provider, whole, byte by byte and cut in two at every place: the same
+ * is collected, and a client that reads OpenAI's shape reads the same. */
 #include "worker/provider/chunks.h"
+#include "worker/upstream/event_reader.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -20,98 +21,192 @@ static const struct sample {
     const char *name;
     enum provider_id provider;
     const char *stream, *collected;
-} samples[] = {
-    {"openai", PROVIDER_OPENAI,
-     OPENAI("\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":null}") "}\n\n"
-     OPENAI("\"delta\":{\"content\":\"Stock \"},\"finish_reason\":null}") ",\"usage\":null}\n\n"
-     OPENAI("\"delta\":{\"content\":\"is 4.\"},\"finish_reason\":null}") "}\n\n"
-     OPENAI("\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"call_a1\",\"type\":\"function\","
-            "\"function\":{\"name\":\"lookup\",\"arguments\":\"\"}}]}}") "}\n\n"
-     OPENAI("\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":\"{\\\"sku\\\":\"}}]}}") "}\n\n"
-     OPENAI("\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":\"\\\"Q7\\\"}\"}}]}}") "}\n\n"
-     OPENAI("\"delta\":{},\"finish_reason\":\"tool_calls\"}") "}\n\n"
-     "data: {\"id\":\"c1\",\"choices\":[]," USAGE "}\n\ndata: [DONE]\n\n",
-     "c1 m1 [Stock is 4.] call_a1 lookup {\"sku\":\"Q7\"} tool_calls 21+9 end"},
-    {"groq", PROVIDER_GROQ,
-     OPENAI("\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}") ",\"x_groq\":{\"id\":\"r\"}}\n\n"
-     OPENAI("\"delta\":{\"reasoning\":\"count\"}}") "}\n\n"
-     OPENAI("\"delta\":{\"content\":\"Four left.\"}}") "}\n\n"
-     OPENAI("\"delta\":{},\"finish_reason\":\"stop\"}") ",\"x_groq\":{\"id\":\"r\"," USAGE "}}\n\n"
-     "data: [DONE]\n\n",
-     "c1 m1 [Four left.] stop 21+9 end"},
-    {"mistral", PROVIDER_MISTRAL,
-     OPENAI("\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}") "}\n\n"
-     OPENAI("\"delta\":{\"content\":[{\"type\":\"thinking\",\"thinking\":[]},{\"type\":\"text\","
-            "\"text\":\"Let me look.\"}]}}") "}\n\n"
-     OPENAI("\"delta\":{\"content\":\"\",\"tool_calls\":[{\"id\":\"aB3dE6gH9\",\"function\":{"
-            "\"name\":\"lookup\",\"arguments\":{\"sku\":\"Q7\"}}}]},\"finish_reason\":\"tool_calls\"}")
-     "," USAGE "}\n\ndata: [DONE]\n\n",
-     "c1 m1 [Let me look.] aB3dE6gH9 lookup {\"sku\":\"Q7\"} tool_calls 21+9 end"},
-    {"together", PROVIDER_TOGETHER,
-     OPENAI("\"delta\":{\"role\":\"assistant\",\"content\":\"Four\",\"token_id\":9}}") "}\n\n"
-     OPENAI("\"delta\":{\"role\":\"assistant\",\"content\":\" left.\"},\"finish_reason\":\"eos\"}")
-     "," USAGE "}\n\ndata: [DONE]\n\n",
-     "c1 m1 [Four left.] stop 21+9 end"},
-    {"anthropic", PROVIDER_ANTHROPIC,
-     "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"c1\",\"model\":"
-     "\"m1\",\"content\":[],\"usage\":{\"input_tokens\":5,\"cache_read_input_tokens\":16,"
-     "\"output_tokens\":1}}}\n\n"
-     "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,"
-     "\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n"
-     "event: ping\ndata: {\"type\":\"ping\"}\n\n"
-     "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{"
-     "\"type\":\"text_delta\",\"text\":\"Let me look.\"}}\n\n"
-     "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\n"
-     "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":1,"
-     "\"content_block\":{\"type\":\"tool_use\",\"id\":\"t1\",\"name\":\"lookup\",\"input\":{}}}\n\n"
-     "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":1,\"delta\":{"
-     "\"type\":\"input_json_delta\",\"partial_json\":\"{\\\"sku\\\":\"}}\n\n"
-     "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":1,\"delta\":{"
-     "\"type\":\"input_json_delta\",\"partial_json\":\"\\\"Q7\\\"}\"}}\n\n"
-     "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":1}\n\n"
-     "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":2,"
-     "\"content_block\":{\"type\":\"tool_use\",\"id\":\"t2\",\"name\":\"now\",\"input\":{}}}\n\n"
-     "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":2}\n\n"
-     "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":"
-     "\"tool_use\"},\"usage\":{\"output_tokens\":9}}\n\n"
-     "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
-     "c1 m1 [Let me look.] t1 lookup {\"sku\":\"Q7\"} t2 now {} tool_calls 21+9 end"},
-    {"gemini", PROVIDER_GEMINI,
-     "data: {\"candidates\":[{\"content\":{\"role\":\"model\",\"parts\":[{\"text\":\"hm\","
-     "\"thought\":true},{\"text\":\"Let me\"}]},\"index\":0}],\"usageMetadata\":{"
-     "\"promptTokenCount\":21},\"modelVersion\":\"m1\",\"responseId\":\"c1\"}\r\n\r\n"
-     "data: {\"candidates\":[{\"content\":{\"parts\":[{\"functionCall\":{\"id\":\"fn1\",\"name\":"
-     "\"lookup\",\"args\":{\"sku\":\"Q7\"}},\"thoughtSignature\":\"c2ln\"}]}}],"
-     "\"responseId\":\"c1\"}\r\n\r\n"
-     "data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"\"}]},\"finishReason\":\"STOP\"}],"
-     "\"usageMetadata\":{\"promptTokenCount\":21,\"candidatesTokenCount\":5,"
-     "\"thoughtsTokenCount\":4}}\r\n\r\n",
-     "c1 m1 [Let me] fn1 lookup {\"sku\":\"Q7\"} tool_calls 21+9"},
-    {"ollama", PROVIDER_OLLAMA,
-     "{\"model\":\"m1\",\"message\":{\"role\":\"assistant\",\"content\":\"Four\"},\"done\":false}\n"
-     "{\"model\":\"m1\",\"message\":{\"content\":\"\",\"thinking\":\"hm\"},\"done\":false}\n"
-     "{\"model\":\"m1\",\"message\":{\"content\":\"\",\"tool_calls\":[{\"id\":\"o1\",\"function\":{"
-     "\"name\":\"lookup\",\"arguments\":{\"sku\":\"Q7\"}}}]},\"done\":false}\n"
-     "{\"model\":\"m1\",\"message\":{\"content\":\"\"},\"done\":true,\"done_reason\":\"stop\","
-     "\"prompt_eval_count\":21,\"eval_count\":9}\n",
-     "default m1 [Four] o1 lookup {\"sku\":\"Q7\"} tool_calls 21+9"},
-    {"cohere", PROVIDER_COHERE,
-     "event: message-start\ndata: {\"type\":\"message-start\",\"id\":\"c1\",\"delta\":{\"message\":{"
-     "\"role\":\"assistant\",\"content\":[]}}}\n\n"
-     "event: content-start\ndata: {\"type\":\"content-start\",\"index\":0,\"delta\":{\"message\":{"
-     "\"content\":{\"type\":\"text\",\"text\":\"\"}}}}\n\n"
-     "event: content-delta\ndata: {\"type\":\"content-delta\",\"index\":0,\"delta\":{\"message\":{"
-     "\"content\":{\"text\":\"Four left.\"}}}}\n\n"
-     "event: tool-call-start\ndata: {\"type\":\"tool-call-start\",\"index\":0,\"delta\":{"
-     "\"message\":{\"tool_calls\":{\"id\":\"l1\",\"type\":\"function\",\"function\":{\"name\":"
-     "\"lookup\",\"arguments\":\"\"}}}}}\n\n"
-     "event: tool-call-delta\ndata: {\"type\":\"tool-call-delta\",\"index\":0,\"delta\":{"
-     "\"message\":{\"tool_calls\":{\"function\":{\"arguments\":\"{\\\"sku\\\":\\\"Q7\\\"}\"}}}}}\n\n"
-     "event: tool-call-end\ndata: {\"type\":\"tool-call-end\",\"index\":0}\n\n"
-     "event: message-end\ndata: {\"type\":\"message-end\",\"id\":\"c1\",\"delta\":{"
-     "\"finish_reason\":\"TOOL_CALL\",\"usage\":{\"tokens\":{\"input_tokens\":21,"
-     "\"output_tokens\":9}}}}\n\n",
-     "c1 default [Four left.] l1 lookup {\"sku\":\"Q7\"} tool_calls 21+9"},
+} samples[] =
+    {
+        {"openai", PROVIDER_OPENAI,
+         OPENAI("\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":null}") "}\n"
+                                                                                               "\n" OPENAI("\"delta\":{\"content\":\"Stock \"},\"finish_reason\":null}") ",\"usage\":null}\n\n" OPENAI(
+                                                                                                   "\"delta\":{\"content\":\"is 4.\"},\"finish_reason\":null}") "}\n\n" OPENAI("\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"call_a1\",\"type\":\"function\","
+                                                                                                                                                                               "\"function\":{\"name\":\"lookup\",\"arguments\":\"\"}}]}}") "}\n\n" OPENAI("\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":\"{\\\"sku\\\":\"}}]}}") "}\n\n" OPENAI("\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":\"\\\"Q7\\\"}\"}}]}}") "}\n\n" OPENAI("\"delta\":{},\"finish_reason\":\"tool_calls\"}") "}\n\n"
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                     "data: {\"id\":\"c1\",\"choices\":[]," USAGE
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                     "}\n\ndata: [DONE]\n\n",
+         "c1 m1 [Stock is 4.] call_a1 lookup {\"sku\":\"Q7\"} tool_calls 21+9 end"},
+        {"groq", PROVIDER_GROQ,
+         OPENAI(
+             "\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}") ",\"x_groq\":{\"id\":\"r\"}"
+                                                                     "}\n\n" OPENAI(
+                                                                         "\"delta\":{"
+                                                                         "\"reasoning"
+                                                                         "\":"
+                                                                         "\"count\"}"
+                                                                         "}") "}\n"
+                                                                              "\n" OPENAI(
+                                                                                  "\"del"
+                                                                                  "ta\":"
+                                                                                  "{\"co"
+                                                                                  "ntent"
+                                                                                  "\":"
+                                                                                  "\"Fou"
+                                                                                  "r "
+                                                                                  "left."
+                                                                                  "\"}}") "}\n"
+                                                                                          "\n" OPENAI(
+                                                                                              "\""
+                                                                                              "de"
+                                                                                              "lt"
+                                                                                              "a"
+                                                                                              "\""
+                                                                                              ":{"
+                                                                                              "},"
+                                                                                              "\""
+                                                                                              "fi"
+                                                                                              "ni"
+                                                                                              "sh"
+                                                                                              "_r"
+                                                                                              "ea"
+                                                                                              "so"
+                                                                                              "n"
+                                                                                              "\""
+                                                                                              ":"
+                                                                                              "\""
+                                                                                              "st"
+                                                                                              "op"
+                                                                                              "\""
+                                                                                              "}") ",\"x_"
+                                                                                                   "groq\":{"
+                                                                                                   "\"id\":"
+                                                                                                   "\"r\""
+                                                                                                   "," USAGE
+                                                                                                   "}}\n\n"
+                                                                                                   "data: "
+                                                                                                   "[DONE]"
+                                                                                                   "\n\n",
+         "c1 m1 [Four left.] stop 21+9 end"},
+        {"mistral", PROVIDER_MISTRAL,
+         OPENAI("\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}") "}\n\n" OPENAI(
+             "\"delta\":{\"content\":[{\"type\":\"thinking\",\"thinking\":[]},{\"type\":\"text\","
+             "\"text\":\"Let me look.\"}]}}") "}\n\n" OPENAI("\"delta\":{\"content\":\"\",\"tool_"
+                                                             "calls\":[{\"id\":\"aB3dE6gH9\","
+                                                             "\"function\":{"
+                                                             "\"name\":\"lookup\",\"arguments\":{"
+                                                             "\"sku\":\"Q7\"}}}]},\"finish_"
+                                                             "reason\":\"tool_calls\"}") "," USAGE
+                                                                                         "}\n\ndata"
+                                                                                         ": "
+                                                                                         "[DONE]"
+                                                                                         "\n\n",
+         "c1 m1 [Let me look.] aB3dE6gH9 lookup {\"sku\":\"Q7\"} tool_calls 21+9 end"},
+        {"together", PROVIDER_TOGETHER,
+         OPENAI(
+             "\"delta\":{\"role\":\"assistant\",\"content\":\"Four\",\"token_id\":9}}") "}\n"
+                                                                                        "\n" OPENAI(
+                                                                                            "\"d"
+                                                                                            "elt"
+                                                                                            "a\""
+                                                                                            ":{"
+                                                                                            "\"r"
+                                                                                            "ole"
+                                                                                            "\":"
+                                                                                            "\"a"
+                                                                                            "ssi"
+                                                                                            "sta"
+                                                                                            "nt"
+                                                                                            "\","
+                                                                                            "\"c"
+                                                                                            "ont"
+                                                                                            "ent"
+                                                                                            "\":"
+                                                                                            "\" "
+                                                                                            "lef"
+                                                                                            "t."
+                                                                                            "\"}"
+                                                                                            ",\""
+                                                                                            "fin"
+                                                                                            "ish"
+                                                                                            "_re"
+                                                                                            "aso"
+                                                                                            "n\""
+                                                                                            ":\""
+                                                                                            "eos"
+                                                                                            "\""
+                                                                                            "}") "," USAGE
+                                                                                                 "}"
+                                                                                                 "\n\ndata: [DONE]\n\n",
+         "c1 m1 [Four left.] stop 21+9 end"},
+        {"anthropic", PROVIDER_ANTHROPIC,
+         "event: message_start\ndata: "
+         "{\"type\":\"message_start\",\"message\":{\"id\":\"c1\",\"model\":"
+         "\"m1\",\"content\":[],\"usage\":{\"input_tokens\":5,\"cache_read_input_tokens\":16,"
+         "\"output_tokens\":1}}}\n\n"
+         "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,"
+         "\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n"
+         "event: ping\ndata: {\"type\":\"ping\"}\n\n"
+         "event: content_block_delta\ndata: "
+         "{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{"
+         "\"type\":\"text_delta\",\"text\":\"Let me look.\"}}\n\n"
+         "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\n"
+         "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":1,"
+         "\"content_block\":{\"type\":\"tool_use\",\"id\":\"t1\",\"name\":\"lookup\",\"input\":{}}}"
+         "\n\n"
+         "event: content_block_delta\ndata: "
+         "{\"type\":\"content_block_delta\",\"index\":1,\"delta\":{"
+         "\"type\":\"input_json_delta\",\"partial_json\":\"{\\\"sku\\\":\"}}\n\n"
+         "event: content_block_delta\ndata: "
+         "{\"type\":\"content_block_delta\",\"index\":1,\"delta\":{"
+         "\"type\":\"input_json_delta\",\"partial_json\":\"\\\"Q7\\\"}\"}}\n\n"
+         "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":1}\n\n"
+         "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":2,"
+         "\"content_block\":{\"type\":\"tool_use\",\"id\":\"t2\",\"name\":\"now\",\"input\":{}}}"
+         "\n\n"
+         "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":2}\n\n"
+         "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":"
+         "\"tool_use\"},\"usage\":{\"output_tokens\":9}}\n\n"
+         "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
+         "c1 m1 [Let me look.] t1 lookup {\"sku\":\"Q7\"} t2 now {} tool_calls 21+9 end"},
+        {"gemini", PROVIDER_GEMINI,
+         "data: {\"candidates\":[{\"content\":{\"role\":\"model\",\"parts\":[{\"text\":\"hm\","
+         "\"thought\":true},{\"text\":\"Let me\"}]},\"index\":0}],\"usageMetadata\":{"
+         "\"promptTokenCount\":21},\"modelVersion\":\"m1\",\"responseId\":\"c1\"}\r\n\r\n"
+         "data: "
+         "{\"candidates\":[{\"content\":{\"parts\":[{\"functionCall\":{\"id\":\"fn1\",\"name\":"
+         "\"lookup\",\"args\":{\"sku\":\"Q7\"}},\"thoughtSignature\":\"c2ln\"}]}}],"
+         "\"responseId\":\"c1\"}\r\n\r\n"
+         "data: "
+         "{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"\"}]},\"finishReason\":\"STOP\"}],"
+         "\"usageMetadata\":{\"promptTokenCount\":21,\"candidatesTokenCount\":5,"
+         "\"thoughtsTokenCount\":4}}\r\n\r\n",
+         "c1 m1 [Let me] fn1 lookup {\"sku\":\"Q7\"} tool_calls 21+9"},
+        {"ollama", PROVIDER_OLLAMA,
+         "{\"model\":\"m1\",\"message\":{\"role\":\"assistant\",\"content\":\"Four\"},\"done\":"
+         "false}\n"
+         "{\"model\":\"m1\",\"message\":{\"content\":\"\",\"thinking\":\"hm\"},\"done\":false}\n"
+         "{\"model\":\"m1\",\"message\":{\"content\":\"\",\"tool_calls\":[{\"id\":\"o1\","
+         "\"function\":{"
+         "\"name\":\"lookup\",\"arguments\":{\"sku\":\"Q7\"}}}]},\"done\":false}\n"
+         "{\"model\":\"m1\",\"message\":{\"content\":\"\"},\"done\":true,\"done_reason\":\"stop\","
+         "\"prompt_eval_count\":21,\"eval_count\":9}\n",
+         "default m1 [Four] o1 lookup {\"sku\":\"Q7\"} tool_calls 21+9"},
+        {"cohere", PROVIDER_COHERE,
+         "event: message-start\ndata: "
+         "{\"type\":\"message-start\",\"id\":\"c1\",\"delta\":{\"message\":{"
+         "\"role\":\"assistant\",\"content\":[]}}}\n\n"
+         "event: content-start\ndata: "
+         "{\"type\":\"content-start\",\"index\":0,\"delta\":{\"message\":{"
+         "\"content\":{\"type\":\"text\",\"text\":\"\"}}}}\n\n"
+         "event: content-delta\ndata: "
+         "{\"type\":\"content-delta\",\"index\":0,\"delta\":{\"message\":{"
+         "\"content\":{\"text\":\"Four left.\"}}}}\n\n"
+         "event: tool-call-start\ndata: {\"type\":\"tool-call-start\",\"index\":0,\"delta\":{"
+         "\"message\":{\"tool_calls\":{\"id\":\"l1\",\"type\":\"function\",\"function\":{\"name\":"
+         "\"lookup\",\"arguments\":\"\"}}}}}\n\n"
+         "event: tool-call-delta\ndata: {\"type\":\"tool-call-delta\",\"index\":0,\"delta\":{"
+         "\"message\":{\"tool_calls\":{\"function\":{\"arguments\":\"{\\\"sku\\\":\\\"Q7\\\"}\"}}}}"
+         "}\n\n"
+         "event: tool-call-end\ndata: {\"type\":\"tool-call-end\",\"index\":0}\n\n"
+         "event: message-end\ndata: {\"type\":\"message-end\",\"id\":\"c1\",\"delta\":{"
+         "\"finish_reason\":\"TOOL_CALL\",\"usage\":{\"tokens\":{\"input_tokens\":21,"
+         "\"output_tokens\":9}}}}\n\n",
+         "c1 default [Four left.] l1 lookup {\"sku\":\"Q7\"} tool_calls 21+9"},
 };
 
 /* One that reads a stream. */
@@ -125,7 +220,7 @@ static bool on_event(void *context, const struct stream_event *event)
 {
     struct reading *reading = context;
     size_t before = reading->relayed.len;
-    enum event_kind kind = streamed_read(&reading->streamed, event, &reading->relayed);
+    enum event_kind kind = streamed_read(&reading->streamed, event->data, &reading->relayed);
     reading->ended = reading->ended || kind == EVENT_END;
     reading->failed = reading->failed || kind == EVENT_FAILED;
     if (kind == EVENT_CONTENT && reading->relayed.len == before)
@@ -136,7 +231,8 @@ static bool on_event(void *context, const struct stream_event *event)
 static void read_in_pieces(enum provider_id provider, struct str stream, size_t first, size_t each,
                            struct arena *arena, struct reading *reading)
 {
-    struct event_reader reader = {.framing = streamed_framing(provider), .max_event = 1 << 20};
+    struct event_reader reader = {
+        .framing = streamed_in_lines(provider) ? STREAM_NDJSON : STREAM_SSE, .max_event = 1 << 20};
     *reading = (struct reading){.streamed = {.provider = provider,
                                              .arena = arena,
                                              .created_s = 1,
@@ -144,9 +240,9 @@ static void read_in_pieces(enum provider_id provider, struct str stream, size_t 
                                              .default_model = STR("default")}};
     for (size_t at = 0, len = first; at < stream.len; at += len, len = each) {
         len = len < stream.len - at ? len : stream.len - at;
-        assert_int_equal(event_reader_feed(&reader, (struct str){stream.at + at, len}, on_event,
-                                           reading),
-                         STREAM_MORE);
+        assert_int_equal(
+            event_reader_feed(&reader, (struct str){stream.at + at, len}, on_event, reading),
+            STREAM_MORE);
     }
     assert_int_equal(event_reader_end(&reader, on_event, reading), STREAM_MORE);
 }
@@ -228,16 +324,19 @@ static void cut_anywhere(void **state)
 static void the_chunks_themselves(void **state)
 {
     (void)state;
-#define CHUNK "data: {\"id\":\"default\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m1\",\"choices\":[{\"index\":0,\"delta\":{"
+#define CHUNK                                                                                      \
+    "data: "                                                                                       \
+    "{\"id\":\"default\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m1\","     \
+    "\"choices\":[{\"index\":0,\"delta\":{"
     static const char *const expected =
-        CHUNK "\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":null}]}\n\n"
-        CHUNK "\"content\":\"Four\"},\"finish_reason\":null}]}\n\n"
-        CHUNK "\"reasoning_content\":\"hm\"},\"finish_reason\":null}]}\n\n"
-        CHUNK "\"tool_calls\":[{\"index\":0,\"id\":\"o1\",\"type\":\"function\",\"function\":{"
-              "\"name\":\"lookup\",\"arguments\":\"\"}}]},\"finish_reason\":null}]}\n\n"
-        CHUNK "\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":\"{\\\"sku\\\":"
-              "\\\"Q7\\\"}\"}}]},\"finish_reason\":null}]}\n\n"
-        CHUNK "},\"finish_reason\":\"tool_calls\"}]}\n\n";
+        CHUNK "\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":null}]}\n\n" CHUNK
+              "\"content\":\"Four\"},\"finish_reason\":null}]}\n\n" CHUNK
+              "\"reasoning_content\":\"hm\"},\"finish_reason\":null}]}\n\n" CHUNK
+              "\"tool_calls\":[{\"index\":0,\"id\":\"o1\",\"type\":\"function\",\"function\":{"
+              "\"name\":\"lookup\",\"arguments\":\"\"}}]},\"finish_reason\":null}]}\n\n" CHUNK
+              "\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":\"{\\\"sku\\\":"
+              "\\\"Q7\\\"}\"}}]},\"finish_reason\":null}]}\n\n" CHUNK
+              "},\"finish_reason\":\"tool_calls\"}]}\n\n";
     const struct sample *ollama = &samples[6];
     struct arena arena = {0};
     struct reading reading;

@@ -224,9 +224,9 @@ void streamed_free(struct streamed *streamed)
 
 /* --- reading --- */
 
-enum stream_framing streamed_framing(enum provider_id provider)
+bool streamed_in_lines(enum provider_id provider)
 {
-    return provider == PROVIDER_OLLAMA ? STREAM_NDJSON : STREAM_SSE;
+    return provider == PROVIDER_OLLAMA;
 }
 
 /* `{"error":{"message":…}}`, `{"error":"…"}`. */
@@ -239,18 +239,17 @@ static bool has_error(struct json_object *data, struct str *message)
     return error != NULL;
 }
 
-enum event_kind streamed_read(struct streamed *streamed, const struct stream_event *event,
-                              struct buf *chunks)
+enum event_kind streamed_read(struct streamed *streamed, struct str event, struct buf *chunks)
 {
     struct json_object *data = NULL;
     struct error reason;
     struct str message;
     enum event_kind kind;
-    if (!event->data.at)
+    if (!event.at)
         return EVENT_SILENT;
-    if (str_starts(event->data, STR("[DONE]")))
+    if (str_starts(event, STR("[DONE]")))
         return EVENT_END;
-    if (!json_read(event->data, &data, &reason))
+    if (!json_read(event, &data, &reason))
         return streamed_fail(streamed, STR("an event is not JSON"));
     if (!json_object_is_type(data, json_type_object))
         kind = streamed_fail(streamed, STR("an event is not a JSON object"));

@@ -3,7 +3,6 @@
 #pragma once
 
 #include "worker/provider/provider.h"
-#include "worker/stream/event_reader.h"
 
 /* A tool call as far as it has come. */
 struct streamed_call {
@@ -32,12 +31,12 @@ struct streamed {
 
 void streamed_free(struct streamed *streamed);
 
-/* How the provider's streams are framed. */
-enum stream_framing streamed_framing(enum provider_id provider);
-/* Reads one event. What is not in OpenAI's shape is appended to `chunks`, as events of its shape;
- * where nothing is appended to an event of EVENT_CONTENT, its own bytes are in it. */
-enum event_kind streamed_read(struct streamed *streamed, const struct stream_event *event,
-                              struct buf *chunks);
+/* Whether the provider streams lines of JSON, not server-sent events. */
+bool streamed_in_lines(enum provider_id provider);
+/* Reads one event's data (absent = it has none). What is not in OpenAI's shape is appended to
+ * `chunks`, as events of its shape; where nothing is appended to an event of EVENT_CONTENT, its own
+ * bytes are in it. */
+enum event_kind streamed_read(struct streamed *streamed, struct str event, struct buf *chunks);
 /* The event with the usage, for clients that asked for it. */
 void chunks_write_usage(const struct streamed *streamed, struct buf *chunks);
 

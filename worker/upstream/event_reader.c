@@ -1,4 +1,4 @@
-#include "worker/stream/event_reader.h"
+#include "worker/upstream/event_reader.h"
 
 #include <string.h>
 
