@@ -256,7 +256,7 @@ static void feed(struct fake *f, struct str bytes, unsigned cut)
 
 static struct buf serve(unsigned behaviour, unsigned cut, struct str bytes)
 {
-    static const struct http_events events = {on_head, on_body, on_refused, on_gone, on_idle};
+    static const struct http_events events = {on_head, on_body, on_refused, on_gone, on_idle, NULL};
     static const struct http_limits limits = {
         .max_header = MAX_HEADER,
         .max_body = MAX_BODY,
