@@ -56,6 +56,7 @@ struct config_http {
     int64_t max_body, max_header;
     int64_t header_timeout_ms, body_timeout_ms, idle_timeout_ms, write_timeout_ms;
     int64_t backlog;
+    int64_t stream_buffer;
     int64_t max_connections;                  /* of each worker; 0 = auto */
     const struct ip_network *trusted_proxies; /* whose X-Forwarded-For is believed; may be NULL */
     size_t trusted_proxies_count;
@@ -63,7 +64,7 @@ struct config_http {
 };
 
 struct config_upstream {
-    int64_t connect_timeout_ms, timeout_ms, first_byte_timeout_ms;
+    int64_t connect_timeout_ms, timeout_ms, first_byte_timeout_ms, idle_timeout_ms;
     int64_t max_response;
     int64_t keepalive;
     const char *ca_file; /* NULL = the system's */
@@ -122,6 +123,9 @@ struct config_target {
 
 struct config_project;
 
+/* The shape of a stream's events; as keys.def names them. */
+enum stream_format { STREAM_OPENAI, STREAM_NATIVE };
+
 struct config_endpoint {
     const char *slug;
     const char *description;
@@ -134,7 +138,9 @@ struct config_endpoint {
     size_t variables_count;
     uint64_t client_parameters; /* members that clients may set, a bit each */
     struct config_caps caps;
-    int64_t request_tokens; /* cap of one request; 0 = none */
+    int64_t request_tokens;           /* cap of one request; 0 = none */
+    bool streams;                     /* for clients that ask for it */
+    enum stream_format stream_format; /* not on the dispatcher: there it is OpenAI's */
 };
 
 struct config_project {

@@ -1,22 +1,30 @@
 #include "worker/answer.h"
 
+#include "shared/base/clock.h"
+#include "worker/cors.h"
+
 static void member_string(struct buf *out, const char *name, struct str value)
 {
     buf_printf(out, ",\"%s\":", name);
     json_write_string_or_null(out, value);
 }
 
-/* OpenAI's clients expect an id of this form, so one is made where the provider gave none. */
+void answer_make_id(const struct exchange *ex, struct buf *out)
+{
+    buf_puts(out, "chatcmpl-");
+    for (const char *c = ex->id_text; *c; c++)
+        if (*c != '-')
+            buf_putc(out, *c);
+}
+
 static void write_id(const struct exchange *ex, struct buf *out)
 {
     if (ex->completion.id.len > 0) {
         json_write_string(out, ex->completion.id);
         return;
     }
-    buf_puts(out, "\"chatcmpl-");
-    for (const char *c = ex->id_text; *c; c++)
-        if (*c != '-')
-            buf_putc(out, *c);
+    buf_putc(out, '"');
+    answer_make_id(ex, out);
     buf_putc(out, '"');
 }
 
@@ -178,14 +186,15 @@ void answer_error(const struct failure *failure, const char *request_id, struct 
     buf_printf(out, "},\"meta\":{\"request_id\":\"%s\"}}", request_id);
 }
 
-void answer_headers(struct buf *out, const char *request_id, int64_t gateway_us,
-                    int64_t upstream_us)
+void answer_headers(struct buf *out, const char *content_type, const char *request_id,
+                    int64_t gateway_us, int64_t upstream_us)
 {
     buf_printf(out,
-               "Content-Type: application/json\r\nX-Request-Id: %s\r\n"
+               "Content-Type: %s\r\nX-Request-Id: %s\r\n"
                "Server-Timing: gateway;dur=%lld.%03lld, upstream;dur=%lld.%03lld\r\n",
-               request_id, (long long)(gateway_us / 1000), (long long)(gateway_us % 1000),
-               (long long)(upstream_us / 1000), (long long)(upstream_us % 1000));
+               content_type, request_id, (long long)(gateway_us / 1000),
+               (long long)(gateway_us % 1000), (long long)(upstream_us / 1000),
+               (long long)(upstream_us % 1000));
 }
 
 /* As OpenAI says durations: "6m0s". */
@@ -198,7 +207,8 @@ static void write_duration(struct buf *out, int64_t seconds)
     buf_printf(out, "%llds", (long long)(seconds % 60));
 }
 
-void answer_limit_headers(struct buf *out, const struct rate_verdict *rate)
+/* x-ratelimit-*, where there is a limit. */
+static void write_limit_headers(struct buf *out, const struct rate_verdict *rate)
 {
     const struct rate_limit *tightest = &rate->tightest;
     if (!rate->limited)
@@ -222,4 +232,14 @@ void answer_error_headers(struct buf *out, const struct failure *failure)
         buf_printf(out, "Retry-After: %lld\r\n", (long long)failure->retry_after_s);
     if (code == API_budget_exceeded)
         buf_puts(out, "x-should-retry: false\r\n"); /* the official SDKs obey it */
+}
+
+void answer_head(const struct exchange *ex, const char *content_type, struct buf *out)
+{
+    int64_t now_us = clock_now_us();
+    answer_headers(out, content_type, ex->id_text, exchange_gateway_us(ex, now_us),
+                   exchange_upstream_us(ex, now_us));
+    answer_error_headers(out, &ex->failure);
+    write_limit_headers(out, &ex->rate);
+    cors_headers(config_project(ex->services->config, &ex->route.project), ex->request, out);
 }

@@ -3,6 +3,8 @@
 
 #include "worker/exchange.h"
 
+/* An answer's id where the provider gave none: OpenAI's clients expect one of this form. */
+void answer_make_id(const struct exchange *ex, struct buf *out);
 /* The native shape, for the slug routes. */
 void answer_native(const struct exchange *ex, struct buf *out);
 /* A chat.completion object, for the dispatcher. */
@@ -12,9 +14,9 @@ void answer_models(const struct exchange *ex, struct buf *out);
 /* The error shape; also for requests that never became an exchange. */
 void answer_error(const struct failure *failure, const char *request_id, struct buf *out);
 /* Headers that every answer has, each line with its CRLF. */
-void answer_headers(struct buf *out, const char *request_id, int64_t gateway_us,
-                    int64_t upstream_us);
+void answer_headers(struct buf *out, const char *content_type, const char *request_id,
+                    int64_t gateway_us, int64_t upstream_us);
 /* Headers that belong to an error: WWW-Authenticate, Retry-After, x-should-retry. */
 void answer_error_headers(struct buf *out, const struct failure *failure);
-/* x-ratelimit-*, where there is a limit. */
-void answer_limit_headers(struct buf *out, const struct rate_verdict *rate);
+/* All of them for an exchange, as it stands now. */
+void answer_head(const struct exchange *ex, const char *content_type, struct buf *out);

@@ -6,6 +6,7 @@
 #include "worker/budget_queue.h"
 #include "worker/fit.h"
 #include "worker/forwarded.h"
+#include "worker/provider/estimate.h"
 #include "worker/upstream/delay.h"
 #include "worker/upstream/transfer.h"
 
@@ -84,14 +85,19 @@ static struct shm_usage usage_of(const struct usage *used)
     };
 }
 
-/* No more tokens can have been written than bytes came, unless the model bills unseen ones. */
+/* No more tokens can have been written than bytes came, unless the model bills unseen ones. What is
+ * still under way when a stream is broken off comes on top: what the fastest models write until
+ * they notice, and a little for calls' frames. */
 static int64_t bound_of(const struct exchange *ex)
 {
+    enum { UNDER_WAY_TOKENS = 1024 };
     const struct config_model *model = &ex->target->known;
-    int64_t bytes = (int64_t)ex->reply.body.len;
+    int64_t tokens = ex->attempt.bill == BILL_SAID
+                         ? (int64_t)ex->relay.streamed.said_bytes + UNDER_WAY_TOKENS
+                         : (int64_t)ex->attempt.answer_bytes;
     int64_t most = model->reasons
                        ? ex->worst_nano_usd
-                       : money_worst_cost(&model->prices, ex->worst_prompt_tokens, bytes);
+                       : money_worst_cost(&model->prices, ex->worst_prompt_tokens, tokens);
     return most < ex->worst_nano_usd ? most : ex->worst_nano_usd;
 }
 
@@ -105,7 +111,7 @@ static void price(const struct exchange *ex, struct settlement *settlement)
     if (used->reported) {
         settlement->basis = COST_REPORTED;
         settlement->cost_nano_usd = money_cost(&ex->target->known.prices, &tokens);
-    } else if (ex->attempt.bill == BILL_BOUND) {
+    } else if (ex->attempt.bill == BILL_BOUND || ex->attempt.bill == BILL_SAID) {
         settlement->basis = COST_BOUND;
         settlement->cost_nano_usd = bound_of(ex);
     } else {
@@ -126,6 +132,33 @@ static void alarm_excess(const struct exchange *ex, const struct settlement *set
               ex->id_text, ex->project->name, ex->endpoint->slug,
               (long long)settlement->cost_nano_usd, (long long)ex->worst_nano_usd,
               ex->target->model);
+}
+
+/* A provider that was held up may be far ahead of what it could send. */
+static bool stops_here(const struct exchange *ex)
+{
+    const struct relay *relay = &ex->relay;
+    return relay->started && relay->carries && !relay->held_up &&
+           provider_stops_when_left(ex->attempt.target->provider);
+}
+
+void exchange_break_attempt(struct exchange *ex)
+{
+    struct usage *used = &ex->completion.usage;
+    const struct streamed *streamed = &ex->relay.streamed;
+    int64_t said = (int64_t)(streamed->said_bytes + 3) / 4;
+    relay_collect(ex);
+    if (used->reported)
+        return;
+    ex->attempt.bill = stops_here(ex) ? BILL_SAID : BILL_WORST;
+    *used = streamed->usage;
+    used->reported = false;
+    used->estimated = true;
+    if (used->prompt_tokens == 0)
+        used->prompt_tokens = estimate_messages(ex->fitted.request.messages);
+    if (used->completion_tokens < said)
+        used->completion_tokens = said;
+    used->total_tokens = used->prompt_tokens + used->completion_tokens;
 }
 
 void exchange_settle_attempt(struct exchange *ex)
@@ -163,6 +196,7 @@ void exchange_cancel(struct exchange *ex)
     if (!under_way)
         return;
     exchange_end_attempt(ex);
+    exchange_break_attempt(ex);
     exchange_settle_attempt(ex);
 }
 
@@ -189,6 +223,7 @@ void exchange_end(struct exchange *ex)
     json_object_put(ex->completion.parsed);
     keep_buffer(&ex->call.body);
     keep_buffer(&ex->reply.body);
+    relay_release(ex);
     arena_reset(&ex->arena);
     struct exchange empty = {
         .arena = ex->arena, .call.body = ex->call.body, .reply.body = ex->reply.body};
@@ -214,12 +249,19 @@ struct str exchange_status(const struct exchange *ex)
     return str_of(api_error_info(ex->failure.code)->code);
 }
 
+int64_t exchange_upstream_us(const struct exchange *ex, int64_t now_us)
+{
+    bool under_way = ex->attempt.began_us > 0 && ex->attempt.ended_us == 0;
+    return ex->upstream_us + (under_way ? now_us - ex->attempt.began_us : 0);
+}
+
 int64_t exchange_gateway_us(const struct exchange *ex, int64_t now_us)
 {
     int64_t body_wait_us = 0;
     if (ex->body_began_us > 0)
         body_wait_us = (ex->body_ended_us ? ex->body_ended_us : now_us) - ex->body_began_us;
-    int64_t own_us = now_us - ex->began_us - ex->upstream_us - body_wait_us - ex->budget_wait_us;
+    int64_t own_us = now_us - ex->began_us - exchange_upstream_us(ex, now_us) - body_wait_us -
+                     ex->budget_wait_us;
     return own_us > 0 ? own_us : 0;
 }
 

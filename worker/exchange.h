@@ -10,6 +10,7 @@
 #include "shared/http/connection.h"
 #include "shared/token_table.h"
 #include "worker/provider/provider.h"
+#include "worker/relay.h"
 #include "worker/route.h"
 
 struct budget_queue;
@@ -84,6 +85,7 @@ enum bill {
     BILL_NOTHING,  /* it never went out, or was refused */
     BILL_REPORTED, /* what its usage says */
     BILL_BOUND,    /* an answer came, without usage: no more than its bytes */
+    BILL_SAID,     /* it was broken off: no more than was said, and a little under way */
 };
 
 /* One try at a target, for the row's `attempts`. */
@@ -93,6 +95,7 @@ struct attempt {
     int64_t began_us, ended_us;
     struct str error; /* absent = none */
     enum bill bill;
+    size_t answer_bytes; /* of the body */
 };
 
 struct name_list {
@@ -175,7 +178,8 @@ struct exchange {
     struct attempt attempt;
     unsigned attempts;
     int64_t upstream_us;
-    struct completion completion; /* set by success */
+    struct completion completion; /* set by success; of a stream also what came before it broke */
+    struct relay relay;
 
     /* the end */
     struct failure failure;
@@ -192,6 +196,8 @@ struct exchange *exchange_begin(struct services *services, struct http_connectio
 void exchange_begin_attempt(struct exchange *ex, const struct config_target *target);
 /* Notes when the attempt under way ended and with which status. */
 void exchange_end_attempt(struct exchange *ex);
+/* The attempt ends before its answer does: what may be billed, and what it seems to have used. */
+void exchange_break_attempt(struct exchange *ex);
 /* What the attempt used is known: `completion`, if it succeeded. */
 void exchange_settle_attempt(struct exchange *ex);
 /* Ends whatever is under way, at the provider or on the way there; no callback of it follows. */
@@ -204,6 +210,8 @@ struct str exchange_status(const struct exchange *ex);
 /* What this request cost in the gateway itself until `now_us`: without the provider's time, and
  * without waiting for the client's body or for room in a budget. */
 int64_t exchange_gateway_us(const struct exchange *ex, int64_t now_us);
+/* What its attempts took, the one under way as well. */
+int64_t exchange_upstream_us(const struct exchange *ex, int64_t now_us);
 
 /* Notes the failure (the first one stays) and returns STAGE_DONE. The message is a sentence that
  * names the limit or the place. */

@@ -83,6 +83,7 @@ void fit_request(struct exchange *ex, const struct config_target *target, struct
         .temperature = ex->parameters.values[MEMBER_temperature] ? NAN : target->temperature,
         .top_p = ex->parameters.values[MEMBER_top_p] ? NAN : target->top_p,
         .max_tokens = asked ? asked : target->max_output_tokens,
+        .streams = ex->relay.asked,
     };
     if (fitted->request.max_tokens == 0)
         fitted->request.max_tokens = provider_max_tokens(target->provider);

@@ -23,7 +23,7 @@ static void answer_at_once(struct http_connection *connection, const struct http
     char id_text[UUID_TEXT_LEN + 1];
     struct uuid id = uuid_v7(clock_wall_ms());
     struct buf headers = {0}, error = {0};
-    answer_headers(&headers, uuid_format(&id, id_text),
+    answer_headers(&headers, "application/json", uuid_format(&id, id_text),
                    request ? clock_now_us() - request->began_us : 0, 0);
     if (answer->headers)
         buf_str(&headers, buf_view(answer->headers));
@@ -175,10 +175,17 @@ static void on_idle(void *context)
     frontend->all_idle(frontend->context);
 }
 
+static void on_writable(struct http_connection *connection, struct http_request *request)
+{
+    (void)request;
+    relay_writable(http_data(connection));
+}
+
 const struct http_events frontend_events = {
     .head = on_head,
     .body = on_body,
     .refused = on_refused,
     .gone = on_gone,
     .idle = on_idle,
+    .writable = on_writable,
 };

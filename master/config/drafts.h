@@ -88,6 +88,8 @@ struct endpoint_draft {
     struct price_draft price;
     int64_t timeout_ms;                           /* 0 = upstream.timeout */
     int64_t per_minute, per_hour, request_tokens; /* 0 = no limit */
+    bool streaming_enabled;
+    int streaming_format;
     int64_t monthly_nano_usd;
     const char *system_prompt, *user_prompt;
     const struct template *system_template, *user_template;

@@ -411,6 +411,8 @@ static struct config_endpoint build_endpoint(struct reading *reading, const stru
         .client_parameters = draft->client_parameters,
         .caps = build_caps(draft->per_minute, draft->per_hour, draft->monthly_nano_usd),
         .request_tokens = draft->request_tokens,
+        .streams = draft->streaming_enabled,
+        .stream_format = (enum stream_format)draft->streaming_format,
         .system_prompt = draft->system_template,
         .user_prompt = draft->user_template,
     };

@@ -586,6 +586,15 @@ static void send_buffer(struct http_connection *c)
         buf_free(answer);
 }
 
+/* An empty one would be the end of a chunked body. */
+static void write_piece(struct http_connection *c, struct str piece)
+{
+    if (piece.len > 0 && c->chunked)
+        response_write_chunk(&c->server->answer, piece);
+    else
+        buf_str(&c->server->answer, piece);
+}
+
 static void send_answer(struct http_connection *c, const struct http_response *response,
                         enum response_length length)
 {
@@ -597,6 +606,8 @@ static void send_answer(struct http_connection *c, const struct http_response *r
         .idle_timeout_ms = c->server->limits.idle_timeout_ms,
     };
     response_write(&c->server->answer, response, &frame);
+    if (length != LENGTH_KNOWN && !frame.head_only)
+        write_piece(c, response->body);
     c->answered = 0;
     c->sent = true;
     send_buffer(c);
@@ -678,25 +689,28 @@ size_t http_stream_write(struct http_connection *connection, struct str piece)
     if (c->phase != STREAM)
         return 0;
     if (piece.len > 0) {
-        if (c->chunked)
-            response_write_chunk(&c->server->answer, piece);
-        else
-            buf_str(&c->server->answer, piece);
+        write_piece(c, piece);
         send_buffer(c);
         watch_progress(c);
     }
-    return c->sent ? 0 : c->transport->class->pending(c->transport);
+    return http_stream_pending(c);
 }
 
-size_t http_stream_end(struct http_connection *connection)
+size_t http_stream_pending(const struct http_connection *c)
+{
+    return c->phase != STREAM || c->sent ? 0 : c->transport->class->pending(c->transport);
+}
+
+size_t http_stream_end(struct http_connection *connection, struct str piece)
 {
     struct http_connection *c = connection;
     if (c->phase != STREAM)
         return 0;
-    if (c->chunked) {
+    write_piece(c, piece);
+    if (c->chunked)
         response_write_chunk(&c->server->answer, STR(""));
+    if (c->server->answer.len > 0)
         send_buffer(c);
-    }
     size_t len = c->answered;
     finish_answer(c);
     return len;

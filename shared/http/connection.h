@@ -125,14 +125,18 @@ void http_read_body(struct http_connection *connection);
  * is owed (after `gone`). A HEAD request gets the head alone. No event comes from within it. The
  * request is invalid afterwards. */
 size_t http_respond(struct http_connection *connection, const struct http_response *response);
-/* Begins an answer whose body comes in pieces (`body` is not used): chunked, or up to the
- * connection's end for HTTP/1.0. False when none is owed. The request stays valid until the end. */
+/* Begins an answer whose body comes in pieces, of which `body` is the first (it may be empty):
+ * chunked, or up to the connection's end for HTTP/1.0. False when none is owed. The request stays
+ * valid until the end. */
 bool http_stream_begin(struct http_connection *connection, const struct http_response *response);
 /* Sends a piece; it is copied as far as the kernel doesn't take it at once. Returns how many bytes
  * are not in the kernel yet: more than 0 = `writable` will tell. No event comes from within it. */
 size_t http_stream_write(struct http_connection *connection, struct str piece);
-/* The body is complete. Returns the bytes of the whole answer. The request is invalid then. */
-size_t http_stream_end(struct http_connection *connection);
+/* The body is complete with this last piece (it may be empty). Returns the bytes of the whole
+ * answer. The request is invalid then. */
+size_t http_stream_end(struct http_connection *connection, struct str piece);
+/* How many bytes of the answer are not in the kernel yet. */
+size_t http_stream_pending(const struct http_connection *connection);
 /* It can't be completed: the connection is cut, so that the client sees that something is missing.
  * The request is invalid then; no `gone` comes. */
 void http_stream_abort(struct http_connection *connection);

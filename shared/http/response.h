@@ -17,7 +17,7 @@ struct response_frame {
     int64_t idle_timeout_ms; /* of the connection */
 };
 
-/* Appends the whole answer; unless its length is known, the head alone. */
+/* Appends the whole answer; unless its length is known, its head alone. */
 void response_write(struct buf *out, const struct http_response *response,
                     const struct response_frame *frame);
 /* Appends a piece of a chunked body; an empty one ends it. */

@@ -31,7 +31,7 @@ const words = (page, macro) => [...page.matchAll(new RegExp(`^\\.${macro} (.+)$`
     .flatMap(([, line]) => line.split(/ ,? ?/)).filter((word) => /^[\w.-]+$/.test(word));
 
 test('promptgate-api(7) names every header that an answer can have, and no others', () => {
-    const sent = ['worker/answer.c', 'worker/cors.c', 'worker/frontend.c', 'shared/http/response.c']
+    const sent = ['worker/answer.c', 'worker/cors.c', 'worker/frontend.c', 'worker/relay.c', 'shared/http/response.c']
         .flatMap((name) => [...source(name).matchAll(/([A-Z][A-Za-z]*(?:-[A-Z][A-Za-z]*)*|x-[a-z-]+): /g)])
         .map(([, header]) => header);
     const page = source('man/promptgate-api.7');

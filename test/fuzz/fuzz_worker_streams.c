@@ -34,6 +34,7 @@ static void read_in_pieces(enum provider_id provider, struct str stream, size_t 
     enum stream_read read = STREAM_MORE;
     reading->streamed = (struct streamed){.provider = provider,
                                           .arena = &reading->arena,
+                                          .keeps_text = true,
                                           .default_id = STR("i"),
                                           .default_model = STR("m")};
     for (size_t at = 0; read == STREAM_MORE && at < stream.len; at += piece) {

@@ -39,7 +39,7 @@ static void pieces_go_out_at_once(void **state)
     client_expect(l, &client, "9\r\ndata: a\n\n\r\n");
     assert_int_equal(http_stream_write(l->open, STR("")), 0); /* would be the end */
     assert_int_equal(http_stream_write(l->open, STR("b")), 0);
-    size_t len = http_stream_end(l->open);
+    size_t len = http_stream_end(l->open, STR(""));
     client_expect(l, &client, "0\r\n\r\n");
     assert_string_equal(body_of(&client), "9\r\ndata: a\n\n\r\n1\r\nb\r\n0\r\n\r\n");
     assert_int_equal(len, client.got.len);
@@ -52,6 +52,27 @@ static void pieces_go_out_at_once(void **state)
     loopback_stop(l);
 }
 
+static void the_first_and_the_last_piece_need_no_write_of_their_own(void **state)
+{
+    (void)state;
+    struct loopback *l = loopback_start(&calm_limits);
+    struct client client = client_open(l);
+    struct http_response first = head;
+    first.body = STR("data: a\n\n");
+    l->hold_answer = true;
+    client_send(l, &client, GET);
+    turn_until(l, l->open);
+    assert_true(http_stream_begin(l->open, &first));
+    assert_int_equal(http_stream_pending(l->open), 0);
+    client_expect(l, &client, "9\r\ndata: a\n\n\r\n");
+    size_t len = http_stream_end(l->open, STR("b"));
+    client_expect(l, &client, "0\r\n\r\n");
+    assert_string_equal(body_of(&client), "9\r\ndata: a\n\n\r\n1\r\nb\r\n0\r\n\r\n");
+    assert_int_equal(len, client.got.len);
+    client_close(&client);
+    loopback_stop(l);
+}
+
 /* "A server MUST NOT send a response containing Transfer-Encoding unless the corresponding request
  * indicates HTTP/1.1" */
 static void an_old_client_reads_to_the_end(void **state)
@@ -60,7 +81,7 @@ static void an_old_client_reads_to_the_end(void **state)
     struct loopback *l = loopback_start(&calm_limits);
     struct client client = open_stream(l, "GET /s HTTP/1.0\r\n\r\n");
     http_stream_write(l->open, STR("data: a\n\n"));
-    http_stream_end(l->open);
+    http_stream_end(l->open, STR(""));
     turn_until(l, client_ended(l, &client));
     assert_null(strstr(buf_cstr(&client.got), "Transfer-Encoding"));
     assert_non_null(strstr(buf_cstr(&client.got), "\r\nConnection: close\r\n"));
@@ -78,7 +99,7 @@ static void the_next_request_waits_for_the_end(void **state)
         turn(l);
     assert_string_equal(loopback_events(l), "head GET /s;body 0;");
     l->hold_answer = false;
-    http_stream_end(l->open);
+    http_stream_end(l->open, STR(""));
     client_expect(l, &client, "/next ");
     client_close(&client);
     loopback_stop(l);
@@ -145,7 +166,7 @@ static void the_writer_is_told_when_to_go_on(void **state)
     while (!strstr(loopback_events(l), "writable;"))
         client_read(l, &client, sizeof piece);
     assert_int_equal(http_stream_write(l->open, STR("end")), 0);
-    size_t len = http_stream_end(l->open);
+    size_t len = http_stream_end(l->open, STR(""));
     client_expect(l, &client, "3\r\nend\r\n0\r\n\r\n");
     while (client.got.len < len)
         client_read(l, &client, sizeof piece);
@@ -185,7 +206,7 @@ static void a_stop_lets_it_end(void **state)
     struct client client = open_stream(l, GET);
     http_server_drain(&l->server);
     http_stream_write(l->open, STR("data: a\n\n"));
-    http_stream_end(l->open);
+    http_stream_end(l->open, STR(""));
     turn_until(l, client_ended(l, &client));
     assert_string_equal(body_of(&client), "9\r\ndata: a\n\n\r\n0\r\n\r\n");
     client_close(&client);
@@ -200,9 +221,9 @@ static void nothing_goes_after_the_end(void **state)
     struct http_connection *connection = l->open;
     assert_false(http_stream_begin(connection, &head));
     assert_int_equal(http_respond(connection, &head), 0);
-    http_stream_end(connection);
+    http_stream_end(connection, STR(""));
     assert_int_equal(http_stream_write(connection, STR("x")), 0);
-    assert_int_equal(http_stream_end(connection), 0);
+    assert_int_equal(http_stream_end(connection, STR("")), 0);
     http_stream_abort(connection);
     client_expect(l, &client, "0\r\n\r\n");
     assert_string_equal(body_of(&client), "0\r\n\r\n");
@@ -214,6 +235,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pieces_go_out_at_once),
+        cmocka_unit_test(the_first_and_the_last_piece_need_no_write_of_their_own),
         cmocka_unit_test(an_old_client_reads_to_the_end),
         cmocka_unit_test(the_next_request_waits_for_the_end),
         cmocka_unit_test(a_client_leaves),

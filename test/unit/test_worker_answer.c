@@ -391,7 +391,7 @@ static void gone_during_the_transfer(void **state)
     assert_int_equal(row.gateway_us, 0);
     expect_text(row.attempts,
                 "[{\"provider\":\"openai\",\"model\":\"gpt-x\",\"credential\":\"main\",\"status\":"
-                "\"client_closed\",\"http_status\":0,\"ms\":7000,\"prompt_tokens\":0,"
+                "\"client_closed\",\"http_status\":0,\"ms\":7000,\"prompt_tokens\":1,"
                 "\"completion_tokens\":0,\"error\":null}]");
 }
 

@@ -108,7 +108,7 @@ static void on_done(void *context, enum transfer_result result, const char *deta
 
 static void start(struct world *world, struct call *call)
 {
-    static const struct transfer_events events = {on_head, on_header, on_data, on_done};
+    static const struct transfer_events events = {on_head, on_header, on_data, NULL, on_done};
     struct transfer_request request = {
         .url = call->url ? call->url : world->url,
         .body = STR("{}"),

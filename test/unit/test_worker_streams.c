@@ -236,6 +236,7 @@ static void read_in_pieces(enum provider_id provider, struct str stream, size_t 
     *reading = (struct reading){.streamed = {.provider = provider,
                                              .arena = arena,
                                              .created_s = 1,
+                                             .keeps_text = true,
                                              .default_id = STR("default"),
                                              .default_model = STR("default")}};
     for (size_t at = 0, len = first; at < stream.len; at += len, len = each) {

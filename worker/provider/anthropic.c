@@ -254,6 +254,8 @@ static bool write_body(const struct completion_request *request, struct buf *bod
     write_tools(values[MEMBER_tools], body);
     write_tool_choice(values[MEMBER_tool_choice], body);
     write_user(values[MEMBER_user], body);
+    if (request->streams)
+        buf_puts(body, ",\"stream\":true");
     if (target->parameters)
         buf_printf(body, ",%s", target->parameters);
     buf_putc(body, '}');
@@ -268,7 +270,7 @@ static bool build(const struct completion_request *request, struct arena *arena,
     const struct config_credential *credential = request->target->credential;
     bool says_version = false;
     call->url = arena_printf(arena, "%s/v1/messages", credential->base_url);
-    call_add_headers(call, credential, STR("x-api-key"), str_of(credential->api_key));
+    call_add_headers(call, request, STR("x-api-key"), str_of(credential->api_key));
     for (size_t i = 0; i < credential->headers_count; i++)
         says_version = says_version ||
                        str_eq_nocase(str_of(credential->headers[i].name), str_of(version_header));
@@ -438,6 +440,14 @@ static enum event_kind read_event(struct streamed *streamed, struct json_object 
     return said ? EVENT_CONTENT : EVENT_SILENT;
 }
 
+static void write_failure(const struct stream_failure *failure, struct buf *events)
+{
+    buf_puts(events, "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"api_error\","
+                     "\"message\":");
+    json_write_string(events, failure->message);
+    buf_puts(events, "}}\n\n");
+}
+
 /* ---- errors */
 
 /* A limit on spending comes as a request's fault, or as one asked too often. */
@@ -473,5 +483,6 @@ const struct provider provider_anthropic = {
     .build = build,
     .read_answer = read_answer,
     .read_event = read_event,
+    .write_failure = write_failure,
     .read_error = read_error,
 };

@@ -269,7 +269,7 @@ struct json_object *chat_new_call(struct str id, struct str name, struct json_ob
     return call;
 }
 
-void chat_complete(struct completion *completion, struct buf *text, struct json_object *calls,
+void chat_complete(struct completion *completion, const struct buf *text, struct json_object *calls,
                    struct arena *arena)
 {
     bool any_calls = json_object_array_length(calls) > 0;

@@ -83,6 +83,6 @@ void chat_make_id(struct str answer_id, size_t place, struct buf *id);
 struct json_object *chat_new_call(struct str id, struct str name, struct json_object *arguments,
                                   struct str answer_id, size_t place);
 /* What was collected of an answer becomes the completion's; `calls` is taken over. */
-void chat_complete(struct completion *completion, struct buf *text, struct json_object *calls,
+void chat_complete(struct completion *completion, const struct buf *text, struct json_object *calls,
                    struct arena *arena);
 void chat_set_usage(struct usage *usage, int64_t prompt, int64_t completion);

@@ -121,19 +121,26 @@ bool streamed_has_call(const struct streamed *streamed, int64_t place)
     return call_at(streamed, place) != NULL;
 }
 
+bool chunks_count(struct streamed *streamed, struct json_object *text)
+{
+    size_t len = json_text(text).len;
+    streamed->said_bytes += len;
+    return len > 0;
+}
+
 bool chunks_add_text(struct streamed *streamed, struct json_object *text, struct buf *chunks)
 {
-    struct str said = json_text(text);
-    if (said.len == 0)
+    if (!chunks_count(streamed, text))
         return false;
-    buf_str(&streamed->text, said);
+    if (streamed->keeps_text)
+        buf_str(&streamed->text, json_text(text));
     write_text(streamed, "content", text, chunks);
     return true;
 }
 
 bool chunks_add_reasoning(struct streamed *streamed, struct json_object *text, struct buf *chunks)
 {
-    if (json_text(text).len == 0)
+    if (!chunks_count(streamed, text))
         return false;
     write_text(streamed, "reasoning_content", text, chunks);
     return true;
@@ -148,6 +155,7 @@ void chunks_begin_call(struct streamed *streamed, int64_t place, struct str id, 
         chat_make_id(streamed->default_id, count, &made);
     streamed->calls = xrealloc(streamed->calls, (count + 1) * sizeof *streamed->calls);
     streamed->calls_count++;
+    streamed->said_bytes += name.len;
     streamed->calls[count] = (struct streamed_call){
         .id = arena_copy(streamed->arena, made.len ? buf_view(&made) : id),
         .name = arena_copy(streamed->arena, name.at ? name : STR("")),
@@ -163,7 +171,10 @@ bool chunks_add_arguments(struct streamed *streamed, int64_t place, struct str p
     struct streamed_call *call = call_at(streamed, place);
     if (!call || piece.len == 0)
         return false;
-    buf_str(&call->arguments, piece);
+    call->has_arguments = true;
+    streamed->said_bytes += piece.len;
+    if (streamed->keeps_text)
+        buf_str(&call->arguments, piece);
     write_arguments(streamed, call, piece, chunks);
     return true;
 }
@@ -171,8 +182,7 @@ bool chunks_add_arguments(struct streamed *streamed, int64_t place, struct str p
 bool chunks_end_call(struct streamed *streamed, int64_t place, struct buf *chunks)
 {
     const struct streamed_call *call = call_at(streamed, place);
-    return call && call->arguments.len == 0 &&
-           chunks_add_arguments(streamed, place, STR("{}"), chunks);
+    return call && !call->has_arguments && chunks_add_arguments(streamed, place, STR("{}"), chunks);
 }
 
 void chunks_add_call(struct streamed *streamed, struct str id, struct str name,
@@ -222,11 +232,40 @@ void streamed_free(struct streamed *streamed)
     streamed->calls_count = 0;
 }
 
+void streamed_complete(const struct streamed *streamed, struct completion *completion)
+{
+    struct json_object *calls = json_object_new_array();
+    for (size_t i = 0; streamed->keeps_text && i < streamed->calls_count; i++) {
+        const struct streamed_call *call = &streamed->calls[i];
+        struct json_object *made = json_object_new_object();
+        struct json_object *function = json_object_new_object();
+        chat_put(made, "id", chat_string(call->id));
+        chat_put_string(made, "type", STR("function"));
+        chat_put(function, "name", chat_string(call->name));
+        chat_put(function, "arguments", chat_string(buf_view(&call->arguments)));
+        chat_put(made, "function", function);
+        json_object_array_add(calls, made);
+    }
+    json_object_put(completion->parsed);
+    *completion = (struct completion){.parsed = json_object_new_object()};
+    completion->id = streamed->id;
+    completion->model = streamed->model;
+    completion->finish_reason = streamed->finish_reason;
+    chat_complete(completion, &streamed->text, calls, streamed->arena);
+    if (streamed->finish_reason)
+        completion->usage = streamed->usage;
+}
+
 /* --- reading --- */
 
 bool streamed_in_lines(enum provider_id provider)
 {
     return provider == PROVIDER_OLLAMA;
+}
+
+bool streamed_is_openai(enum provider_id provider)
+{
+    return provider_of(provider)->read_event == openai_read_event;
 }
 
 /* `{"error":{"message":…}}`, `{"error":"…"}`. */
@@ -237,6 +276,12 @@ static bool has_error(struct json_object *data, struct str *message)
                    ? json_text(json_member(error, "message", NULL))
                    : json_text(error);
     return error != NULL;
+}
+
+static enum event_kind refuse(struct streamed *streamed, struct str problem)
+{
+    streamed->unusable = true;
+    return streamed_fail(streamed, problem);
 }
 
 enum event_kind streamed_read(struct streamed *streamed, struct str event, struct buf *chunks)
@@ -250,9 +295,9 @@ enum event_kind streamed_read(struct streamed *streamed, struct str event, struc
     if (str_starts(event, STR("[DONE]")))
         return EVENT_END;
     if (!json_read(event, &data, &reason))
-        return streamed_fail(streamed, STR("an event is not JSON"));
+        return refuse(streamed, STR("an event is not JSON"));
     if (!json_object_is_type(data, json_type_object))
-        kind = streamed_fail(streamed, STR("an event is not a JSON object"));
+        kind = refuse(streamed, STR("an event is not a JSON object"));
     else if (has_error(data, &message))
         kind = streamed_fail(streamed, message);
     else

@@ -8,6 +8,7 @@
 struct streamed_call {
     struct str id, name;
     struct buf arguments;
+    bool has_arguments;
     int64_t place; /* the provider's own number of it */
 };
 
@@ -20,19 +21,27 @@ struct streamed {
 
     /* collected */
     struct str id, model;
+    bool keeps_text; /* else only how long it is */
     struct buf text;
+    size_t said_bytes; /* of all that was told: text, calls, reasoning */
     struct streamed_call *calls;
     size_t calls_count;
     const char *finish_reason; /* NULL = not ended yet */
     struct usage usage;
     struct str failure; /* the provider's words: not for clients as they are */
+    bool unusable;      /* or what is wrong with an event that cannot be read */
     bool role_written;
 };
 
 void streamed_free(struct streamed *streamed);
+/* What has come becomes the completion's, as far as it was kept; its texts stay in the arena. The
+ * usage is only taken where it is the whole answer's. */
+void streamed_complete(const struct streamed *streamed, struct completion *completion);
 
 /* Whether the provider streams lines of JSON, not server-sent events. */
 bool streamed_in_lines(enum provider_id provider);
+/* Whether its events have OpenAI's shape, so that their bytes can go on as they are. */
+bool streamed_is_openai(enum provider_id provider);
 /* Reads one event's data (absent = it has none). What is not in OpenAI's shape is appended to
  * `chunks`, as events of its shape; where nothing is appended to an event of EVENT_CONTENT, its own
  * bytes are in it. */
@@ -45,6 +54,8 @@ void chunks_write_usage(const struct streamed *streamed, struct buf *chunks);
 
 /* `text` is a JSON string; others and empty ones say nothing. */
 bool chunks_add_text(struct streamed *streamed, struct json_object *text, struct buf *chunks);
+/* Counts what is passed on without being looked at. */
+bool chunks_count(struct streamed *streamed, struct json_object *text);
 bool chunks_add_reasoning(struct streamed *streamed, struct json_object *text, struct buf *chunks);
 /* A call begins, at the provider's place; an absent id is made up. `extra` (NULL = none) is the
  * chunk's extra_content. */

@@ -128,9 +128,9 @@ static bool build(const struct completion_request *request, struct arena *arena,
     const struct config_target *target = request->target;
     struct json_object *body = json_object_new_object();
     call->url = arena_printf(arena, "%s/v2/chat", target->credential->base_url);
-    call_add_bearer(call, target->credential, arena);
+    call_add_bearer(call, request, arena);
     chat_put_string(body, "model", str_of(target->model));
-    chat_put(body, "stream", json_object_new_boolean(false));
+    chat_put(body, "stream", json_object_new_boolean(request->streams));
     bool good = put_messages(body, request->messages, error);
     put_tools(body, request->parameters);
     put_parameters(body, request);
@@ -243,6 +243,16 @@ static enum event_kind read_event(struct streamed *streamed, struct json_object 
     return said ? EVENT_CONTENT : EVENT_SILENT;
 }
 
+static void write_failure(const struct stream_failure *failure, struct buf *events)
+{
+    buf_printf(events,
+               "event: message-end\ndata: {\"type\":\"message-end\",\"delta\":{"
+               "\"finish_reason\":\"%s\",\"error\":",
+               failure->status == 504 ? "TIMEOUT" : "ERROR");
+    json_write_string(events, failure->message);
+    buf_puts(events, "}}\n\n");
+}
+
 /* ---- errors */
 
 enum { STATUS_UNSAFE_OR_TOKEN = 498 };
@@ -267,5 +277,6 @@ const struct provider provider_cohere = {
     .build = build,
     .read_answer = read_answer,
     .read_event = read_event,
+    .write_failure = write_failure,
     .read_error = read_error,
 };

@@ -1,12 +1,12 @@
 /* The built-in provider: needs no key and no network, answers from the prompt itself, in OpenAI's
- * shape. The model's name chooses what goes wrong, for trying failure paths:
+ * shape, streams word by word. The model's name chooses what goes wrong, for trying failure paths:
  *
  *   echo                 the last user message back
  *   echo/slow            the same after two seconds
  *   echo/slow-MS         the same after MS milliseconds (at most ten minutes)
  *   echo/fail-STATUS     an error answer with this status (400 to 599)
- *   echo/invalid-json    status 200 and a body that is cut in the middle
- *   echo/no-choices      status 200 and an answer without a choice
+ *   echo/invalid-json    status 200 and a body, or a stream, that is cut in the middle
+ *   echo/no-choices      status 200 and an answer without a choice, no stream
  *   echo/never           no answer: the time limit ends it
  * Any other model echoes. */
 #include "worker/provider/estimate.h"
@@ -62,23 +62,94 @@ static struct str first_tokens(struct str text, int64_t tokens)
     return text;
 }
 
+/* What is said, and what it is said to have used. */
+struct echoed {
+    struct str text;
+    const char *finish_reason;
+    int64_t prompt_tokens, completion_tokens;
+};
+
+static void write_usage(const struct echoed *echoed, struct buf *out)
+{
+    buf_printf(out,
+               ",\"usage\":{\"prompt_tokens\":%lld,\"completion_tokens\":%lld,"
+               "\"total_tokens\":%lld}}",
+               (long long)echoed->prompt_tokens, (long long)echoed->completion_tokens,
+               (long long)(echoed->prompt_tokens + echoed->completion_tokens));
+}
+
+static void write_whole(const struct completion_request *request, const struct echoed *echoed,
+                        struct buf *out)
+{
+    buf_puts(out, "{\"id\":\"\",\"object\":\"chat.completion\",\"model\":");
+    json_write_string(out, str_of(request->target->model));
+    buf_puts(out, ",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":");
+    json_write_string(out, echoed->text);
+    buf_printf(out, "},\"finish_reason\":\"%s\"}]", echoed->finish_reason);
+    write_usage(echoed, out);
+}
+
+static void begin_chunk(const struct completion_request *request, struct buf *out)
+{
+    buf_puts(out, "data: {\"id\":\"chatcmpl-echo\",\"object\":\"chat.completion.chunk\","
+                  "\"created\":0,\"model\":");
+    json_write_string(out, str_of(request->target->model));
+    buf_puts(out, ",\"choices\":[");
+}
+
+static void write_delta(const struct completion_request *request, const char *member,
+                        struct str text, struct buf *out)
+{
+    begin_chunk(request, out);
+    buf_printf(out, "{\"index\":0,\"delta\":{\"%s\":", member);
+    json_write_string(out, text);
+    buf_puts(out, "},\"finish_reason\":null}]}\n\n");
+}
+
+/* A word and what follows it up to the next one. */
+static struct str first_word(struct str text)
+{
+    size_t len = 0;
+    while (len < text.len && text.at[len] != ' ')
+        len++;
+    while (len < text.len && text.at[len] == ' ')
+        len++;
+    return (struct str){text.at, len};
+}
+
+static void write_stream(const struct completion_request *request, const struct echoed *echoed,
+                         struct buf *out)
+{
+    struct str rest = echoed->text;
+    write_delta(request, "role", STR("assistant"), out);
+    while (rest.len > 0) {
+        struct str word = first_word(rest);
+        write_delta(request, "content", word, out);
+        rest = (struct str){rest.at + word.len, rest.len - word.len};
+    }
+    begin_chunk(request, out);
+    buf_printf(out, "{\"index\":0,\"delta\":{},\"finish_reason\":\"%s\"}]}\n\n",
+               echoed->finish_reason);
+    begin_chunk(request, out);
+    buf_putc(out, ']');
+    write_usage(echoed, out);
+    buf_puts(out, "\n\ndata: [DONE]\n\n");
+}
+
 static void write_answer(const struct completion_request *request, struct buf *out)
 {
     struct buf text = {0};
     append_content(&text, last_user_content(request->messages));
-    struct str whole = buf_view(&text), answer = whole;
+    struct str whole = buf_view(&text), said = whole;
     if (request->max_tokens > 0)
-        answer = first_tokens(whole, request->max_tokens);
-    int64_t prompt = estimate_messages(request->messages), completion = estimate_text(answer);
-    buf_puts(out, "{\"id\":\"\",\"object\":\"chat.completion\",\"model\":");
-    json_write_string(out, str_of(request->target->model));
-    buf_puts(out, ",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":");
-    json_write_string(out, answer);
-    buf_printf(out, "},\"finish_reason\":\"%s\"}]", answer.len < whole.len ? "length" : "stop");
-    buf_printf(out,
-               ",\"usage\":{\"prompt_tokens\":%lld,\"completion_tokens\":%lld,"
-               "\"total_tokens\":%lld}}",
-               (long long)prompt, (long long)completion, (long long)(prompt + completion));
+        said = first_tokens(whole, request->max_tokens);
+    const struct echoed echoed = {
+        .text = said,
+        .finish_reason = said.len < whole.len ? "length" : "stop",
+        .prompt_tokens = estimate_messages(request->messages),
+        .completion_tokens = estimate_text(said),
+    };
+    (request->streams ? write_stream : write_whole)(request, &echoed, out);
     buf_free(&text);
 }
 
@@ -110,6 +181,8 @@ static void answer(const struct completion_request *request, const struct upstre
         return;
     }
     reply->status = 200;
+    if (request->streams)
+        reply->content_type = STR("text/event-stream");
     if (str_eq(model, STR("echo/no-choices"))) {
         buf_puts(&reply->body, "{\"id\":\"\",\"object\":\"chat.completion\"}");
         return;
@@ -130,5 +203,6 @@ const struct provider provider_echo = {
     .answer = answer,
     .read_answer = openai_read_answer,
     .read_event = openai_read_event,
+    .write_failure = openai_write_failure,
     .read_error = openai_read_error,
 };

@@ -240,9 +240,10 @@ static bool build(const struct completion_request *request, struct arena *arena,
     const struct config_target *target = request->target;
     const struct config_credential *credential = target->credential;
     struct json_object *body = json_object_new_object();
-    call->url = arena_printf(arena, "%s/v1beta/models/%s:generateContent", credential->base_url,
-                             path_of(target->model, arena).at);
-    call_add_headers(call, credential, STR("x-goog-api-key"), str_of(credential->api_key));
+    call->url = arena_printf(
+        arena, "%s/v1beta/models/%s:%s", credential->base_url, path_of(target->model, arena).at,
+        request->streams ? "streamGenerateContent?alt=sse" : "generateContent");
+    call_add_headers(call, request, STR("x-goog-api-key"), str_of(credential->api_key));
     bool good = put_messages(body, request->messages, error);
     put_tools(body, request->parameters->values[MEMBER_tools]);
     put_tool_choice(body, request->parameters->values[MEMBER_tool_choice]);
@@ -407,6 +408,14 @@ static enum event_kind read_event(struct streamed *streamed, struct json_object 
     return chunks->len > before ? EVENT_CONTENT : EVENT_SILENT;
 }
 
+static void write_failure(const struct stream_failure *failure, struct buf *events)
+{
+    buf_printf(events, "data: {\"error\":{\"code\":%d,\"message\":", failure->status);
+    json_write_string(events, failure->message);
+    buf_printf(events, ",\"status\":\"%s\"}}\n\n",
+               failure->status == 504 ? "DEADLINE_EXCEEDED" : "UNAVAILABLE");
+}
+
 /* ---- errors */
 
 /* A key that is not one, or an account without billing, comes as a request's fault; a day's quota
@@ -455,5 +464,6 @@ const struct provider provider_gemini = {
     .build = build,
     .read_answer = read_answer,
     .read_event = read_event,
+    .write_failure = write_failure,
     .read_error = read_error,
 };

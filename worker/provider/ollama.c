@@ -91,10 +91,10 @@ static bool build(const struct completion_request *request, struct arena *arena,
     const struct config_credential *credential = target->credential;
     struct json_object *body = json_object_new_object(), *list = json_object_new_array();
     call->url = arena_printf(arena, "%s/api/chat", credential->base_url);
-    call_add_bearer(call, credential, arena);
+    call_add_bearer(call, request, arena);
     chat_put_string(body, "model", str_of(target->model));
     chat_put(body, "messages", list);
-    chat_put(body, "stream", json_object_new_boolean(false));
+    chat_put(body, "stream", json_object_new_boolean(request->streams));
     bool good = true;
     for (size_t i = 0; good && i < json_object_array_length(request->messages); i++)
         good = add_message(list, request->messages, json_object_array_get_idx(request->messages, i),
@@ -188,6 +188,13 @@ static enum event_kind read_event(struct streamed *streamed, struct json_object 
     return chunks->len > before ? EVENT_CONTENT : EVENT_SILENT;
 }
 
+static void write_failure(const struct stream_failure *failure, struct buf *events)
+{
+    buf_puts(events, "{\"error\":");
+    json_write_string(events, failure->message);
+    buf_puts(events, "}\n");
+}
+
 /* `{"error":"…"}` */
 static enum provider_fault read_error(const struct upstream_reply *reply, struct arena *arena,
                                       struct str *said)
@@ -204,5 +211,6 @@ const struct provider provider_ollama = {
     .build = build,
     .read_answer = read_answer,
     .read_event = read_event,
+    .write_failure = write_failure,
     .read_error = read_error,
 };

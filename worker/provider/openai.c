@@ -66,6 +66,10 @@ void openai_build_body(const struct completion_request *request, struct buf *bod
         buf_printf(body, ",\"%s\":", dialect->max_tokens);
         buf_i64(body, request->max_tokens);
     }
+    if (request->streams)
+        buf_puts(body, dialect->asks_usage
+                           ? ",\"stream\":true,\"stream_options\":{\"include_usage\":true}"
+                           : ",\"stream\":true");
     for (int i = 0; i < MEMBER_NONE; i++)
         add_value(dialect, body, (enum member)i, request->parameters->values[i]);
     if (target->parameters)
@@ -79,7 +83,7 @@ static bool build(const struct completion_request *request, struct arena *arena,
     const struct config_credential *credential = request->target->credential;
     (void)error;
     call->url = arena_printf(arena, "%s/chat/completions", credential->base_url);
-    call_add_bearer(call, credential, arena);
+    call_add_bearer(call, request, arena);
     openai_build_body(request, &call->body);
     return true;
 }
@@ -287,7 +291,7 @@ static bool says_anything(struct streamed *streamed, struct json_object *delta)
     bool said = chunks_add_text(streamed, json_member(delta, "content", NULL), NULL);
     said = stream_calls(streamed, json_member(delta, "tool_calls", NULL)) || said;
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-        said = said || json_text(json_member(delta, others[i], NULL)).len > 0;
+        said = chunks_count(streamed, json_member(delta, others[i], NULL)) || said;
     return said;
 }
 
@@ -325,6 +329,14 @@ enum event_kind openai_read_event(struct streamed *streamed, struct json_object 
         return read_choice(streamed, data, json_object_array_get_idx(choices, 0), chunks);
     read_usage(json_member(data, "usage", NULL), &streamed->usage);
     return json_member(data, "usage", NULL) ? EVENT_USAGE : EVENT_SILENT;
+}
+
+void openai_write_failure(const struct stream_failure *failure, struct buf *events)
+{
+    buf_puts(events, "data: {\"error\":{\"message\":");
+    json_write_string(events, failure->message);
+    buf_printf(events, ",\"type\":\"%s\",\"param\":null,\"code\":\"%s\"}}\n\n", failure->type,
+               failure->code);
 }
 
 /* ---- errors */
@@ -389,5 +401,6 @@ const struct provider provider_openai = {
     .build = build,
     .read_answer = openai_read_answer,
     .read_event = openai_read_event,
+    .write_failure = openai_write_failure,
     .read_error = openai_read_error,
 };

@@ -6,8 +6,14 @@
 #define LACKS(member) MEMBER_BIT(MEMBER_##member)
 
 static const struct openai_dialect dialects[PROVIDER_COUNT] = {
-    [PROVIDER_OPENAI] = {.max_tokens = "max_completion_tokens", .seed = "seed", .strict = true},
-    [PROVIDER_ECHO] = {.max_tokens = "max_completion_tokens", .seed = "seed", .strict = true},
+    [PROVIDER_OPENAI] = {.max_tokens = "max_completion_tokens",
+                         .seed = "seed",
+                         .strict = true,
+                         .asks_usage = true},
+    [PROVIDER_ECHO] = {.max_tokens = "max_completion_tokens",
+                       .seed = "seed",
+                       .strict = true,
+                       .asks_usage = true},
     [PROVIDER_GROQ] = {.max_tokens = "max_completion_tokens",
                        .seed = "seed",
                        .lacks = LACKS(logprobs) | LACKS(top_logprobs) | LACKS(logit_bias) |

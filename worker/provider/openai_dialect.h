@@ -11,6 +11,7 @@ struct openai_dialect {
     bool short_ids;                /* tool call ids must be nine letters and digits */
     bool says_prefix; /* a last message of the assistant's is marked as one to go on with */
     bool strict;      /* content is a text and nothing else */
+    bool asks_usage;  /* a stream has its usage only if asked for */
     uint64_t lacks;   /* members that it refuses or ignores */
     int request_status, later_status; /* beyond OpenAI's meaning: the client's fault; come back */
 };

@@ -22,6 +22,7 @@ struct completion_request {
     const struct client_parameters *parameters;
     double temperature, top_p; /* the endpoint's; NaN = not sent */
     int64_t max_tokens;        /* 0 = the provider's default */
+    bool streams;              /* the answer is to come as a stream, with its usage */
 };
 
 struct call_header {
@@ -51,7 +52,8 @@ struct upstream_reply {
 };
 
 struct usage {
-    bool reported;
+    bool reported;  /* by the provider, for the whole answer */
+    bool estimated; /* what it seems to be of an answer that has not come to its end */
     int64_t prompt_tokens, completion_tokens, total_tokens;
     int64_t cached_tokens, cache_write_tokens, reasoning_tokens;
 };
@@ -87,11 +89,19 @@ enum event_kind {
 
 struct streamed;
 
+/* Why a stream can't go on, as clients are told. */
+struct stream_failure {
+    int status; /* what the answer would have had */
+    const char *code, *type;
+    struct str message;
+};
+
 struct provider {
     /* Fills `call` (its body is empty): url, headers and body. Texts go into `arena`. */
     bool (*build)(const struct completion_request *request, struct arena *arena,
                   struct upstream_call *call, struct error *error);
-    /* NULL for all that are called over the network. Answers by itself what `build` made. */
+    /* NULL for all that are called over the network. Answers by itself what `build` made, as a
+     * stream's bytes where one is asked for. */
     void (*answer)(const struct completion_request *request, const struct upstream_call *call,
                    struct arena *arena, struct upstream_reply *reply);
     /* Reads a 200's body. False: it is no answer, the sentence says why. */
@@ -100,6 +110,8 @@ struct provider {
     /* Reads an event of a streamed answer, an object without an error in it (streamed_read). */
     enum event_kind (*read_event)(struct streamed *streamed, struct json_object *data,
                                   struct buf *chunks);
+    /* Writes the last event of a stream that fails, in the provider's own format. */
+    void (*write_failure)(const struct stream_failure *failure, struct buf *events);
     /* Reads an answer of another status: whose fault it is, and what the provider said of it
      * (absent when nothing legible; it may hold key material: not for clients as it is). */
     enum provider_fault (*read_error)(const struct upstream_reply *reply, struct arena *arena,
@@ -111,6 +123,8 @@ const struct provider *provider_of(enum provider_id id);
 uint64_t provider_lacks(enum provider_id id);
 /* What is asked for at most where nobody says: 0 = nothing has to be said. */
 int64_t provider_max_tokens(enum provider_id id);
+/* Whether a streamed answer ends, and its bill, when its client closes the connection. */
+bool provider_stops_when_left(enum provider_id id);
 
 /* What an answer's status means, where its body does not say otherwise. */
 enum provider_fault provider_fault_of(int status);
@@ -120,11 +134,12 @@ struct str answer_name(struct json_object *answer, const char *name);
 /* A count of a usage object; missing, null or nonsense is 0. */
 int64_t usage_count(struct json_object *usage, const char *name);
 
-/* The headers of a call: the key's (absent = the credential has none) and the credential's own. */
-void call_add_headers(struct upstream_call *call, const struct config_credential *credential,
+/* The headers of a call: what it sends and awaits, the key's (absent = the credential has none) and
+ * the credential's own. */
+void call_add_headers(struct upstream_call *call, const struct completion_request *request,
                       struct str key_header, struct str key);
 /* The same, with `Authorization: Bearer`. */
-void call_add_bearer(struct upstream_call *call, const struct config_credential *credential,
+void call_add_bearer(struct upstream_call *call, const struct completion_request *request,
                      struct arena *arena);
 
 /* The shapes that OpenAI's chat completions share with others. */
@@ -133,6 +148,7 @@ bool openai_read_answer(const struct upstream_reply *reply, struct arena *arena,
                         struct completion *completion, struct error *error);
 enum event_kind openai_read_event(struct streamed *streamed, struct json_object *data,
                                   struct buf *chunks);
+void openai_write_failure(const struct stream_failure *failure, struct buf *events);
 enum provider_fault openai_read_error(const struct upstream_reply *reply, struct arena *arena,
                                       struct str *said);
 

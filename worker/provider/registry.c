@@ -41,6 +41,17 @@ int64_t provider_max_tokens(enum provider_id id)
     return id == PROVIDER_ANTHROPIC ? ANTHROPIC : 0;
 }
 
+/* The others write on to the end, and bill it. Source: what aggregators found out about aborted
+ * streams of each vendor (OpenRouter's documentation of stream cancellation). */
+bool provider_stops_when_left(enum provider_id id)
+{
+    static const bool stops[PROVIDER_COUNT] = {
+        [PROVIDER_OPENAI] = true, [PROVIDER_ANTHROPIC] = true, [PROVIDER_TOGETHER] = true,
+        [PROVIDER_COHERE] = true, [PROVIDER_OLLAMA] = true,    [PROVIDER_ECHO] = true,
+    };
+    return stops[id];
+}
+
 enum provider_fault provider_fault_of(int status)
 {
     switch (status) {

@@ -41,12 +41,71 @@ static void judge_refusal(struct exchange *ex)
         exchange_fail(ex, API_provider_error, "%s", message);
 }
 
+/* What has another type is an answer of another kind, or none at all. */
+static bool is_stream(const struct exchange *ex)
+{
+    struct str rest = ex->reply.content_type;
+    struct str type = str_trim(str_split(&rest, ';'));
+    bool in_lines = streamed_in_lines(ex->attempt.target->provider);
+    bool other = str_eq_nocase(type, STR("text/html")) ||
+                 (str_eq_nocase(type, STR("application/json")) && !in_lines);
+    return ex->relay.started && ex->reply.status == 200 && !other;
+}
+
+/* In place of a stream. */
+static void judge_other_answer(struct exchange *ex)
+{
+    struct str said = STR_ABSENT;
+    (void)provider(ex)->read_error(&ex->reply, &ex->arena, &said);
+    said = without_secrets(ex->attempt.target->credential, said, SAID_MAX_BYTES, &ex->arena);
+    fail_attempt(ex, API_provider_bad_response,
+                 arena_printf(&ex->arena, "The provider did not answer with a stream%s%.*s",
+                              said.len ? ": " : ".", STR_ARG(said)));
+}
+
+static void judge_failed_stream(struct exchange *ex)
+{
+    struct str said = without_secrets(ex->attempt.target->credential, ex->relay.problem,
+                                      SAID_MAX_BYTES, &ex->arena);
+    fail_attempt(ex, API_provider_error,
+                 arena_printf(&ex->arena, "The provider's stream failed%s%.*s",
+                              said.len ? ": " : ".", STR_ARG(said)));
+    exchange_break_attempt(ex);
+    if (!ex->relay.carries)
+        ex->attempt.bill = BILL_NOTHING; /* as an answer of another status */
+}
+
+static void judge_stream(struct exchange *ex)
+{
+    const struct relay *relay = &ex->relay;
+    relay_close(ex);
+    if (relay->state == RELAY_FAILED) {
+        judge_failed_stream(ex);
+    } else if (relay->state == RELAY_UNUSABLE) {
+        fail_attempt(ex, API_provider_bad_response,
+                     arena_printf(&ex->arena, "The provider's stream could not be used: %.*s.",
+                                  STR_ARG(relay->problem)));
+        exchange_break_attempt(ex);
+    } else if (!relay->streamed.finish_reason) {
+        fail_attempt(ex, API_provider_bad_response,
+                     "The provider's stream ended before its answer was complete.");
+        exchange_break_attempt(ex);
+    } else {
+        ex->attempt.bill = BILL_BOUND;
+        relay_collect(ex);
+    }
+}
+
 static void judge_answer(struct exchange *ex)
 {
     struct error error;
     ex->attempt.bill = ex->reply.status == 200 ? BILL_BOUND : BILL_NOTHING;
     if (ex->reply.status != 200)
         judge_refusal(ex);
+    else if (is_stream(ex))
+        judge_stream(ex);
+    else if (ex->relay.started)
+        judge_other_answer(ex);
     else if (!provider(ex)->read_answer(&ex->reply, &ex->arena, &ex->completion, &error))
         fail_attempt(ex, API_provider_bad_response,
                      arena_printf(&ex->arena, "The provider's answer could not be used: %s.",
@@ -54,6 +113,28 @@ static void judge_answer(struct exchange *ex)
 }
 
 /* --- over the network --- */
+
+/* The answer is there, or given up, while the provider's connection is still busy with it. */
+static void end_stream(struct exchange *ex)
+{
+    exchange_end_attempt(ex);
+    if (ex->relay.state == RELAY_ENDED)
+        transfer_release(&ex->transfer);
+    else
+        transfer_cancel(&ex->transfer);
+    judge_stream(ex);
+    exchange_settle_attempt(ex);
+    exchange_resume(ex);
+}
+
+static void on_batch(void *context)
+{
+    struct exchange *ex = context;
+    if (ex->relay.state != RELAY_GOES_ON)
+        end_stream(ex);
+    else if (ex->relay.started)
+        relay_flush(ex);
+}
 
 /* `detail` is the client library's own reason: for the row, not for the client. */
 static void judge_transfer(struct exchange *ex, enum transfer_result result, const char *detail)
@@ -70,6 +151,8 @@ static void judge_transfer(struct exchange *ex, enum transfer_result result, con
                                  "No trusted TLS connection to the provider could be made."},
         [TRANSFER_NO_FIRST_BYTE] = {API_provider_timeout,
                                     "The provider did not begin to answer in time."},
+        [TRANSFER_IDLE] = {API_provider_timeout,
+                           "The provider's stream paused for longer than upstream.idle_timeout."},
         [TRANSFER_TIMEOUT] = {API_provider_timeout,
                               "The provider's answer was not complete in time."},
         [TRANSFER_BROKEN] = {API_provider_error,
@@ -83,6 +166,8 @@ static void judge_transfer(struct exchange *ex, enum transfer_result result, con
         judge_answer(ex);
         return;
     }
+    if (is_stream(ex))
+        exchange_break_attempt(ex);
     if (result == TRANSFER_UNREACHABLE || result == TRANSFER_CONNECT_TIMEOUT ||
         result == TRANSFER_TLS_FAILED)
         ex->attempt.bill = BILL_NOTHING; /* no byte of it has left */
@@ -109,7 +194,11 @@ static void on_header(void *context, struct str name, struct str value)
 static void on_data(void *context, struct str bytes)
 {
     struct exchange *ex = context;
-    buf_str(&ex->reply.body, bytes);
+    ex->attempt.answer_bytes += bytes.len;
+    if (is_stream(ex))
+        relay_take(ex, bytes);
+    else
+        buf_str(&ex->reply.body, bytes);
 }
 
 static void on_done(void *context, enum transfer_result result, const char *detail)
@@ -124,7 +213,7 @@ static void on_done(void *context, enum transfer_result result, const char *deta
 
 static void send_call(struct exchange *ex)
 {
-    static const struct transfer_events events = {on_head, on_header, on_data, on_done};
+    static const struct transfer_events events = {on_head, on_header, on_data, on_batch, on_done};
     const struct config_upstream *limits = &ex->services->config->upstream;
     struct transfer_header headers[CALL_HEADERS_MAX];
     for (size_t i = 0; i < ex->call.headers_count; i++)
@@ -136,6 +225,7 @@ static void send_call(struct exchange *ex)
         .body = buf_view(&ex->call.body),
         .timeout_ms = ex->attempt.target->timeout_ms,
         .first_byte_timeout_ms = limits->first_byte_timeout_ms,
+        .idle_timeout_ms = ex->relay.asked ? limits->idle_timeout_ms : 0,
         .max_response = (size_t)limits->max_response,
     };
     ex->transfer = transfer_start(ex->services->transfers, &request, &events, ex);
@@ -148,6 +238,8 @@ static void finish_locally(struct exchange *ex, bool in_time)
     if (!in_time)
         ex->reply.status = 0;
     exchange_end_attempt(ex);
+    if (in_time && is_stream(ex))
+        relay_take(ex, buf_view(&ex->reply.body));
     if (in_time)
         judge_answer(ex);
     else
@@ -168,6 +260,7 @@ static void answer_locally(struct exchange *ex, const struct completion_request 
 {
     int64_t timeout_ms = ex->attempt.target->timeout_ms;
     provider(ex)->answer(request, &ex->call, &ex->arena, &ex->reply);
+    ex->attempt.answer_bytes = ex->reply.body.len;
     if (ex->reply.delay_ms == 0 && !ex->reply.never) {
         finish_locally(ex, true);
         return;
@@ -180,6 +273,8 @@ static void answer_locally(struct exchange *ex, const struct completion_request 
 enum stage_result stage_forward(struct exchange *ex)
 {
     exchange_begin_attempt(ex, ex->target);
+    if (ex->relay.asked)
+        relay_start(ex);
     ex->budget_wait_us += ex->attempt.began_us - ex->budget_began_us;
     request_sent(ex->entry, ex->target->account, ex->attempt.began_us);
     if (provider(ex)->answer)

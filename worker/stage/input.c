@@ -27,10 +27,25 @@ static bool check_stream(struct exchange *ex)
     struct json_object *stream = get(ex, "stream");
     if (stream && !json_object_is_type(stream, json_type_boolean))
         exchange_fail_at(ex, API_invalid_request, "stream", "stream must be true or false.");
-    else if (stream && json_object_get_boolean(stream))
+    else if (json_object_get_boolean(stream) && !ex->endpoint->streams)
         exchange_fail_at(ex, API_streaming_disabled, "stream",
                          "Streaming is not enabled on endpoint %s.", ex->endpoint->slug);
+    ex->relay.asked = json_object_get_boolean(stream);
+    ex->relay.native =
+        ex->route.kind == ROUTE_ENDPOINT && ex->endpoint->stream_format == STREAM_NATIVE;
     return ex->failure.code == API_OK;
+}
+
+static bool check_stream_options(struct exchange *ex)
+{
+    struct json_object *options = get(ex, "stream_options");
+    struct json_object *usage = json_member(options, "include_usage", NULL);
+    if (options && !json_object_is_type(options, json_type_object))
+        return input_bad(ex, "stream_options", "an object");
+    if (usage && !json_object_is_type(usage, json_type_boolean))
+        return input_bad(ex, "stream_options.include_usage", "true or false");
+    ex->relay.wants_usage = json_object_get_boolean(usage);
+    return true;
 }
 
 static bool check_session(struct exchange *ex)
@@ -187,9 +202,9 @@ static void lower_max_tokens(struct exchange *ex)
 enum stage_result stage_input(struct exchange *ex)
 {
     const char *source;
-    if (!check_stream(ex) || !check_session(ex) || !input_take_parameters(ex) ||
-        !take_conversation(ex, &source) || !check_choices(ex, source) ||
-        !input_take_variables(ex, source ? NULL : ex->input_owned))
+    if (!check_stream(ex) || !check_stream_options(ex) || !check_session(ex) ||
+        !input_take_parameters(ex) || !take_conversation(ex, &source) ||
+        !check_choices(ex, source) || !input_take_variables(ex, source ? NULL : ex->input_owned))
         return STAGE_DONE;
     lower_max_tokens(ex);
     name_ignored(ex, source);

@@ -44,7 +44,7 @@ static void fill_target(const struct exchange *ex, struct record *record)
 static void fill_usage(const struct exchange *ex, struct record *record)
 {
     const struct usage *usage = &ex->completion.usage;
-    if (!usage->reported)
+    if (!usage->reported && !usage->estimated)
         return;
     record->prompt_tokens = usage->prompt_tokens;
     record->completion_tokens = usage->completion_tokens;
@@ -66,7 +66,9 @@ static void fill(const struct exchange *ex, struct record *record)
     record->status = exchange_status(ex);
     record->http_status = ex->client_gone ? RECORD_NULL : ex->http_status;
     record->error_message = ex->failure.message;
-    record->streamed = 0;
+    record->streamed = ex->relay.asked;
+    if (ex->relay.first_us)
+        record->first_token_ms = to_ms(ex->relay.first_us - ex->began_us);
     if (ex->failure.code == API_OK && !ex->client_gone)
         record->finish_reason = str_of(ex->completion.finish_reason);
     fill_target(ex, record);

@@ -6,7 +6,6 @@
 #include "worker/answer.h"
 #include "worker/answer_usage.h"
 #include "worker/bodies.h"
-#include "worker/cors.h"
 
 static void note_outcome(const struct exchange *ex)
 {
@@ -19,42 +18,77 @@ static void note_outcome(const struct exchange *ex)
     requests_record(ex->services->requests, ex->entry, &outcome);
 }
 
-enum stage_result stage_respond(struct exchange *ex)
+static void write_body(const struct exchange *ex, struct buf *body)
+{
+    if (ex->failure.code != API_OK)
+        answer_error(&ex->failure, ex->id_text, body);
+    else if (ex->route.kind == ROUTE_MODELS)
+        answer_models(ex, body);
+    else if (ex->route.kind == ROUTE_USAGE)
+        answer_usage(ex, body);
+    else if (ex->route.kind == ROUTE_DISPATCHER)
+        answer_openai(ex, body);
+    else
+        answer_native(ex, body);
+}
+
+static void respond_whole(struct exchange *ex)
 {
     struct buf headers = {0}, body = {0};
-    enum api_error code = ex->failure.code;
-    ex->http_status = ex->client_gone ? 0 : api_error_info(code)->status;
-    if (ex->entry)
-        note_outcome(ex);
-    if (ex->client_gone)
-        return STAGE_NEXT;
-    answer_headers(&headers, ex->id_text, exchange_gateway_us(ex, clock_now_us()), ex->upstream_us);
-    answer_error_headers(&headers, &ex->failure);
-    answer_limit_headers(&headers, &ex->rate);
-    cors_headers(config_project(ex->services->config, &ex->route.project), ex->request, &headers);
-    if (code != API_OK)
-        answer_error(&ex->failure, ex->id_text, &body);
-    else if (ex->route.kind == ROUTE_MODELS)
-        answer_models(ex, &body);
-    else if (ex->route.kind == ROUTE_USAGE)
-        answer_usage(ex, &body);
-    else if (ex->route.kind == ROUTE_DISPATCHER)
-        answer_openai(ex, &body);
-    else
-        answer_native(ex, &body);
-    struct http_response response = {
+    answer_head(ex, "application/json", &headers);
+    write_body(ex, &body);
+    const struct http_response response = {
         .status = ex->http_status,
         .headers = buf_view(&headers),
         .body = buf_view(&body),
     };
-    ex->bytes_in = ex->request->bytes_in;
-    bodies_keep_request(ex);
     bodies_keep_response(ex, buf_view(&body));
-    http_set_data(ex->connection, NULL);
     ex->bytes_out = http_respond(ex->connection, &response);
-    ex->connection = NULL;
-    ex->request = NULL;
     buf_free(&headers);
     buf_free(&body);
+}
+
+/* Its head has gone out, or it goes out as a whole now. */
+static bool is_stream(const struct exchange *ex)
+{
+    bool ended_well = ex->failure.code == API_OK && !ex->client_gone;
+    return ex->relay.begun || (ex->relay.started && ended_well);
+}
+
+/* A row keeps what was said, put together: nobody wants to read events. */
+static void keep_stream(struct exchange *ex)
+{
+    struct buf body = {0};
+    if (ex->services->config->log_bodies == LOG_BODIES_NONE)
+        return;
+    answer_native(ex, &body);
+    bodies_keep_response(ex, buf_view(&body));
+    buf_free(&body);
+}
+
+enum stage_result stage_respond(struct exchange *ex)
+{
+    bool streams = is_stream(ex);
+    if (ex->client_gone)
+        ex->http_status = 0;
+    else
+        ex->http_status = streams ? 200 : api_error_info(ex->failure.code)->status;
+    if (ex->entry)
+        note_outcome(ex);
+    if (streams)
+        keep_stream(ex);
+    if (ex->client_gone) {
+        ex->bytes_out = ex->relay.sent;
+        return STAGE_NEXT;
+    }
+    ex->bytes_in = ex->request->bytes_in;
+    bodies_keep_request(ex);
+    http_set_data(ex->connection, NULL);
+    if (streams)
+        ex->bytes_out = relay_finish(ex);
+    else
+        respond_whole(ex);
+    ex->connection = NULL;
+    ex->request = NULL;
     return STAGE_NEXT;
 }

@@ -5,7 +5,8 @@
  * so sockets are opened and closed through our callbacks; but a socket whose connection was never
  * made (refused, no TLS, too slow) libcurl closes by itself, and then tells that it no longer
  * watches it. Descriptors that libcurl makes otherwise (the resolver's wake-up socket) lose their
- * handle as soon as libcurl stops watching them.
+ * handle as soon as libcurl stops watching them. A transfer that is paused is no longer watched,
+ * either, and yet its connection is not idle.
  *
  * libcurl never looks up a name: its resolver joins its thread when a transfer ends early, which
  * holds up the whole process for as long as the name server doesn't answer. */
@@ -22,7 +23,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MAX_HEAD_BYTES = 64 * 1024 };
+enum { MAX_HEAD_BYTES = 64 * 1024, RELEASED_MS = 1000 };
 
 struct poll {
     uv_poll_t handle;
@@ -43,6 +44,7 @@ struct transfer_pool {
     struct poll **polls; /* by descriptor */
     size_t polls_size;
     struct transfer *unused, *doomed;
+    struct transfer *fed; /* have told data, and not yet that this was all */
     unsigned running;
     unsigned in_curl; /* > 0: libcurl is on the stack and no handle may be removed */
     struct transfer_settings settings;
@@ -50,20 +52,23 @@ struct transfer_pool {
 
 struct transfer {
     struct transfer *next; /* in `unused` or `doomed` */
+    struct transfer *next_fed;
     struct transfer_pool *pool;
     CURL *easy;
     struct curl_slist *headers;
     const struct transfer_events *events;
     void *context;
-    uv_timer_t first_byte;
+    uv_timer_t silence;        /* until the head has come, then between pieces of the body */
     struct resolve_host *host; /* NULL: nothing to look up */
     struct resolve_wait name;  /* while the host is not known */
     uv_timer_t name_timeout;
     char *host_name, *port; /* as libcurl has them */
     struct curl_slist *addresses;
-    uint64_t began_ms; /* by the loop's clock */
-    int64_t timeout_ms;
+    uint64_t began_ms, fed_ms; /* by the loop's clock */
+    int64_t timeout_ms, idle_timeout_ms;
     size_t head_bytes, body_bytes, max_response;
+    curl_off_t request_bytes;
+    bool is_fed, paused;
     bool in_multi, sent, in_final_head, head_done, cancelled, too_large, not_http;
     char detail[CURL_ERROR_SIZE];
 };
@@ -143,12 +148,24 @@ static int close_socket(void *context, curl_socket_t fd)
 
 static void reap_finished(struct transfer_pool *pool);
 
+static void tell_batches(struct transfer_pool *pool)
+{
+    struct transfer *transfer;
+    while ((transfer = pool->fed)) {
+        pool->fed = transfer->next_fed;
+        transfer->is_fed = false;
+        if (!transfer->cancelled)
+            transfer->events->batch(transfer->context);
+    }
+}
+
 static void act(struct transfer_pool *pool, curl_socket_t fd, int events)
 {
     int running;
     pool->in_curl++;
     curl_multi_socket_action(pool->multi, fd, events, &running);
     pool->in_curl--;
+    tell_batches(pool);
     reap_finished(pool);
 }
 
@@ -206,11 +223,14 @@ static void watch(struct poll *poll, int events)
 static int on_socket(CURL *easy, curl_socket_t fd, int what, void *context, void *socket_context)
 {
     struct transfer_pool *pool = context;
-    (void)easy;
+    struct transfer *transfer = NULL;
     (void)socket_context;
     struct poll *poll = *poll_place(pool, fd);
     if (what == CURL_POLL_REMOVE) {
-        if (poll && poll->ours && poll->socket == socket_of(fd)) {
+        curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&transfer);
+        if (poll && transfer && transfer->paused)
+            watch(poll, 0);
+        else if (poll && poll->ours && poll->socket == socket_of(fd)) {
             poll->wanted = false;
             watch(poll, UV_READABLE);
         } else {
@@ -266,6 +286,28 @@ static void take_header(struct transfer *transfer, struct str line)
         transfer->events->header(transfer->context, name, str_trim(value));
 }
 
+static void on_silence(uv_timer_t *timer);
+
+/* Between the pieces of a body. The timer isn't set anew for each: it looks when it fires. */
+static void watch_silence(struct transfer *transfer)
+{
+    transfer->fed_ms = uv_now(transfer->pool->loop);
+    if (transfer->idle_timeout_ms > 0)
+        uv_timer_start(&transfer->silence, on_silence, (uint64_t)transfer->idle_timeout_ms, 0);
+    else
+        uv_timer_stop(&transfer->silence);
+}
+
+static void note_fed(struct transfer *transfer)
+{
+    transfer->fed_ms = uv_now(transfer->pool->loop);
+    if (!transfer->events->batch || transfer->is_fed)
+        return;
+    transfer->is_fed = true;
+    transfer->next_fed = transfer->pool->fed;
+    transfer->pool->fed = transfer;
+}
+
 static size_t on_header(char *bytes, size_t size, size_t count, void *context)
 {
     struct transfer *transfer = context;
@@ -288,7 +330,7 @@ static size_t on_header(char *bytes, size_t size, size_t count, void *context)
     } else if (transfer->in_final_head && line.len == 0) {
         transfer->in_final_head = false;
         transfer->head_done = true;
-        uv_timer_stop(&transfer->first_byte);
+        watch_silence(transfer);
     } else if (transfer->in_final_head) {
         take_header(transfer, line);
     }
@@ -310,6 +352,7 @@ static size_t on_data(char *bytes, size_t size, size_t count, void *context)
         transfer->too_large = true;
         return 0;
     }
+    note_fed(transfer);
     transfer->events->data(transfer->context, piece);
     return transfer->cancelled ? 0 : piece.len;
 }
@@ -378,13 +421,24 @@ static void free_lists(struct transfer *transfer)
     transfer->host_name = transfer->port = NULL;
 }
 
+static void forget_fed(struct transfer *transfer)
+{
+    struct transfer **place = &transfer->pool->fed;
+    while (transfer->is_fed && *place != transfer)
+        place = &(*place)->next_fed;
+    if (transfer->is_fed)
+        *place = transfer->next_fed;
+    transfer->is_fed = false;
+}
+
 /* Takes it off libcurl and keeps it for the next one; the callbacks are the caller's business. */
 static void put_away(struct transfer *transfer)
 {
     struct transfer_pool *pool = transfer->pool;
-    uv_timer_stop(&transfer->first_byte);
+    uv_timer_stop(&transfer->silence);
     uv_timer_stop(&transfer->name_timeout);
     resolve_leave(&transfer->name);
+    forget_fed(transfer);
     if (transfer->in_multi)
         curl_multi_remove_handle(pool->multi, transfer->easy);
     transfer->in_multi = false;
@@ -437,6 +491,21 @@ static void on_no_first_byte(uv_timer_t *timer)
     finish(transfer, TRANSFER_NO_FIRST_BYTE);
 }
 
+static void on_silence(uv_timer_t *timer)
+{
+    struct transfer *transfer = timer->data;
+    int64_t idle_ms = transfer->idle_timeout_ms;
+    int64_t silent_ms =
+        transfer->paused ? 0 : (int64_t)(uv_now(transfer->pool->loop) - transfer->fed_ms);
+    if (silent_ms < idle_ms) {
+        uv_timer_start(timer, on_silence, (uint64_t)(idle_ms - silent_ms), 0);
+        return;
+    }
+    snprintf(transfer->detail, sizeof transfer->detail, "nothing came for %lld ms",
+             (long long)silent_ms);
+    finish(transfer, TRANSFER_IDLE);
+}
+
 /* What holds for every transfer; libcurl keeps it over the handle's reuse. */
 static void set_common(struct transfer *transfer)
 {
@@ -485,8 +554,8 @@ static struct transfer *take_transfer(struct transfer_pool *pool)
         log_error("libcurl gives no handle");
         abort();
     }
-    uv_timer_init(pool->loop, &transfer->first_byte);
-    transfer->first_byte.data = transfer;
+    uv_timer_init(pool->loop, &transfer->silence);
+    transfer->silence.data = transfer;
     uv_timer_init(pool->loop, &transfer->name_timeout);
     transfer->name_timeout.data = transfer;
     set_common(transfer);
@@ -605,6 +674,7 @@ void transfer_pool_expect(struct transfer_pool *pool, const char *url)
 static void forget_the_last(struct transfer *transfer)
 {
     transfer->head_bytes = transfer->body_bytes = 0;
+    transfer->paused = false;
     transfer->sent = transfer->in_final_head = transfer->head_done = false;
     transfer->cancelled = transfer->too_large = transfer->not_http = false;
     transfer->detail[0] = '\0';
@@ -615,10 +685,12 @@ static void take_request(struct transfer *transfer, const struct transfer_reques
     CURL *easy = transfer->easy;
     transfer->max_response = request->max_response;
     transfer->timeout_ms = request->timeout_ms;
+    transfer->idle_timeout_ms = request->idle_timeout_ms;
+    transfer->request_bytes = (curl_off_t)request->body.len;
     transfer->headers = header_list(request);
     curl_easy_setopt(easy, CURLOPT_URL, request->url);
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer->headers);
-    curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->body.len);
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, transfer->request_bytes);
     curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request->body.at);
 }
 
@@ -631,8 +703,8 @@ struct transfer *transfer_start(struct transfer_pool *pool, const struct transfe
     transfer->context = context;
     transfer->began_ms = uv_now(pool->loop);
     take_request(transfer, request);
-    uv_timer_start(&transfer->first_byte, on_no_first_byte,
-                   (uint64_t)request->first_byte_timeout_ms, 0);
+    uv_timer_start(&transfer->silence, on_no_first_byte, (uint64_t)request->first_byte_timeout_ms,
+                   0);
     pool->running++;
     fit_cache(pool);
     transfer->host = host_of(pool, request->url, &transfer->host_name, &transfer->port);
@@ -659,6 +731,73 @@ void transfer_cancel(struct transfer **place)
     } else {
         put_away(transfer);
     }
+}
+
+static void set_paused(struct transfer *transfer, bool paused)
+{
+    struct transfer_pool *pool = transfer->pool;
+    if (transfer->paused == paused)
+        return;
+    transfer->paused = paused;
+    transfer->fed_ms = uv_now(pool->loop);
+    pool->in_curl++;
+    curl_easy_pause(transfer->easy, paused ? CURLPAUSE_RECV : CURLPAUSE_CONT);
+    pool->in_curl--;
+}
+
+void transfer_pause(struct transfer *transfer)
+{
+    set_paused(transfer, true);
+}
+
+/* libcurl goes on from its timer. */
+void transfer_resume(struct transfer *transfer)
+{
+    set_paused(transfer, false);
+}
+
+static void pass_head(void *context, int status)
+{
+    (void)context, (void)status;
+}
+
+static void pass_header(void *context, struct str name, struct str value)
+{
+    (void)context, (void)name, (void)value;
+}
+
+static void pass_data(void *context, struct str bytes)
+{
+    (void)context, (void)bytes;
+}
+
+static void pass_done(void *context, enum transfer_result result, const char *detail)
+{
+    (void)context, (void)result, (void)detail;
+}
+
+static void on_released_long_enough(uv_timer_t *timer)
+{
+    finish(timer->data, TRANSFER_IDLE);
+}
+
+/* A request that is still being sent needs its body, which the caller may take away. */
+void transfer_release(struct transfer **place)
+{
+    static const struct transfer_events nobody = {pass_head, pass_header, pass_data, NULL,
+                                                  pass_done};
+    struct transfer *transfer = *place;
+    curl_off_t sent = 0;
+    curl_easy_getinfo(transfer->easy, CURLINFO_SIZE_UPLOAD_T, &sent);
+    if (sent < transfer->request_bytes) {
+        transfer_cancel(place);
+        return;
+    }
+    *place = NULL;
+    transfer->events = &nobody;
+    forget_fed(transfer);
+    set_paused(transfer, false);
+    uv_timer_start(&transfer->silence, on_released_long_enough, RELEASED_MS, 0);
 }
 
 unsigned transfer_pool_running(const struct transfer_pool *pool)

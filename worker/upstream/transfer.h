@@ -37,6 +37,7 @@ struct transfer_request {
     struct str body;
     int64_t timeout_ms;            /* from now to the last byte */
     int64_t first_byte_timeout_ms; /* from now to the end of the answer's head */
+    int64_t idle_timeout_ms;       /* between two pieces of the body; 0 = no limit */
     size_t max_response;           /* bytes of the body */
 };
 
@@ -46,6 +47,7 @@ enum transfer_result {
     TRANSFER_CONNECT_TIMEOUT, /* host not found or connection not made in time */
     TRANSFER_TLS_FAILED,      /* handshake or certificate */
     TRANSFER_NO_FIRST_BYTE,   /* first_byte_timeout */
+    TRANSFER_IDLE,            /* idle_timeout */
     TRANSFER_TIMEOUT,         /* timeout */
     TRANSFER_BROKEN,          /* closed or reset before the answer began */
     TRANSFER_CUT_OFF,         /* closed or reset before it was complete */
@@ -60,6 +62,8 @@ struct transfer_events {
     void (*header)(void *context, struct str name, struct str value);
     /* A piece of the body. */
     void (*data)(void *context, struct str bytes);
+    /* What came together has been told. May be NULL. */
+    void (*batch)(void *context);
     /* The end, once; the transfer is gone after it. `detail` is a sentence for the log and never
      * holds a header or the body. */
     void (*done)(void *context, enum transfer_result result, const char *detail);
@@ -76,5 +80,13 @@ struct transfer *transfer_start(struct transfer_pool *pool, const struct transfe
 /* Ends it at once, its connection is closed; no callback follows. The caller's pointer is cleared.
  */
 void transfer_cancel(struct transfer **transfer);
+/* No more of the body until it is resumed, beyond what has come already; a pause is not idle time.
+ * Call neither from within `head`, `header` or `data`. */
+void transfer_pause(struct transfer *transfer);
+void transfer_resume(struct transfer *transfer);
+/* Its answer is complete, though the provider has not said so yet: it gets a second to do so, for
+ * its connection to be kept. No callback follows, the body may go. The caller's pointer is cleared.
+ */
+void transfer_release(struct transfer **transfer);
 /* Transfers under way. */
 unsigned transfer_pool_running(const struct transfer_pool *pool);

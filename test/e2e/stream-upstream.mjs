@@ -1,0 +1,79 @@
+// An upstream that plays a script: pieces of bytes with pauses between them, and an end that may be
+// none. It notes what it is asked, and when its clients leave.
+import http from 'node:http';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+/** script: { status, type, pieces, gap (ms between pieces; 0 = all in one write), end } with end
+ * 'clean', 'cut' (the connection is reset), 'hold' (nothing more comes). */
+export class StreamUpstream {
+    calls = [];
+    script = {};
+
+    async start() {
+        this.server = http.createServer((request, response) => {
+            const chunks = [];
+            const call = { path: request.url, headers: request.headers, sent: 0 };
+            call.closed = new Promise((resolve) => response.once('close', () => resolve(Date.now())));
+            request.on('data', (chunk) => chunks.push(chunk)).on('end', () => {
+                call.body = JSON.parse(Buffer.concat(chunks));
+                this.calls.push(call);
+                this.#play(response, call, this.script).catch((error) => response.destroy(error));
+            });
+        });
+        this.server.on('connection', (socket) => socket.setNoDelay(true).on('error', () => {}));
+        await new Promise((resolve) => this.server.listen(0, '127.0.0.1', resolve));
+        this.server.unref();
+        this.base = `http://127.0.0.1:${this.server.address().port}`;
+        return this;
+    }
+
+    async #play(response, call, script) {
+        const { status = 200, type = 'text/event-stream', pieces = [], gap = 0, end = 'clean',
+                before = 0, headers = {} } = script;
+        await sleep(before);
+        if (pieces.length > 0 || end === 'clean') {
+            response.writeHead(status, { ...(type ? { 'content-type': type } : {}), ...headers });
+        }
+        for (const piece of gap === 0 ? [Buffer.concat(pieces.map((it) => Buffer.from(it)))] : pieces) {
+            if (response.destroyed) {
+                return;
+            }
+            if (!response.write(piece)) {
+                await new Promise((resolve) => response.once('drain', resolve).once('close', resolve));
+            }
+            call.sent += piece.length;
+            await sleep(gap);
+        }
+        if (end === 'clean') {
+            response.end();
+        } else if (end === 'cut') {
+            response.socket.resetAndDestroy();
+        }
+    }
+
+    only() {
+        if (this.calls.length !== 1) {
+            throw new Error(`${this.calls.length} calls, not one`);
+        }
+        return this.calls[0];
+    }
+
+    play(script) {
+        this.calls = [];
+        this.script = script;
+    }
+
+    stop() {
+        this.server.closeAllConnections();
+        this.server.close();
+    }
+}
+
+/** The data of a body of events; comments are left out. */
+export function events(text) {
+    return text.split(/\r?\n\r?\n/).flatMap((block) => {
+        const data = block.split(/\r?\n/).filter((line) => line.startsWith('data:'))
+            .map((line) => line.slice(5).trimStart());
+        return data.length ? [data.join('\n')] : [];
+    });
+}
