@@ -3,6 +3,7 @@
 #include "shared/base/clock.h"
 #include "shared/base/log.h"
 #include "shared/base/xalloc.h"
+#include "shared/http/hangup.h"
 #include "shared/http/request_parser.h"
 #include "shared/http/response.h"
 #include "shared/http/transport_tls.h"
@@ -12,7 +13,7 @@
 
 enum {
     KEEP_BYTES = 16 * 1024,  /* larger buffers are given back between requests */
-    AHEAD_BYTES = 64 * 1024, /* beside max_header: kept of what follows the open request */
+    AHEAD_BYTES = 1 << 20,   /* beside max_header: kept of what follows the open request */
     LINGER_BYTES = 64 << 20, /* thrown away after the last answer, so that a client that still */
     LINGER_MS = 2000,        /* sends can read it (RFC 9112 9.6) */
     ANSWER_KEEP = 64 * 1024, /* of the buffer that all connections share */
@@ -54,14 +55,15 @@ struct http_connection {
     struct http_connection *previous, *next;
     struct transport *transport;
     enum phase phase;
-    bool running;    /* inside run(): calls of the application only change the phase */
-    bool surplus;    /* there were max_connections when it came, and no request has been told */
-    bool reading;    /* from the transport */
-    bool must_close; /* after the answer */
-    bool ended;      /* the client sent its end */
-    bool sent;       /* STREAM, SENDING: all is in the kernel */
-    bool chunked;    /* STREAM: so is the body */
-    int handles;     /* not yet closed: transport and timer */
+    bool running; /* inside run(): calls of the application only change the phase */
+    bool surplus; /* there were max_connections when it came, and no request has been told */
+    bool reading; /* from the transport */
+    struct hangup *hangup; /* while it is not, and a request is open */
+    bool must_close;       /* after the answer */
+    bool ended;            /* the client sent its end */
+    bool sent;             /* STREAM, SENDING: all is in the kernel */
+    bool chunked;          /* STREAM: so is the body */
+    int handles;           /* not yet closed: transport and timer */
     int64_t head_ended_ms;
     int64_t deadline_ms; /* of the phase */
     int64_t armed_ms;    /* when the timer fires: at the deadline or earlier */
@@ -159,6 +161,7 @@ static void on_timer_closed(uv_handle_t *timer)
 static void close_connection(struct http_connection *c)
 {
     set_phase(c, CLOSING);
+    hangup_forget(&c->hangup);
     c->transport->class->close(c->transport);
     uv_close((uv_handle_t *)&c->timer, on_timer_closed);
 }
@@ -198,16 +201,32 @@ static bool wants_input(const struct http_connection *c)
     return true;
 }
 
+static void on_hangup(void *context);
+
+static void start_reading(struct http_connection *c)
+{
+    c->reading = true;
+    hangup_forget(&c->hangup);
+    c->transport->class->read_start(c->transport);
+}
+
+/* A client that leaves meanwhile has to be noticed all the same. */
+static void stop_reading(struct http_connection *c)
+{
+    c->reading = false;
+    c->transport->class->read_stop(c->transport);
+    if (!c->ended && !c->hangup)
+        c->hangup = hangup_watch(c->server->loop, c->transport->class->descriptor(c->transport),
+                                 on_hangup, c);
+}
+
 static void tend(struct http_connection *c)
 {
     bool wants = wants_input(c);
-    if (wants != c->reading && c->phase != CLOSING) {
-        c->reading = wants;
-        if (wants)
-            c->transport->class->read_start(c->transport);
-        else
-            c->transport->class->read_stop(c->transport);
-    }
+    if (c->phase != CLOSING && wants && !c->reading)
+        start_reading(c);
+    else if (c->phase != CLOSING && !wants && c->reading)
+        stop_reading(c);
     arm(c);
 }
 
@@ -375,6 +394,11 @@ static void on_end(void *context, int error)
     /* A client that ended its side while it reads our answer gets the rest of it. */
     if (c->phase != SENDING || error != 0)
         lose_client(c);
+}
+
+static void on_hangup(void *context)
+{
+    on_end(context, 0);
 }
 
 static void on_drained(void *context, int error)

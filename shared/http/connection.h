@@ -11,7 +11,8 @@
  * answer that is owed. Everything happens on the loop's thread.
  *
  * Bytes behind the open request are kept and served after its answer is in the kernel, in order;
- * above max_header + 64 KiB of them reading pauses (and then a client that leaves isn't seen). */
+ * above max_header + 1 MiB of them reading pauses (hangup.h: then a client that leaves is seen as
+ * long as the kernel has room for what it sends). */
 #pragma once
 
 #include "shared/base/buf.h"

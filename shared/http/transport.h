@@ -42,6 +42,8 @@ struct transport_class {
     void (*close)(struct transport *transport);
     /* Of a UNIX socket only the family is told. */
     int (*peer)(const struct transport *transport, struct sockaddr_storage *address);
+    /* The socket's, to be watched and not to be used. */
+    int (*descriptor)(const struct transport *transport);
 };
 
 struct transport {

@@ -131,6 +131,13 @@ static void plain_close(struct transport *transport)
         uv_close(&plain->handle, on_closed);
 }
 
+static int plain_descriptor(const struct transport *transport)
+{
+    uv_os_fd_t descriptor = -1;
+    (void)uv_fileno(&((const struct plain *)transport)->handle, &descriptor);
+    return descriptor;
+}
+
 static int plain_peer(const struct transport *transport, struct sockaddr_storage *address)
 {
     const struct plain *plain = (const struct plain *)transport;
@@ -150,6 +157,7 @@ static const struct transport_class plain_class = {
     .shutdown = plain_shutdown,
     .close = plain_close,
     .peer = plain_peer,
+    .descriptor = plain_descriptor,
 };
 
 static int init_handle(struct plain *plain, const uv_stream_t *listener)

@@ -518,6 +518,12 @@ static void tls_close(struct transport *transport)
     tls->below->class->close(tls->below);
 }
 
+static int tls_descriptor(const struct transport *transport)
+{
+    const struct tls *tls = (const struct tls *)transport;
+    return tls->below->class->descriptor(tls->below);
+}
+
 static int tls_peer(const struct transport *transport, struct sockaddr_storage *address)
 {
     const struct tls *tls = (const struct tls *)transport;
@@ -533,6 +539,7 @@ static const struct transport_class tls_class = {
     .shutdown = tls_shutdown,
     .close = tls_close,
     .peer = tls_peer,
+    .descriptor = tls_descriptor,
 };
 
 static SSL *new_ssl(struct tls_server *server, struct tls *tls)

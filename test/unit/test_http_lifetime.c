@@ -274,6 +274,42 @@ static void test_pipelining_is_bounded(void **state)
     loopback_stop(l);
 }
 
+enum way { CLOSES, RESETS, ENDS_ITS_SIDE };
+
+static void check_gone_behind(size_t ahead, enum way way)
+{
+    char *bytes = calloc(1, ahead);
+    struct loopback *l = loopback_start(&calm_limits);
+    struct client client = client_open(l);
+    l->hold_answer = true;
+    client_send(l, &client, GET("/a"));
+    turn_until(l, l->open);
+    client_send_some(l, &client, (struct str){bytes, ahead});
+    assert_null(strstr(loopback_events(l), "gone"));
+    if (way == CLOSES)
+        client_close(&client);
+    else if (way == RESETS)
+        client_reset(&client);
+    else
+        shutdown(client.fd, SHUT_WR);
+    turn_until(l, strstr(loopback_events(l), "gone"));
+    if (way == ENDS_ITS_SIDE)
+        client_close(&client);
+    free(bytes);
+    loopback_stop(l);
+}
+
+/* Also while reading pauses; but the end of one that has sent more than the kernel takes, too,
+ * comes behind that. */
+static void test_gone_behind_what_it_sent(void **state)
+{
+    (void)state;
+    check_gone_behind(256 * 1024, CLOSES);
+    check_gone_behind(256 * 1024, RESETS);
+    check_gone_behind(256 * 1024, ENDS_ITS_SIDE);
+    check_gone_behind(16 << 20, RESETS);
+}
+
 static void test_drain(void **state)
 {
     (void)state;
@@ -426,6 +462,7 @@ int main(void)
         cmocka_unit_test(test_client_that_does_not_read_is_cut),
         cmocka_unit_test(test_client_that_leaves_an_answer_half_read),
         cmocka_unit_test(test_pipelining_is_bounded),
+        cmocka_unit_test(test_gone_behind_what_it_sent),
         cmocka_unit_test(test_drain),
         cmocka_unit_test(test_retire),
         cmocka_unit_test(test_drain_after_retire),
