@@ -202,6 +202,9 @@ nginx = $(peers)/usr/sbin/nginx
 $(BUILD)/bench-mock: $(BUILD)/obj/test/bench/mock.o
 	$(CC) $(LDFLAGS) -o $@ $^
 
+$(BUILD)/bench-streams: $(BUILD)/obj/test/bench/streams.o
+	$(CC) $(LDFLAGS) -o $@ $^
+
 $(BUILD)/bench-insert: $(BUILD)/obj/test/bench/insert.o
 	$(CC) $(LDFLAGS) -o $@ $^ $(call package_libs,sqlite3 libpq)
 
@@ -220,10 +223,16 @@ bench_run = PROMPTGATE=$(abspath $(BUILD)/promptgate) ROUNDS=$(ROUNDS) SECONDS=$
 bench: $(BUILD)/promptgate $(BUILD)/load $(BUILD)/counters-dump $(BUILD)/bench-mock $(peers)/.there \
 		$(e2e_modules)
 	@NGINX=$(abspath $(nginx)) CONNECTIONS='$(CONNECTIONS)' $(bench_run) test/bench/bench.mjs
+	+@$(MAKE) --no-print-directory bench-streams
 	+@$(MAKE) --no-print-directory bench-limits
 	+@$(MAKE) --no-print-directory bench-store
 	+@$(MAKE) --no-print-directory STORE=postgres bench-store
 	+@$(MAKE) --no-print-directory CONNECTIONS= bench-idle
+
+# Streams beside nginx, and STREAMS of them at once.
+.PHONY: bench-streams
+bench-streams: $(BUILD)/promptgate $(BUILD)/bench-streams $(peers)/.there $(e2e_modules)
+	@NGINX=$(abspath $(nginx)) STREAMS=$(STREAMS) $(bench_run) test/bench/streams.mjs
 
 # Other clients' latency beside 4,000 slow ones.
 .PHONY: bench-slow

@@ -5,19 +5,15 @@
 //
 // CPU per request is what /proc/PID/stat says that the processes took, divided by the requests, in
 // microseconds; for the gateway until the last row is in the store.
-import { execFile, spawn } from 'node:child_process';
-import fs from 'node:fs';
-import net from 'node:net';
-import os from 'node:os';
+import { spawn } from 'node:child_process';
 import path from 'node:path';
 
-import { PROMPTGATE, temporaryDirectory, until } from '../e2e/harness.mjs';
-import { children } from '../e2e/proc.mjs';
+import { PROMPTGATE } from '../e2e/harness.mjs';
 import { cpu, load, machine, median, print, ratio, ROUNDS, SECONDS, startPromptgate, tenth,
          whole } from './common.mjs';
+import { nginxVersion, startNginx } from './nginx.mjs';
 
 const CONNECTIONS = (process.env.CONNECTIONS || '1 8 32 64').split(' ').map(Number);
-const NGINX = process.env.NGINX ?? '/usr/sbin/nginx';
 const MOCK = process.env.MOCK ?? path.join(path.dirname(PROMPTGATE), 'bench-mock');
 
 const started = [];
@@ -31,57 +27,6 @@ async function startMock() {
     const port = await new Promise((resolve) => child.stdout.once('data', resolve));
     return { name: 'upstream alone', port: Number(port), path: '/v1/chat/completions', headers: [],
              workers: () => [child.pid], all: () => [child.pid] };
-}
-
-/** Debian's nginx as its package's configuration has it, but for one worker, kept connections to
- * the upstream, and an access log that is written in blocks. */
-async function startNginx(upstreamPort) {
-    const folder = temporaryDirectory();
-    const file = path.join(folder, 'nginx.conf');
-    const port = await freePort();
-    const places = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((name) =>
-        `    ${name}_temp_path ${folder}/${name};`).join('\n');
-    fs.writeFileSync(file, `
-daemon off;
-worker_processes 1;
-pid ${folder}/pid;
-error_log ${folder}/error.log warn;
-events { worker_connections 4096; }
-http {
-${places}
-    access_log ${folder}/access.log combined buffer=64k flush=1s;
-    sendfile on;
-    tcp_nopush on;
-    keepalive_requests 1000000000;
-    client_body_buffer_size 64k;
-    upstream mock { server 127.0.0.1:${upstreamPort}; keepalive 128; keepalive_requests 1000000000; }
-    server {
-        listen 127.0.0.1:${port} backlog=4096;
-        location / {
-            proxy_pass http://mock;
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-        }
-    }
-}
-`);
-    const { NGINX: _, ...env } = process.env; // it would take that for sockets
-    const child = spawn(NGINX, ['-c', file, '-p', folder, '-e', `${folder}/error.log`],
-                        { env, stdio: ['ignore', 'inherit', 'inherit'] });
-    started.push(child);
-    await until('nginx', () => children(child.pid).length === 1);
-    const workers = children(child.pid).map(({ pid }) => pid);
-    return { name: 'nginx', port, path: '/v1/chat/completions', headers: [],
-             workers: () => workers, all: () => [child.pid, ...workers], stop: () => child.kill() };
-}
-
-/** One that was free a moment ago: nginx can't be asked which it took. */
-async function freePort() {
-    const server = net.createServer();
-    await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
-    const { port } = server.address();
-    await new Promise((resolve) => server.close(resolve));
-    return port;
 }
 
 // ---- measuring
@@ -128,12 +73,6 @@ async function compare(systems, body, connections) {
 }
 
 // ---- the report
-
-function nginxVersion() {
-    return new Promise((resolve) => {
-        execFile(NGINX, ['-v'], (error, stdout, stderr) => resolve((stdout + stderr).trim()));
-    });
-}
 
 /** A token that nobody knows, beside a request that is served, each on 32 connections. */
 async function printRefusals(promptgate) {

@@ -40,15 +40,15 @@ export function progress(gateway) {
     return { asked: slots.reduce((sum, slot) => sum + slot.requests, 0), logged };
 }
 
-/** One worker; endpoints: bench, of a provider at `upstreamPort`, and echo, the built-in one. */
-export async function startPromptgate(upstreamPort, service = {}) {
+/** Endpoints: bench, of a provider at `upstreamPort`, and echo, the built-in one. */
+export async function startPromptgate(upstreamPort, service = {}, count = 1) {
     const gateway = await startGateway({
-        workers: 1,
+        workers: count,
         service,
         credentials: { mock: { provider: 'openai', api_key: 'sk-bench-0123456789abcdef',
                                base_url: `http://127.0.0.1:${upstreamPort}/v1` } },
         projects: demo({
-            bench: { provider: 'openai', credential: 'mock', model: 'bench-1' },
+            bench: { provider: 'openai', credential: 'mock', model: 'bench-1', streaming_enabled: true },
             echo: { provider: 'echo', model: 'echo' },
         }),
     });
@@ -82,6 +82,12 @@ export function load(system, body, requests, connections) {
             }
         });
     });
+}
+
+/** Anonymous memory of a process: what is its own. */
+export function memoryOf(pid) {
+    const text = fs.readFileSync(`/proc/${pid}/status`, 'utf8');
+    return Number(/^RssAnon:\s+(\d+) kB/m.exec(text)[1]) * 1024;
 }
 
 // ---- the report

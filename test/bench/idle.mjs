@@ -1,13 +1,12 @@
 // What an idle connection costs a worker, plain and over TLS: CONNECTIONS of each, which have made a
 // request, and the growth of the worker's memory divided by them. See `make bench-idle`.
 import { execFileSync } from 'node:child_process';
-import fs from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
 import tls from 'node:tls';
 
 import { demo, startGateway, temporaryDirectory } from '../e2e/harness.mjs';
-import { machine, whole } from './common.mjs';
+import { machine, memoryOf, whole } from './common.mjs';
 
 const CONNECTIONS = Number(process.env.CONNECTIONS || 2000);
 const AT_ONCE = 50;
@@ -17,12 +16,6 @@ function certificate(folder) {
     execFileSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes',
                              '-keyout', key, '-out', cert, '-days', '2', '-subj', '/CN=localhost'], { stdio: 'ignore' });
     return { cert, key };
-}
-
-/** Anonymous memory of a process: what is its own. */
-function memoryOf(pid) {
-    const text = fs.readFileSync(`/proc/${pid}/status`, 'utf8');
-    return Number(/^RssAnon:\s+(\d+) kB/m.exec(text)[1]) * 1024;
 }
 
 /** A connection whose first request has been answered. */

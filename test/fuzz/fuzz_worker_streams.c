@@ -1,6 +1,8 @@
 /* A streamed answer of any provider, whole and in pieces: the same is collected and relayed. The
  * first byte says whose it is, the second how long the pieces are, the rest is the stream. */
+#include "shared/base/json.h"
 #include "worker/provider/chunks.h"
+#include "worker/provider/openai_glance.h"
 #include "worker/upstream/event_reader.h"
 
 #include <stdint.h>
@@ -15,9 +17,31 @@ struct reading {
     enum event_kind worst;
 };
 
+/* What is recognised at a glance is what a whole reading says. */
+static void check_glance(struct reading *reading, struct str event)
+{
+    struct openai_glance seen = {0};
+    struct json_object *data;
+    struct error error;
+    struct streamed whole = {.provider = reading->streamed.provider, .arena = &reading->arena};
+    struct buf chunks = {0};
+    if (!streamed_is_openai(whole.provider) || !event.at || !openai_glance(event, &seen))
+        return;
+    if (!json_read(event, &data, &error))
+        abort();
+    enum event_kind kind = openai_read_event(&whole, data, &chunks);
+    if (kind != (seen.text_bytes > 0 ? EVENT_CONTENT : EVENT_SILENT) || chunks.len > 0 ||
+        whole.said_bytes != seen.text_bytes || whole.calls_count > 0 || whole.usage.reported ||
+        whole.finish_reason)
+        abort();
+    json_object_put(data);
+    streamed_free(&whole);
+}
+
 static bool on_event(void *context, const struct stream_event *event)
 {
     struct reading *reading = context;
+    check_glance(reading, event->data);
     enum event_kind kind = streamed_read(&reading->streamed, event->data, &reading->relayed);
     if (kind == EVENT_FAILED && !reading->streamed.failure.at && event->data.len == 0)
         abort();

@@ -2,6 +2,7 @@
 
 #include "shared/base/xalloc.h"
 #include "worker/provider/chat.h"
+#include "worker/provider/openai_glance.h"
 
 #include <stdlib.h>
 
@@ -284,6 +285,18 @@ static enum event_kind refuse(struct streamed *streamed, struct str problem)
     return streamed_fail(streamed, problem);
 }
 
+/* The names have to be read once. */
+static bool is_plain(struct streamed *streamed, struct str event, enum event_kind *kind)
+{
+    struct openai_glance seen = {.text = streamed->keeps_text ? &streamed->text : NULL};
+    bool is_known = streamed->id.len > 0 && streamed->model.len > 0;
+    if (!is_known || !streamed_is_openai(streamed->provider) || !openai_glance(event, &seen))
+        return false;
+    streamed->said_bytes += seen.text_bytes;
+    *kind = seen.text_bytes > 0 ? EVENT_CONTENT : EVENT_SILENT;
+    return true;
+}
+
 enum event_kind streamed_read(struct streamed *streamed, struct str event, struct buf *chunks)
 {
     struct json_object *data = NULL;
@@ -294,6 +307,8 @@ enum event_kind streamed_read(struct streamed *streamed, struct str event, struc
         return EVENT_SILENT;
     if (str_starts(event, STR("[DONE]")))
         return EVENT_END;
+    if (is_plain(streamed, event, &kind))
+        return kind;
     if (!json_read(event, &data, &reason))
         return refuse(streamed, STR("an event is not JSON"));
     if (!json_object_is_type(data, json_type_object))
