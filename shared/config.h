@@ -93,8 +93,12 @@ struct config_lacks {
     bool forced_tool_choice; /* a tool_choice other than auto and none */
 };
 
+/* Which of the provider's APIs a model is called by; as keys.def names them. */
+enum model_api { MODEL_API_CHAT, MODEL_API_RESPONSES };
+
 /* What is known of a model (models.yaml). */
 struct config_model {
+    enum model_api api; /* responses: OpenAI's alone */
     struct config_lacks lacks;
     int64_t output_limit, context_limit; /* tokens; 0 = not known */
     int64_t image_tokens;                /* most of one image; -1 = not known */

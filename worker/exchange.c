@@ -59,6 +59,12 @@ static void keep_buffer(struct buf *buffer)
     buf_clear(buffer);
 }
 
+const struct provider *exchange_provider(const struct exchange *ex)
+{
+    const struct config_target *target = ex->attempt.target;
+    return provider_of(target->provider, target->known.api);
+}
+
 void exchange_begin_attempt(struct exchange *ex, const struct config_target *target)
 {
     ex->attempts++;

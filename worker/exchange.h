@@ -192,6 +192,8 @@ struct exchange {
 /* Begins one for a complete head; never NULL. */
 struct exchange *exchange_begin(struct services *services, struct http_connection *connection,
                                 struct http_request *request);
+/* Of the attempt under way. */
+const struct provider *exchange_provider(const struct exchange *ex);
 /* Before an attempt's first byte leaves. */
 void exchange_begin_attempt(struct exchange *ex, const struct config_target *target);
 /* Notes when the attempt under way ended and with which status. */

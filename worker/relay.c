@@ -13,20 +13,16 @@ enum {
     KEPT_BUFFER_BYTES = 16 * 1024, /* between two writes */
 };
 
-static enum provider_id provider_id(const struct exchange *ex)
-{
-    return ex->attempt.target->provider;
-}
-
 /* Its events go on as they are. */
 static bool passes_bytes(const struct exchange *ex)
 {
-    return ex->relay.native || streamed_is_openai(provider_id(ex));
+    const struct config_target *target = ex->attempt.target;
+    return ex->relay.native || streamed_is_openai(target->provider, target->known.api);
 }
 
 static bool speaks_lines(const struct exchange *ex)
 {
-    return ex->relay.native && streamed_in_lines(provider_id(ex));
+    return ex->relay.native && streamed_in_lines(ex->attempt.target->provider);
 }
 
 /* --- reading --- */
@@ -121,16 +117,18 @@ static void watch_pulse(struct exchange *ex, int64_t wait_ms);
 void relay_start(struct exchange *ex)
 {
     struct relay *relay = &ex->relay;
+    const struct config_target *target = ex->attempt.target;
     forget_attempt(relay);
     relay->started = true;
-    relay->reader.framing = streamed_in_lines(provider_id(ex)) ? STREAM_NDJSON : STREAM_SSE;
+    relay->reader.framing = streamed_in_lines(target->provider) ? STREAM_NDJSON : STREAM_SSE;
     relay->reader.max_event = MAX_EVENT_BYTES;
     relay->streamed = (struct streamed){
-        .provider = provider_id(ex),
+        .provider = target->provider,
+        .api = target->known.api,
         .arena = &ex->arena,
         .created_s = ex->created_wall_ms / 1000,
         .default_id = own_id(ex),
-        .default_model = str_of(ex->attempt.target->model),
+        .default_model = str_of(target->model),
         .keeps_text = ex->services->config->log_bodies != LOG_BODIES_NONE,
     };
     if (relay->pulse)
@@ -265,7 +263,7 @@ static void write_failure(struct exchange *ex)
         .message = ex->failure.message.len ? ex->failure.message : str_of(info->sentence),
     };
     if (relay->native)
-        provider_of(provider_id(ex))->write_failure(&failure, &relay->out);
+        exchange_provider(ex)->write_failure(&failure, &relay->out);
     else
         openai_write_failure(&failure, &relay->out);
 }

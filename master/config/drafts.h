@@ -46,6 +46,7 @@ struct model_draft {
     struct price_draft price, above;
     int64_t above_tokens, limits_context, worst_image_tokens, worst_tool_overhead;
     bool reasons;
+    int api;               /* enum model_api */
     int64_t limits_output; /* 0 = not known */
     const struct yaml_node *lacks_node, *parameters_node;
     struct config_lacks lacks;

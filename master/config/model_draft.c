@@ -65,6 +65,8 @@ static void read_row(struct reading *reading, struct drafts *drafts, struct mode
     for (size_t i = 0; i < model->lacks_node->count; i++)
         read_lack(reading, model, model->lacks_node->entries[i].value);
     model->parameters = parameters_read_map(reading, &model->section, model->parameters_node, 0);
+    if (model->api == MODEL_API_RESPONSES && model->provider != PROVIDER_OPENAI)
+        section_error(reading, &model->section, MODEL_api, "responses is an interface of openai's");
     prices_check_model(reading, model);
     check_is_new(reading, drafts, model);
 }

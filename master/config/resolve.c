@@ -365,6 +365,7 @@ static struct config_model build_model(const struct endpoint_draft *endpoint,
     struct config_model model = {.prices = prices_of(endpoint, draft), .image_tokens = -1};
     if (!draft)
         return model;
+    model.api = (enum model_api)draft->api;
     model.lacks = draft->lacks;
     model.output_limit = draft->limits_output;
     model.context_limit = draft->limits_context;

@@ -34,6 +34,27 @@ function openai() {
     ];
 }
 
+/** OpenAI's other API. */
+function responses() {
+    let number = 0;
+    const of = (type, more) => sse({ type, ...more, sequence_number: number++ }, type);
+    const response = (more) => ({ response: { id: 'resp_1', object: 'response', created_at: 1795000000, model: 'gpt-r', status: 'in_progress', output: [], ...more } });
+    const call = { type: 'function_call', id: 'fc_1', call_id: 'call_r1', name: 'lookup', arguments: '', status: 'in_progress' };
+    return [
+        of('response.created', response()),
+        of('response.output_item.added', { output_index: 0, item: { type: 'message', id: 'msg_1', role: 'assistant', content: [] } }),
+        of('response.output_text.delta', { item_id: 'msg_1', output_index: 0, content_index: 0, delta: 'Let me look. ' }),
+        of('response.output_text.delta', { item_id: 'msg_1', output_index: 0, content_index: 0, delta: '\u{1F600}' }),
+        of('response.output_text.done', { item_id: 'msg_1', output_index: 0, content_index: 0, text: ANSWER.text }),
+        of('response.output_item.added', { output_index: 1, item: call }),
+        of('response.function_call_arguments.delta', { item_id: 'fc_1', output_index: 1, delta: '{"sku":' }),
+        of('response.function_call_arguments.delta', { item_id: 'fc_1', output_index: 1, delta: '"Q7"}' }),
+        of('response.output_item.done', { output_index: 1, item: { ...call, arguments: ANSWER.call.arguments, status: 'completed' } }),
+        of('response.completed', response({ status: 'completed', usage: {
+            input_tokens: 21, input_tokens_details: { cached_tokens: 16 }, output_tokens: 9, output_tokens_details: { reasoning_tokens: 4 }, total_tokens: 30 } })),
+    ];
+}
+
 function mistral() {
     const of = (...args) => sse(chunk('mistral-x', ...args));
     return [
@@ -131,9 +152,11 @@ function cohere() {
     ];
 }
 
-/** What tells the end in each provider's own way, and how it says in the middle that it failed. */
+/** What each is asked by, what it streams, and how it says in the middle that it failed. */
 export const RECORDINGS = {
     openai: { path: '/v1/chat/completions', pieces: openai(), error: sse({ error: { message: 'It broke.', type: 'server_error' } }) },
+    responses: { provider: 'openai', model: 'with-responses', path: '/v1/responses', pieces: responses(),
+                 error: sse({ type: 'error', code: 'server_error', message: 'It broke.', param: null, sequence_number: 3 }, 'error') },
     mistral: { path: '/v1/chat/completions', pieces: mistral(), error: sse({ error: { message: 'It broke.' } }) },
     groq: { path: '/v1/chat/completions', pieces: groq(), error: sse({ error: { message: 'It broke.', status_code: 400 } }, 'error') },
     together: { path: '/v1/chat/completions', pieces: together(), error: sse({ error: { message: 'It broke.' } }) },

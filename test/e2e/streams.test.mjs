@@ -14,7 +14,7 @@ const KEY = 'sk-mock-key-0123456789';
 const providers = Object.keys(RECORDINGS);
 /** Pieces that carry text, and not yet why it ended. */
 const beginning = (name) => RECORDINGS[name].pieces.slice(0, ['mistral', 'together'].includes(name) ? 3 : 4);
-const openaiShaped = ['openai', 'mistral', 'groq', 'together'];
+const openaiShaped = ['openai', 'responses', 'mistral', 'groq', 'together'];
 let upstream;
 let gateway;
 
@@ -22,11 +22,12 @@ before(async () => {
     upstream = await new StreamUpstream().start();
     const base = (name) => `${upstream.base}${openaiShaped.includes(name) ? '/v1' : ''}`;
     const endpoint = (name, more = {}) =>
-        ({ provider: name, credential: name, model: 'm', streaming_enabled: true, max_output_tokens: 4000, timeout: '40s',
+        ({ provider: RECORDINGS[name].provider ?? name, credential: name, model: RECORDINGS[name].model ?? 'm', streaming_enabled: true, max_output_tokens: 4000, timeout: '40s',
            price: { input: 1, output: 2 }, ...more });
     gateway = await startGateway({
         service: { upstream: { idle_timeout: '1500ms' }, gateway_logs: { bodies: 'all' } },
-        credentials: Object.fromEntries(providers.map((name) => [name, { provider: name, base_url: base(name), api_key: KEY }])),
+        credentials: Object.fromEntries(providers.map((name) => [name, { provider: RECORDINGS[name].provider ?? name, base_url: base(name), api_key: KEY }])),
+        files: { 'models.yaml': [{ provider: 'openai', model: 'with-responses', api: 'responses' }] },
         projects: demo({
             ...Object.fromEntries(providers.map((name) => [name, endpoint(name)])),
             ...Object.fromEntries(providers.map((name) => [`${name}-native`, endpoint(name, { streaming: { format: 'native' } })])),
@@ -209,7 +210,7 @@ describe('every provider: "OpenAI chunks whoever answers"', () => {
             assert.ok(answer.text.startsWith(begun), answer.text);
             const own = answer.text.slice(begun.length).replace(/^event: [\w-]+\n/, '').replace(/^data: /, '');
             const said = JSON.parse(own);
-            assert.match(said.delta?.error ?? said.error.message ?? said.error, /cut off/);
+            assert.match(said.delta?.error ?? said.error?.message ?? said.error ?? said.message, /cut off/);
         });
 
         test(`${name}: through the OpenAI SDK's streaming helper`, async () => {

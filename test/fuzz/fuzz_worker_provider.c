@@ -1,5 +1,6 @@
-/* Whatever a provider answers: the first byte says which one, the second which status (times 10),
- * the rest is the body. What is read of it is what rows and clients get: legible, within bounds. */
+/* Whatever a provider answers: the first byte says which one (behind the last is OpenAI's other
+ * API), the second which status (times 10), the rest is the body. What is read of it is what rows
+ * and clients get: legible, within bounds. */
 #include "worker/provider/provider.h"
 
 #include "shared/base/json.h"
@@ -14,6 +15,8 @@
             abort();                                                                               \
         }                                                                                          \
     } while (0)
+
+enum { KINDS = PROVIDER_COUNT + 1 };
 
 static void check_usage(const struct usage *usage)
 {
@@ -44,9 +47,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct str said = STR_ABSENT;
     if (size < 2)
         return 0;
-    struct upstream_reply reply = {.provider = (enum provider_id)(data[0] % PROVIDER_COUNT),
+    struct upstream_reply reply = {.provider = data[0] % KINDS == PROVIDER_COUNT
+                                                   ? PROVIDER_OPENAI
+                                                   : (enum provider_id)(data[0] % KINDS),
                                    .status = data[1] * 10};
-    const struct provider *provider = provider_of(reply.provider);
+    const struct provider *provider = provider_of(
+        reply.provider, data[0] % KINDS == PROVIDER_COUNT ? MODEL_API_RESPONSES : MODEL_API_CHAT);
     buf_append(&reply.body, data + 2, size - 2);
     error.message[0] = '\0';
     if (provider->read_answer(&reply, &arena, &completion, &error))

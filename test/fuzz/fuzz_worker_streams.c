@@ -25,7 +25,7 @@ static void check_glance(struct reading *reading, struct str event)
     struct error error;
     struct streamed whole = {.provider = reading->streamed.provider, .arena = &reading->arena};
     struct buf chunks = {0};
-    if (!streamed_is_openai(whole.provider) || !event.at || !openai_glance(event, &seen))
+    if (!streamed_is_openai(whole.provider, whole.api) || !event.at || !openai_glance(event, &seen))
         return;
     if (!json_read(event, &data, &error))
         abort();
@@ -50,13 +50,18 @@ static bool on_event(void *context, const struct stream_event *event)
     return kind != EVENT_FAILED;
 }
 
-static void read_in_pieces(enum provider_id provider, struct str stream, size_t piece,
-                           struct reading *reading)
+/* Behind the last provider is OpenAI's other API. */
+enum { KINDS = PROVIDER_COUNT + 1 };
+
+static void read_in_pieces(unsigned kind, struct str stream, size_t piece, struct reading *reading)
 {
+    bool other = kind == PROVIDER_COUNT;
+    enum provider_id provider = other ? PROVIDER_OPENAI : (enum provider_id)kind;
     struct event_reader reader = {
         .framing = streamed_in_lines(provider) ? STREAM_NDJSON : STREAM_SSE, .max_event = SIZE_MAX};
     enum stream_read read = STREAM_MORE;
     reading->streamed = (struct streamed){.provider = provider,
+                                          .api = other ? MODEL_API_RESPONSES : MODEL_API_CHAT,
                                           .arena = &reading->arena,
                                           .keeps_text = true,
                                           .default_id = STR("i"),
@@ -101,10 +106,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct reading whole = {.worst = EVENT_SILENT}, pieces = {.worst = EVENT_SILENT};
     if (size < 3)
         return 0;
-    enum provider_id provider = (enum provider_id)(data[0] % PROVIDER_COUNT);
+    unsigned kind = data[0] % KINDS;
     struct str stream = {(const char *)data + 2, size - 2};
-    read_in_pieces(provider, stream, stream.len, &whole);
-    read_in_pieces(provider, stream, data[1] ? data[1] : 1, &pieces);
+    read_in_pieces(kind, stream, stream.len, &whole);
+    read_in_pieces(kind, stream, data[1] ? data[1] : 1, &pieces);
     if (!str_eq(buf_view(&whole.streamed.text), buf_view(&pieces.streamed.text)) ||
         !str_eq(buf_view(&whole.relayed), buf_view(&pieces.relayed)) ||
         whole.streamed.calls_count != pieces.streamed.calls_count || whole.worst != pieces.worst)

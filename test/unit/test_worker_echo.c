@@ -245,11 +245,11 @@ static void never_model(void **state)
 static void registry(void **state)
 {
     (void)state;
-    assert_ptr_equal(provider_of(PROVIDER_ECHO), &provider_echo);
-    assert_ptr_equal(provider_of(PROVIDER_OPENAI), &provider_openai);
+    assert_ptr_equal(provider_of(PROVIDER_ECHO, MODEL_API_CHAT), &provider_echo);
+    assert_ptr_equal(provider_of(PROVIDER_OPENAI, MODEL_API_CHAT), &provider_openai);
     assert_null(provider_openai.answer);
     for (int id = 0; id < PROVIDER_COUNT; id++)
-        assert_non_null(provider_of((enum provider_id)id));
+        assert_non_null(provider_of((enum provider_id)id, MODEL_API_CHAT));
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)

@@ -255,7 +255,9 @@ struct json_object *chat_new_call(struct str id, struct str name, struct json_ob
     struct buf made = {0}, text = {0};
     if (id.len == 0)
         chat_make_id(answer_id, place, &made);
-    if (arguments)
+    if (json_object_is_type(arguments, json_type_string) && json_text(arguments).len > 0)
+        buf_str(&text, json_text(arguments));
+    else if (arguments && !json_object_is_type(arguments, json_type_string))
         json_write(&text, arguments);
     else
         buf_puts(&text, "{}");

@@ -79,7 +79,7 @@ bool chat_read_object(const struct upstream_reply *reply, struct completion *com
                       struct error *error);
 /* An id for a call that came without one: the same for the same answer and place. */
 void chat_make_id(struct str answer_id, size_t place, struct buf *id);
-/* A call in OpenAI's shape. An absent id is made up. */
+/* A call in OpenAI's shape. An absent id is made up; arguments may be their text, too. */
 struct json_object *chat_new_call(struct str id, struct str name, struct json_object *arguments,
                                   struct str answer_id, size_t place);
 /* What was collected of an answer becomes the completion's; `calls` is taken over. */

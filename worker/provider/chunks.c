@@ -139,6 +139,14 @@ bool chunks_add_text(struct streamed *streamed, struct json_object *text, struct
     return true;
 }
 
+bool chunks_add_refusal(struct streamed *streamed, struct json_object *text, struct buf *chunks)
+{
+    if (!chunks_count(streamed, text))
+        return false;
+    write_text(streamed, "refusal", text, chunks);
+    return true;
+}
+
 bool chunks_add_reasoning(struct streamed *streamed, struct json_object *text, struct buf *chunks)
 {
     if (!chunks_count(streamed, text))
@@ -264,9 +272,9 @@ bool streamed_in_lines(enum provider_id provider)
     return provider == PROVIDER_OLLAMA;
 }
 
-bool streamed_is_openai(enum provider_id provider)
+bool streamed_is_openai(enum provider_id provider, enum model_api api)
 {
-    return provider_of(provider)->read_event == openai_read_event;
+    return provider_of(provider, api)->read_event == openai_read_event;
 }
 
 /* `{"error":{"message":…}}`, `{"error":"…"}`. */
@@ -290,7 +298,8 @@ static bool is_plain(struct streamed *streamed, struct str event, enum event_kin
 {
     struct openai_glance seen = {.text = streamed->keeps_text ? &streamed->text : NULL};
     bool is_known = streamed->id.len > 0 && streamed->model.len > 0;
-    if (!is_known || !streamed_is_openai(streamed->provider) || !openai_glance(event, &seen))
+    if (!is_known || !streamed_is_openai(streamed->provider, streamed->api) ||
+        !openai_glance(event, &seen))
         return false;
     streamed->said_bytes += seen.text_bytes;
     *kind = seen.text_bytes > 0 ? EVENT_CONTENT : EVENT_SILENT;
@@ -316,7 +325,7 @@ enum event_kind streamed_read(struct streamed *streamed, struct str event, struc
     else if (has_error(data, &message))
         kind = streamed_fail(streamed, message);
     else
-        kind = provider_of(streamed->provider)->read_event(streamed, data, chunks);
+        kind = provider_of(streamed->provider, streamed->api)->read_event(streamed, data, chunks);
     json_object_put(data);
     return kind;
 }

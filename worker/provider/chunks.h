@@ -15,6 +15,7 @@ struct streamed_call {
 /* Zeroed, with the first members set, is one at the beginning. */
 struct streamed {
     enum provider_id provider;
+    enum model_api api;
     struct arena *arena;                  /* texts that stay */
     int64_t created_s;                    /* wall clock, for the chunks */
     struct str default_id, default_model; /* where the provider says none */
@@ -41,7 +42,7 @@ void streamed_complete(const struct streamed *streamed, struct completion *compl
 /* Whether the provider streams lines of JSON, not server-sent events. */
 bool streamed_in_lines(enum provider_id provider);
 /* Whether its events have OpenAI's shape, so that their bytes can go on as they are. */
-bool streamed_is_openai(enum provider_id provider);
+bool streamed_is_openai(enum provider_id provider, enum model_api api);
 /* Reads one event's data (absent = it has none). What is not in OpenAI's shape is appended to
  * `chunks`, as events of its shape; where nothing is appended to an event of EVENT_CONTENT, its own
  * bytes are in it. */
@@ -56,6 +57,7 @@ void chunks_write_usage(const struct streamed *streamed, struct buf *chunks);
 bool chunks_add_text(struct streamed *streamed, struct json_object *text, struct buf *chunks);
 /* Counts what is passed on without being looked at. */
 bool chunks_count(struct streamed *streamed, struct json_object *text);
+bool chunks_add_refusal(struct streamed *streamed, struct json_object *text, struct buf *chunks);
 bool chunks_add_reasoning(struct streamed *streamed, struct json_object *text, struct buf *chunks);
 /* A call begins, at the provider's place; an absent id is made up. `extra` (NULL = none) is the
  * chunk's extra_content. */

@@ -118,9 +118,9 @@ struct provider {
                                       struct str *said);
 };
 
-const struct provider *provider_of(enum provider_id id);
+const struct provider *provider_of(enum provider_id id, enum model_api api);
 /* Members that no model of the provider's takes. */
-uint64_t provider_lacks(enum provider_id id);
+uint64_t provider_lacks(enum provider_id id, enum model_api api);
 /* What is asked for at most where nobody says: 0 = nothing has to be said. */
 int64_t provider_max_tokens(enum provider_id id);
 /* Whether a streamed answer ends, and its bill, when its client closes the connection. */
@@ -153,4 +153,4 @@ enum provider_fault openai_read_error(const struct upstream_reply *reply, struct
                                       struct str *said);
 
 extern const struct provider provider_openai, provider_anthropic, provider_gemini, provider_ollama,
-    provider_cohere, provider_echo;
+    provider_cohere, provider_echo, provider_responses;

@@ -2,7 +2,7 @@
 
 #include "shared/base/json.h"
 
-const struct provider *provider_of(enum provider_id id)
+const struct provider *provider_of(enum provider_id id, enum model_api api)
 {
     static const struct provider *const providers[PROVIDER_COUNT] = {
         [PROVIDER_OPENAI] = &provider_openai, [PROVIDER_ANTHROPIC] = &provider_anthropic,
@@ -11,7 +11,7 @@ const struct provider *provider_of(enum provider_id id)
         [PROVIDER_OLLAMA] = &provider_ollama, [PROVIDER_COHERE] = &provider_cohere,
         [PROVIDER_ECHO] = &provider_echo,
     };
-    return providers[id];
+    return api == MODEL_API_RESPONSES ? &provider_responses : providers[id];
 }
 
 #define TAKES(member) MEMBER_BIT(MEMBER_##member)
@@ -30,8 +30,16 @@ static const uint64_t taken[PROVIDER_COUNT] = {
                         TAKES(presence_penalty),
 };
 
-uint64_t provider_lacks(enum provider_id id)
+static const uint64_t taken_by_responses =
+    TAKES(tools) | TAKES(tool_choice) | TAKES(temperature) | TAKES(top_p) |
+    TAKES(parallel_tool_calls) | TAKES(service_tier) | TAKES(metadata) | TAKES(prompt_cache_key) |
+    TAKES(safety_identifier) | TAKES(user) | TAKES(top_logprobs) | TAKES(reasoning_effort) |
+    TAKES(verbosity) | TAKES(response_format);
+
+uint64_t provider_lacks(enum provider_id id, enum model_api api)
 {
+    if (api == MODEL_API_RESPONSES)
+        return ~taken_by_responses;
     return taken[id] ? ~taken[id] : openai_dialect(id)->lacks;
 }
 

@@ -182,7 +182,8 @@ enum stage_result stage_budget(struct exchange *ex)
     fit_request(ex, target, &ex->fitted);
     if (!hold_token_cap(ex))
         return STAGE_DONE;
-    if (!provider_of(target->provider)->build(&ex->fitted.request, &ex->arena, &ex->call, &error))
+    const struct provider *provider = provider_of(target->provider, target->known.api);
+    if (!provider->build(&ex->fitted.request, &ex->arena, &ex->call, &error))
         return exchange_fail_at(ex, API_parameter_unsupported, "messages", "%s", error.message);
     struct worst_case worst = worst_case_of(&ex->fitted, buf_view(&ex->call.body));
     if (!worst.bounded && has_a_budget(ex))

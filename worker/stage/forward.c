@@ -9,11 +9,6 @@
 
 enum { SAID_MAX_BYTES = 500, ERROR_BODY_MAX_BYTES = 64 * 1024 };
 
-static const struct provider *provider(const struct exchange *ex)
-{
-    return provider_of(ex->attempt.target->provider);
-}
-
 static void fail_attempt(struct exchange *ex, enum api_error code, const char *message)
 {
     ex->attempt.error = arena_copy(&ex->arena, str_of(message));
@@ -26,7 +21,7 @@ static void judge_refusal(struct exchange *ex)
     struct str said = STR_ABSENT;
     ex->reply.body.len =
         ex->reply.body.len < ERROR_BODY_MAX_BYTES ? ex->reply.body.len : ERROR_BODY_MAX_BYTES;
-    enum provider_fault fault = provider(ex)->read_error(&ex->reply, &ex->arena, &said);
+    enum provider_fault fault = exchange_provider(ex)->read_error(&ex->reply, &ex->arena, &said);
     said = without_secrets(ex->attempt.target->credential, said, SAID_MAX_BYTES, &ex->arena);
     int status = ex->reply.status;
     char *message = arena_printf(&ex->arena, "The provider answered with status %d%s%.*s", status,
@@ -56,7 +51,7 @@ static bool is_stream(const struct exchange *ex)
 static void judge_other_answer(struct exchange *ex)
 {
     struct str said = STR_ABSENT;
-    (void)provider(ex)->read_error(&ex->reply, &ex->arena, &said);
+    (void)exchange_provider(ex)->read_error(&ex->reply, &ex->arena, &said);
     said = without_secrets(ex->attempt.target->credential, said, SAID_MAX_BYTES, &ex->arena);
     fail_attempt(ex, API_provider_bad_response,
                  arena_printf(&ex->arena, "The provider did not answer with a stream%s%.*s",
@@ -106,7 +101,7 @@ static void judge_answer(struct exchange *ex)
         judge_stream(ex);
     else if (ex->relay.started)
         judge_other_answer(ex);
-    else if (!provider(ex)->read_answer(&ex->reply, &ex->arena, &ex->completion, &error))
+    else if (!exchange_provider(ex)->read_answer(&ex->reply, &ex->arena, &ex->completion, &error))
         fail_attempt(ex, API_provider_bad_response,
                      arena_printf(&ex->arena, "The provider's answer could not be used: %s.",
                                   error.message));
@@ -259,7 +254,7 @@ static void on_delay_over(void *context)
 static void answer_locally(struct exchange *ex, const struct completion_request *request)
 {
     int64_t timeout_ms = ex->attempt.target->timeout_ms;
-    provider(ex)->answer(request, &ex->call, &ex->arena, &ex->reply);
+    exchange_provider(ex)->answer(request, &ex->call, &ex->arena, &ex->reply);
     ex->attempt.answer_bytes = ex->reply.body.len;
     if (ex->reply.delay_ms == 0 && !ex->reply.never) {
         finish_locally(ex, true);
@@ -277,7 +272,7 @@ enum stage_result stage_forward(struct exchange *ex)
         relay_start(ex);
     ex->budget_wait_us += ex->attempt.began_us - ex->budget_began_us;
     request_sent(ex->entry, ex->target->account, ex->attempt.began_us);
-    if (provider(ex)->answer)
+    if (exchange_provider(ex)->answer)
         answer_locally(ex, &ex->fitted.request);
     else
         send_call(ex);
