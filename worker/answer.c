@@ -230,7 +230,7 @@ void answer_error_headers(struct buf *out, const struct failure *failure)
         buf_puts(out, "Retry-After: 1\r\n");
     if (failure->retry_after_s > 0)
         buf_printf(out, "Retry-After: %lld\r\n", (long long)failure->retry_after_s);
-    if (code == API_budget_exceeded)
+    if (code == API_budget_exceeded || failure->final)
         buf_puts(out, "x-should-retry: false\r\n"); /* the official SDKs obey it */
 }
 

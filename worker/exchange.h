@@ -12,6 +12,7 @@
 #include "worker/provider/provider.h"
 #include "worker/relay.h"
 #include "worker/route.h"
+#include "worker/upstream/retry_hints.h"
 
 struct budget_queue;
 struct delay;
@@ -70,6 +71,7 @@ struct failure {
     enum api_error code;   /* API_OK = none */
     const char *scope;     /* which limit; NULL = none */
     int64_t retry_after_s; /* 0 = not known */
+    bool final;            /* the same again would fail, too */
     struct failed_budget budget;
     struct str message;
     struct str param; /* absent = null */
@@ -175,6 +177,7 @@ struct exchange {
     struct delay *delay; /* of a local provider */
     struct upstream_call call;
     struct upstream_reply reply;
+    struct retry_hints retry_hints; /* of its headers */
     struct attempt attempt;
     unsigned attempts;
     int64_t upstream_us;

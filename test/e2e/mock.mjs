@@ -105,6 +105,8 @@ export const behaviours = {
                            headers: { 'retry-after': '20' } }),
     'status-500': refuse(500, 'The server had an error.', { type: 'server_error' }),
     'status-503': refuse(503, 'Overloaded.', { type: 'server_error' }),
+    'never-again': refuse(500, 'Broken for good.', { headers: { 'x-should-retry': 'false', 'retry-after': '5' } }),
+    'not-our-fault': refuse(400, 'Busy.', { headers: { 'x-should-retry': 'true' } }),
     'page-503': (exchange) => answer(exchange, PAGE, { status: 503,
                                                        headers: { 'content-type': 'text/html' } }),
     'page-200': (exchange) => answer(exchange, PAGE, { headers: { 'content-type': 'text/html' } }),

@@ -145,6 +145,32 @@ const NATIVE = {
                    [200, { finish_reason: 'ERROR', message: {} }, 502, 'provider_bad_response']],
         unsupported: { type: 'input_audio', input_audio: { data: 'x', format: 'wav' } },
     },
+    responses: {
+        provider: 'openai', base: '/v1', path: '/v1/responses', key: ['authorization', `Bearer ${KEY}`], ignored: ['stop', 'seed'], reasoning: 4,
+        text: { id: 'resp_1', object: 'response', model: 'gpt-r', status: 'completed', error: null, incomplete_details: null, output: [
+                    { type: 'reasoning', id: 'rs_1', summary: [] },
+                    { type: 'message', role: 'assistant', content: [{ type: 'output_text', text: 'Four ' }, { type: 'output_text', text: 'left.' }] }],
+                usage: { input_tokens: 21, input_tokens_details: { cached_tokens: 16 }, output_tokens: 9, output_tokens_details: { reasoning_tokens: 4 } } },
+        calls: { id: 'resp_2', object: 'response', model: 'gpt-r', status: 'completed', output: [
+            { type: 'function_call', id: 'fc_1', call_id: 'call_r1', name: 'lookup', arguments: '{"sku":"Q7"}', status: 'completed' }] },
+        asked: {
+            model: 'm', instructions: 'Be brief.\n\nIn English.', temperature: 1.5, top_p: 0.7, max_output_tokens: 50, user: 'u', store: false,
+            input: [{ role: 'user', content: 'How' }, { role: 'user', content: [
+                { type: 'input_text', text: 'many?' }, { type: 'input_image', image_url: image, detail: 'auto' }] }],
+            reasoning: { effort: 'low' },
+        },
+        parameters: { reasoning: { effort: 'low' } },
+        tools: [{ type: 'function', ...lookup }], choices: ['tool_choice', 'required', { type: 'function', name: 'lookup' }],
+        turns: (id) => ({ input: [
+            { role: 'user', content: 'How many?' },
+            { type: 'function_call', call_id: id, name: 'lookup', arguments: '{"sku":"Q7"}' },
+            { type: 'function_call_output', call_id: id, output: '4' }, { role: 'user', content: 'So?' }] }),
+        refusals: [[400, { error: { message: 'Field required', type: 'invalid_request_error' } }, 422, 'provider_rejected'],
+                   [429, { error: { message: 'slow', code: 'rate_limit_exceeded' } }, 502, 'provider_error'],
+                   [200, { status: 'failed', error: { message: 'It broke.' }, output: [] }, 502, 'provider_bad_response'],
+                   [200, { status: 'completed' }, 502, 'provider_bad_response']],
+        unsupported: { type: 'input_audio', input_audio: { data: 'x', format: 'wav' } },
+    },
 };
 
 let upstream;
@@ -153,11 +179,12 @@ let gateway;
 before(async () => {
     upstream = await new Upstream().start();
     const names = [...Object.keys(PROVIDERS), 'anthropic', ...Object.keys(NATIVE)];
-    const endpoint = (name) => ({ provider: name, credential: name, model: 'm', temperature: 1.5,
+    const endpoint = (name) => ({ provider: NATIVE[name]?.provider ?? name, credential: name, model: 'm', temperature: 1.5,
                                   price: { input: 1, output: 2 }, ...(NATIVE[name] && { top_p: 0.7, parameters: NATIVE[name].parameters }) });
     gateway = await startGateway({
         credentials: Object.fromEntries(names.map((name) => [name, {
-            provider: name, base_url: upstream.base + (PROVIDERS[name]?.path ?? ''), api_key: KEY }])),
+            provider: NATIVE[name]?.provider ?? name, base_url: upstream.base + (PROVIDERS[name]?.path ?? NATIVE[name]?.base ?? ''), api_key: KEY }])),
+        files: { 'models.yaml': [{ provider: 'openai', model: 'm', api: 'responses' }] },
         projects: demo(Object.fromEntries(names.map((name) => [name, endpoint(name)]))),
     });
 });
@@ -297,6 +324,14 @@ describe('anthropic', () => {
         }
         assert.equal(upstream.asked.length, before_);
     });
+});
+
+test('gemini says in the body when to come back', async () => {
+    upstream.says = { status: 429, body: { error: { code: 429, message: 'slow', status: 'RESOURCE_EXHAUSTED', details: [
+        { '@type': 'type.googleapis.com/google.rpc.RetryInfo', retryDelay: '16.2s' }] } } };
+    const answer = await gateway.post('gemini', { message: 'x' });
+    assertError(answer, 502, 'provider_error');
+    assert.equal(answer.headers.get('retry-after'), '17');
 });
 
 for (const [name, provider] of Object.entries(NATIVE)) {

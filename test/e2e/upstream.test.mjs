@@ -74,6 +74,16 @@ async function succeeds(slug) {
     return { ...answer, row };
 }
 
+test('what the provider says of coming back reaches the client', async () => {
+    const { answer, error } = await fails('status-429', 502, 'provider_error');
+    assert.equal(answer.headers.get('retry-after'), '20');
+    assert.equal(error.retry_after, 20);
+    assert.equal((await fails('status-500', 502, 'provider_error')).answer.headers.get('retry-after'), null);
+    const final = await fails('never-again', 502, 'provider_error');
+    assert.equal(final.answer.headers.get('x-should-retry'), 'false');
+    await fails('not-our-fault', 502, 'provider_error');
+});
+
 describe('"502 provider_error (what the last target said, its status, never its key)"', () => {
     for (const [slug, words] of Object.entries({
         'status-401': /401/, 'status-403': /403/, 'status-404': /404/, 'status-429': /429/,

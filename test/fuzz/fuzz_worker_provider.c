@@ -44,7 +44,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct arena arena = {0};
     struct completion completion = {0};
     struct error error;
-    struct str said = STR_ABSENT;
+    struct refusal refusal = {0};
     if (size < 2)
         return 0;
     struct upstream_reply reply = {.provider = data[0] % KINDS == PROVIDER_COUNT
@@ -60,7 +60,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     else
         CHECK(error.message[0] != '\0');
     check_usage(&completion.usage);
-    CHECK(provider->read_error(&reply, &arena, &said) <= FAULT_PROVIDER);
+    CHECK(provider->read_error(&reply, &arena, &refusal) <= FAULT_PROVIDER && refusal.wait_ms >= 0);
     json_object_put(completion.parsed);
     buf_free(&reply.body);
     arena_free(&arena);

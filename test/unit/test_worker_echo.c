@@ -196,12 +196,12 @@ static void failing_models(void **state)
         {"echo/fail-503", 503, FAULT_PROVIDER}, {"echo/fail-599", 599, FAULT_PROVIDER},
     };
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
-        struct str said;
+        struct refusal refusal = {0};
         ask(echo, models[i].model, "hi");
         assert_int_equal(echo->reply.status, models[i].status);
-        assert_int_equal(provider_echo.read_error(&echo->reply, &echo->arena, &said),
+        assert_int_equal(provider_echo.read_error(&echo->reply, &echo->arena, &refusal),
                          models[i].fault);
-        assert_true(str_starts(said, STR("echo was asked to fail with status ")));
+        assert_true(str_starts(refusal.said, STR("echo was asked to fail with status ")));
     }
 }
 

@@ -500,7 +500,10 @@ static enum provider_fault read_error(struct call *call, int status, const char 
     buf_clear(&call->reply.body);
     buf_puts(&call->reply.body, body);
     call->reply.status = status;
-    return provider_openai.read_error(&call->reply, &call->arena, said);
+    struct refusal refusal = {0};
+    enum provider_fault fault = provider_openai.read_error(&call->reply, &call->arena, &refusal);
+    *said = refusal.said;
+    return fault;
 }
 
 static void faults_by_status(void **state)
@@ -662,14 +665,14 @@ static void errors_of_each_provider(void **state)
         {PROVIDER_OPENAI, 498, "{}", NULL, FAULT_PROVIDER},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct str said = STR_ABSENT;
+        struct refusal refusal = {0};
         buf_clear(&call->reply.body);
         buf_puts(&call->reply.body, cases[i].body);
         call->reply.status = cases[i].status;
         call->reply.provider = cases[i].provider;
-        assert_int_equal(provider_openai.read_error(&call->reply, &call->arena, &said),
+        assert_int_equal(provider_openai.read_error(&call->reply, &call->arena, &refusal),
                          cases[i].fault);
-        assert_true(str_eq(said, str_of(cases[i].said)));
+        assert_true(str_eq(refusal.said, str_of(cases[i].said)));
     }
 }
 

@@ -464,7 +464,7 @@ static bool is_about_money(struct json_object *error)
 }
 
 static enum provider_fault read_error(const struct upstream_reply *reply, struct arena *arena,
-                                      struct str *said)
+                                      struct refusal *refusal)
 {
     struct json_object *parsed = NULL;
     struct error ignored;
@@ -472,7 +472,7 @@ static enum provider_fault read_error(const struct upstream_reply *reply, struct
     if (!json_read(buf_view(&reply->body), &parsed, &ignored))
         return fault;
     struct json_object *error = json_member(parsed, "error", NULL);
-    *said = arena_copy(arena, json_text(json_member(error, "message", NULL)));
+    refusal->said = arena_copy(arena, json_text(json_member(error, "message", NULL)));
     if ((fault == FAULT_REQUEST || fault == FAULT_LATER) && is_about_money(error))
         fault = FAULT_CREDENTIAL;
     json_object_put(parsed);

@@ -260,16 +260,17 @@ enum { STATUS_UNSAFE_OR_TOKEN = 498 };
 /* The documentation says that 498 is an unsafe request, the SDK that it is a bad token: the message
  * tells which. */
 static enum provider_fault read_error(const struct upstream_reply *reply, struct arena *arena,
-                                      struct str *said)
+                                      struct refusal *refusal)
 {
     struct json_object *parsed = NULL;
     struct error ignored;
     if (json_read(buf_view(&reply->body), &parsed, &ignored))
-        *said = arena_copy(arena, json_text(json_member(parsed, "message", NULL)));
+        refusal->said = arena_copy(arena, json_text(json_member(parsed, "message", NULL)));
     json_object_put(parsed);
     if (reply->status != STATUS_UNSAFE_OR_TOKEN)
         return provider_fault_of(reply->status);
-    bool is_key = said->at && (strcasestr(said->at, "token") || strcasestr(said->at, "api key"));
+    bool is_key = refusal->said.at && (strcasestr(refusal->said.at, "token") ||
+                                       strcasestr(refusal->said.at, "api key"));
     return is_key ? FAULT_CREDENTIAL : FAULT_REQUEST;
 }
 

@@ -5,6 +5,7 @@
 #include "worker/provider/chunks.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 /* ---- the conversation: what follows in the same role is one content */
 
@@ -442,9 +443,24 @@ static bool is_of_the_key(struct json_object *error, enum provider_fault fault)
     return false;
 }
 
+/* A detail says "retryDelay": "45.8s"; there is no header for it. */
+static int64_t wait_of(struct json_object *error)
+{
+    enum { LONGEST_S = 86400 };
+    struct json_object *details = json_member(error, "details", NULL);
+    for (size_t i = 0; i < chat_count(details); i++) {
+        struct json_object *detail = json_object_array_get_idx(details, i);
+        struct str delay = json_text(json_member(detail, "retryDelay", NULL));
+        double seconds = delay.at ? strtod(delay.at, NULL) : 0;
+        if (seconds > 0)
+            return (int64_t)((seconds < LONGEST_S ? seconds : LONGEST_S) * 1000) + 1;
+    }
+    return 0;
+}
+
 /* `{"error":{…}}`, or a list with one of them. */
 static enum provider_fault read_error(const struct upstream_reply *reply, struct arena *arena,
-                                      struct str *said)
+                                      struct refusal *refusal)
 {
     struct json_object *parsed = NULL;
     struct error ignored;
@@ -453,7 +469,8 @@ static enum provider_fault read_error(const struct upstream_reply *reply, struct
         return fault;
     struct json_object *outer = chat_count(parsed) ? json_object_array_get_idx(parsed, 0) : parsed;
     struct json_object *error = json_member(outer, "error", NULL);
-    *said = arena_copy(arena, json_text(json_member(error, "message", NULL)));
+    refusal->said = arena_copy(arena, json_text(json_member(error, "message", NULL)));
+    refusal->wait_ms = wait_of(error);
     if (is_of_the_key(error, fault))
         fault = FAULT_CREDENTIAL;
     json_object_put(parsed);

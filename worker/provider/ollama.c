@@ -197,12 +197,12 @@ static void write_failure(const struct stream_failure *failure, struct buf *even
 
 /* `{"error":"…"}` */
 static enum provider_fault read_error(const struct upstream_reply *reply, struct arena *arena,
-                                      struct str *said)
+                                      struct refusal *refusal)
 {
     struct json_object *parsed = NULL;
     struct error ignored;
     if (json_read(buf_view(&reply->body), &parsed, &ignored))
-        *said = arena_copy(arena, json_text(json_member(parsed, "error", NULL)));
+        refusal->said = arena_copy(arena, json_text(json_member(parsed, "error", NULL)));
     json_object_put(parsed);
     return provider_fault_of(reply->status);
 }

@@ -377,7 +377,7 @@ static bool is_of_the_provider(struct str code)
 }
 
 enum provider_fault openai_read_error(const struct upstream_reply *reply, struct arena *arena,
-                                      struct str *said)
+                                      struct refusal *refusal)
 {
     const struct openai_dialect *dialect = openai_dialect(reply->provider);
     struct json_object *parsed = NULL;
@@ -392,7 +392,7 @@ enum provider_fault openai_read_error(const struct upstream_reply *reply, struct
         fault = FAULT_REQUEST;
     else if (dialect->later_status != 0 && reply->status == dialect->later_status)
         fault = FAULT_LATER;
-    *said = arena_copy(arena, message_of(object));
+    refusal->said = arena_copy(arena, message_of(object));
     json_object_put(parsed);
     return fault;
 }

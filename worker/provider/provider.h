@@ -46,9 +46,9 @@ struct upstream_reply {
     enum provider_id provider; /* whose it is */
     int status;
     struct buf body;
-    struct str content_type, retry_after; /* absent = not sent */
-    int64_t delay_ms; /* of a provider without network: when the answer is to come */
-    bool never;       /* of such a provider: no answer at all */
+    struct str content_type; /* absent = not sent */
+    int64_t delay_ms;        /* of a provider without network: when the answer is to come */
+    bool never;              /* of such a provider: no answer at all */
 };
 
 struct usage {
@@ -76,6 +76,14 @@ enum provider_fault {
     FAULT_CREDENTIAL, /* the key is bad, blocked or out of money */
     FAULT_LATER,      /* asked too often: the same again later may do */
     FAULT_PROVIDER,   /* its own failure */
+    FAULT_FINAL,      /* likewise, and the same again would fail, too */
+};
+
+/* What a refusal's body says. */
+struct refusal {
+    struct str said; /* absent = nothing legible; it may hold key material: not for clients as it
+                        is */
+    int64_t wait_ms; /* before the same may do; 0 = not said */
 };
 
 /* What an event of a streamed answer is to a client. */
@@ -112,10 +120,10 @@ struct provider {
                                   struct buf *chunks);
     /* Writes the last event of a stream that fails, in the provider's own format. */
     void (*write_failure)(const struct stream_failure *failure, struct buf *events);
-    /* Reads an answer of another status: whose fault it is, and what the provider said of it
-     * (absent when nothing legible; it may hold key material: not for clients as it is). */
+    /* Reads an answer of another status: whose fault it is, and what its body says. `refusal` is
+     * all zero. */
     enum provider_fault (*read_error)(const struct upstream_reply *reply, struct arena *arena,
-                                      struct str *said);
+                                      struct refusal *refusal);
 };
 
 const struct provider *provider_of(enum provider_id id, enum model_api api);
@@ -150,7 +158,7 @@ enum event_kind openai_read_event(struct streamed *streamed, struct json_object 
                                   struct buf *chunks);
 void openai_write_failure(const struct stream_failure *failure, struct buf *events);
 enum provider_fault openai_read_error(const struct upstream_reply *reply, struct arena *arena,
-                                      struct str *said);
+                                      struct refusal *refusal);
 
 extern const struct provider provider_openai, provider_anthropic, provider_gemini, provider_ollama,
     provider_cohere, provider_echo, provider_responses;

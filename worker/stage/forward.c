@@ -15,14 +15,38 @@ static void fail_attempt(struct exchange *ex, enum api_error code, const char *m
     exchange_fail(ex, code, "%s", message);
 }
 
+/* A header of the provider's may say otherwise than its status. */
+static enum provider_fault as_hinted(const struct exchange *ex, enum provider_fault fault)
+{
+    enum should_retry hint = ex->retry_hints.should_retry;
+    if (hint == SHOULD_RETRY_YES && fault == FAULT_REQUEST)
+        return FAULT_PROVIDER;
+    if (hint == SHOULD_RETRY_NO && (fault == FAULT_LATER || fault == FAULT_PROVIDER))
+        return FAULT_FINAL;
+    return fault;
+}
+
+/* When to come back, where that is the provider's trouble. */
+static void note_wait(struct exchange *ex, enum provider_fault fault, int64_t said_ms)
+{
+    enum { LONGEST_S = 86400 };
+    int64_t ms = retry_hints_wait_ms(&ex->retry_hints);
+    int64_t seconds = ((ms ? ms : said_ms) + 999) / 1000;
+    ex->failure.final = fault == FAULT_FINAL;
+    if ((fault == FAULT_LATER || fault == FAULT_PROVIDER) && seconds <= LONGEST_S)
+        ex->failure.retry_after_s = seconds;
+}
+
 /* Another status than 200: the provider's own words go on only where the request is to blame. */
 static void judge_refusal(struct exchange *ex)
 {
-    struct str said = STR_ABSENT;
+    struct refusal refusal = {0};
     ex->reply.body.len =
         ex->reply.body.len < ERROR_BODY_MAX_BYTES ? ex->reply.body.len : ERROR_BODY_MAX_BYTES;
-    enum provider_fault fault = exchange_provider(ex)->read_error(&ex->reply, &ex->arena, &said);
-    said = without_secrets(ex->attempt.target->credential, said, SAID_MAX_BYTES, &ex->arena);
+    enum provider_fault fault =
+        as_hinted(ex, exchange_provider(ex)->read_error(&ex->reply, &ex->arena, &refusal));
+    struct str said =
+        without_secrets(ex->attempt.target->credential, refusal.said, SAID_MAX_BYTES, &ex->arena);
     int status = ex->reply.status;
     char *message = arena_printf(&ex->arena, "The provider answered with status %d%s%.*s", status,
                                  said.len ? ": " : ".", STR_ARG(said));
@@ -34,6 +58,7 @@ static void judge_refusal(struct exchange *ex)
                       "The provider did not accept the gateway's credential (status %d).", status);
     else
         exchange_fail(ex, API_provider_error, "%s", message);
+    note_wait(ex, fault, refusal.wait_ms);
 }
 
 /* What has another type is an answer of another kind, or none at all. */
@@ -50,9 +75,10 @@ static bool is_stream(const struct exchange *ex)
 /* In place of a stream. */
 static void judge_other_answer(struct exchange *ex)
 {
-    struct str said = STR_ABSENT;
-    (void)exchange_provider(ex)->read_error(&ex->reply, &ex->arena, &said);
-    said = without_secrets(ex->attempt.target->credential, said, SAID_MAX_BYTES, &ex->arena);
+    struct refusal refusal = {0};
+    (void)exchange_provider(ex)->read_error(&ex->reply, &ex->arena, &refusal);
+    struct str said =
+        without_secrets(ex->attempt.target->credential, refusal.said, SAID_MAX_BYTES, &ex->arena);
     fail_attempt(ex, API_provider_bad_response,
                  arena_printf(&ex->arena, "The provider did not answer with a stream%s%.*s",
                               said.len ? ": " : ".", STR_ARG(said)));
@@ -182,8 +208,8 @@ static void on_header(void *context, struct str name, struct str value)
     struct exchange *ex = context;
     if (str_eq_nocase(name, STR("content-type")))
         ex->reply.content_type = arena_copy(&ex->arena, value);
-    else if (str_eq_nocase(name, STR("retry-after")))
-        ex->reply.retry_after = arena_copy(&ex->arena, value);
+    else
+        retry_hints_note(&ex->retry_hints, name, value, clock_wall_ms());
 }
 
 static void on_data(void *context, struct str bytes)
