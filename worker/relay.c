@@ -275,10 +275,12 @@ size_t relay_finish(struct exchange *ex)
         write_end(ex);
     else
         write_failure(ex);
-    relay->sent += relay->out.len;
-    if (!relay->begun)
-        begin(ex, STR(""));
-    return http_stream_end(ex->connection, buf_view(&relay->out));
+    struct str last = buf_view(&relay->out);
+    relay->sent += last.len;
+    if (relay->begun)
+        return http_stream_end(ex->connection, last);
+    begin(ex, last);
+    return http_stream_end(ex->connection, STR(""));
 }
 
 void relay_release(struct exchange *ex)

@@ -200,6 +200,26 @@ describe('a slow client', () => {
     });
 });
 
+/** The chunks of an answer's body, as HTTP has them. */
+function chunksOf(received) {
+    const chunks = [];
+    for (let rest = Buffer.from(received.slice(received.indexOf('\r\n\r\n') + 4)); rest.length > 0;) {
+        const end = rest.indexOf('\r\n');
+        const size = parseInt(rest.subarray(0, end), 16);
+        chunks.push(rest.subarray(end + 2, end + 2 + size).toString());
+        rest = rest.subarray(end + 4 + size);
+    }
+    return chunks;
+}
+
+test('"Chunks are written when they arrive, several that arrived together in one write"', async () => {
+    upstream.play({ pieces: [pieces.slice(0, 2).join(''), pieces.slice(2, 6).join(''), pieces.slice(6).join('')], gap: 60 });
+    const client = connect('openai');
+    await until('the end', () => client.received.endsWith('\r\n0\r\n\r\n'));
+    client.socket.destroy();
+    assert.deepEqual(chunksOf(client.received), [pieces.slice(0, 2).join(''), pieces.slice(2, 6).join(''), pieces[6] + pieces[8], '']);
+});
+
 describe('many, and restarts', () => {
     test('the connection is good for the next request; an old client reads to the end', async () => {
         upstream.play({ pieces, gap: 1 });

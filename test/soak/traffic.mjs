@@ -15,13 +15,15 @@ const SLUG_OF_LIE = (lie) => `lie-${lie}`;
 
 /** Slug -> endpoint, as in the project's file. */
 export const ENDPOINTS = {
-    'echo': { provider: 'echo', model: 'echo' },
+    'echo': { provider: 'echo', model: 'echo', streaming_enabled: true },
     'echo-late': { provider: 'echo', model: 'echo/slow-300' },
     'echo-fails': { provider: 'echo', model: 'echo/fail-503' },
     'plain': { ...TARGET, model: 'marker' },
     'prompted': { ...TARGET, model: 'marker', system_prompt: 'Be brief.',
                   user_prompt: 'Say this again: {{input}}' },
     'late': { ...TARGET, model: 'marker-late', timeout: '20s' },
+    'stream': { ...TARGET, model: 'marker-stream', streaming_enabled: true },
+    'stream-cut': { ...TARGET, model: 'marker-stream-cut', streaming_enabled: true },
     'big': { ...TARGET, model: 'marker-big', timeout: '20s' },
     ...Object.fromEntries(LIES.map((lie) =>
         [SLUG_OF_LIE(lie), { ...TARGET, model: lie, timeout: '2s' }])),
@@ -86,6 +88,7 @@ export class Traffic {
             this.late, this.dispatched, this.bigSender, this.slowSender, this.slowReader,
             this.slowReader, this.pipelined, this.malformed, this.lied, this.lied, this.lied,
             this.lied, this.leaver, this.leaver, this.leaver, this.leaver, this.sdk, this.sdk,
+            ...Array(6).fill(this.streamed),
         ];
         this.#loops = clients.map((client) => this.#loop(client, this.random.fork()));
         return clients.length;
@@ -301,6 +304,42 @@ export class Traffic {
         }
         connection.leave(how);
         request.broke('left');
+    }
+
+    /** A stream by OpenAI's own client, read to its end or left in the middle. */
+    async streamed({ random }) {
+        const slug = random.pick(['echo', 'stream', 'stream', 'stream', 'stream-cut']);
+        const leaves = slug === 'stream' && random.chance(0.2);
+        const request = this.#begin(`streamed${leaves ? ', left' : ''}`, { ip: '127.0.0.1' }, slug,
+                                    leaves ? { leaves } : { expect: [slug === 'stream-cut' ? 'provider_bad_response' : 'ok'], echoes: true });
+        const client = new OpenAI({ baseURL: this.gateway.api, apiKey: this.gateway.token, maxRetries: 0 });
+        let text = '';
+        let id;
+        const tell = (json, status = 200) =>
+            request.answered({ status, id, text, json: { ...json, meta: { request_id: id } } });
+        try {
+            const { data, response } = await client.chat.completions.create({
+                model: slug, stream: true, messages: [{ role: 'user', content: request.marker }] }).withResponse();
+            id = response.headers.get('x-request-id');
+            for await (const { choices: [choice] } of data) {
+                text += choice?.delta.content ?? '';
+                if (leaves && text.length > 60) {
+                    break;
+                }
+            }
+            leaves ? request.broke('left', id) : tell({});
+        } catch (error) {
+            // An error event has no status of its own; a connection that breaks has no code.
+            if (error.requestID) {
+                id = error.requestID;
+                tell({ error: error.error }, error.status);
+            } else if (error.code && id) {
+                tell({ error: { code: error.code } });
+            } else {
+                request.broke(`${error.message}: ${error.cause?.message}`, id);
+            }
+        }
+        await sleep(random.between(0, 50));
     }
 
     /** OpenAI's own client over the runtime's own fetch; only the request id is looked at on the

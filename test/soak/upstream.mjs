@@ -13,12 +13,37 @@ function reply(response, body) {
     response.end(bytes);
 }
 
+/** A stream in pieces with pauses, `cut` before its end or not. */
+function stream(exchange, text, { cut = false } = {}) {
+    const { response } = exchange;
+    const event = (delta, finish = null, more = {}) => `data: ${JSON.stringify({
+        id: 'chatcmpl-s1', object: 'chat.completion.chunk', created: 1795000000, model: exchange.json.model,
+        choices: delta ? [{ index: 0, delta, finish_reason: finish }] : [], ...more })}\n\n`;
+    const events = [event({ role: 'assistant', content: '' }), ...[text, ...Array(20).fill(' and more')].map((content) => event({ content })),
+                    ...(cut ? [] : [event({}, 'stop'), event(null, null, { usage: { prompt_tokens: 9, completion_tokens: 21, total_tokens: 30 } }), 'data: [DONE]\n\n'])];
+    response.writeHead(200, { 'content-type': 'text/event-stream' });
+    const next = () => {
+        if (response.destroyed) {
+            return;
+        }
+        response.write(events.shift());
+        if (events.length === 0) {
+            response.end();
+        } else {
+            setTimeout(next, Math.random() * 60);
+        }
+    };
+    next();
+}
+
 /** Models that are this upstream's own; `text` is the marker. */
 const own = {
     'marker': (exchange, text) => reply(exchange.response, completion(exchange.json, text)),
     'marker-late': (exchange, text) =>
         setTimeout(() => reply(exchange.response, completion(exchange.json, text)),
                    100 + Math.random() * 1200),
+    'marker-stream': (exchange, text) => stream(exchange, text),
+    'marker-stream-cut': (exchange, text) => stream(exchange, text, { cut: true }),
     'marker-big': (exchange, text) =>
         reply(exchange.response, completion(exchange.json, `${text} ${'x'.repeat(BIG_BYTES)}`)),
 };
