@@ -186,9 +186,9 @@ describe('a slow client', () => {
     });
 
     test('one that leaves is noticed while its provider waits', async () => {
-        const count = gateway.rowCount();
         upstream.play({ pieces: large(20), gap: 0.01 });
         const client = connect('openai');
+        await until('its head', () => client.received.includes('\r\n\r\n'));
         client.socket.pause();
         await until('the provider waits', async () => {
             const { sent } = upstream.calls[0] ?? { sent: -1 };
@@ -197,7 +197,7 @@ describe('a slow client', () => {
         });
         const ms = await leaves(client, (socket) => socket.resetAndDestroy());
         assert.ok(ms < 100 * PATIENCE, `after ${ms} ms`);
-        const row = await rowOf(client, count);
+        const row = await rowOf(client);
         assert.equal(row.status, 'client_closed');
         assert.equal(row.cost_basis, 'worst_case', 'a provider that waited may be far ahead');
     });
