@@ -71,6 +71,8 @@ static bool on_event(void *context, const struct stream_event *event)
     struct buf *chunks = relay->native ? &unused : &relay->out;
     size_t before = chunks->len;
     enum event_kind kind = streamed_read(&relay->streamed, event->data, chunks);
+    if (kind != EVENT_FAILED && str_eq(event->name, STR("error")))
+        kind = streamed_fail(&relay->streamed, event->data);
     bool is_written = !relay->native && chunks->len > before;
     buf_free(&unused);
     switch (kind) {
@@ -244,6 +246,8 @@ static void write_end(struct exchange *ex)
 {
     struct relay *relay = &ex->relay;
     bool usage_due = relay->wants_usage && !relay->usage_told && !relay->native;
+    if (!relay->native)
+        chunks_write_finish(&relay->streamed, &relay->out);
     if (usage_due && relay->streamed.usage.reported)
         chunks_write_usage(&relay->streamed, &relay->out);
     if (relay->end_mark.at)

@@ -286,6 +286,30 @@ describe('bytes that pass', () => {
     });
 });
 
+describe('what is said more than once', () => {
+    test('a reason to end in every event: one goes out, behind everything', async () => {
+        const of = (text, finishReason) => `data: ${JSON.stringify({ candidates: [{ content: { parts: [{ text }] }, finishReason }],
+                                                                      usageMetadata: { promptTokenCount: 1, candidatesTokenCount: 2 } })}\n\n`;
+        play('gemini', { pieces: [of('Let ', 'STOP'), of('me ', 'STOP'), of('look.', 'MAX_TOKENS')], gap: 10 });
+        const answer = await ask('gemini', { stream_options: { include_usage: true } });
+        const reasons = events(answer.text).slice(0, -1).map((data) => JSON.parse(data).choices[0]?.finish_reason);
+        assert.deepEqual(reasons, [null, null, null, null, 'length', undefined]);
+        assert.equal(read(answer.text).text, 'Let me look.');
+    });
+
+    test('usage twice: one event', async () => {
+        const { pieces } = RECORDINGS.openai;
+        play('openai', { pieces: [...pieces.slice(0, 8), pieces[7], pieces[8]] });
+        assertWhole(read((await ask('openai', { stream_options: { include_usage: true } })).text), { usage: 1 });
+    });
+
+    test('an event named error is one, whatever is in it', async () => {
+        const { pieces } = RECORDINGS.openai;
+        play('openai', { pieces: [...pieces.slice(0, 3), 'event: error\ndata: {"message":"It broke."}\n\n'], gap: 10 });
+        assert.equal(read((await ask('openai')).text).errors[0].code, 'provider_error');
+    });
+});
+
 describe('what is no stream', () => {
     for (const [what, script] of Object.entries({
         'JSON': { type: 'application/json', pieces: ['{"error":{"message":"It broke."}}'] },

@@ -73,6 +73,7 @@ static void read_in_pieces(unsigned kind, struct str stream, size_t piece, struc
     if (read == STREAM_MORE)
         (void)event_reader_end(&reader, on_event, reading);
     event_reader_free(&reader);
+    chunks_write_finish(&reading->streamed, &reading->relayed);
 }
 
 static void check_usage(const struct usage *usage)

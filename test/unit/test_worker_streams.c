@@ -223,7 +223,8 @@ static bool on_event(void *context, const struct stream_event *event)
     enum event_kind kind = streamed_read(&reading->streamed, event->data, &reading->relayed);
     reading->ended = reading->ended || kind == EVENT_END;
     reading->failed = reading->failed || kind == EVENT_FAILED;
-    if (kind == EVENT_CONTENT && reading->relayed.len == before)
+    bool passes = streamed_is_openai(reading->streamed.provider, reading->streamed.api);
+    if (kind == EVENT_CONTENT && passes && reading->relayed.len == before)
         buf_str(&reading->relayed, event->raw);
     return true;
 }
@@ -246,6 +247,7 @@ static void read_in_pieces(enum provider_id provider, struct str stream, size_t 
             STREAM_MORE);
     }
     assert_int_equal(event_reader_end(&reader, on_event, reading), STREAM_MORE);
+    chunks_write_finish(&reading->streamed, &reading->relayed);
 }
 
 static void release(struct reading *reading)

@@ -210,11 +210,17 @@ void chunks_add_call(struct streamed *streamed, struct str id, struct str name,
 void chunks_finish(struct streamed *streamed, const char *reason, struct buf *chunks)
 {
     streamed->finish_reason = reason;
-    if (!chunks)
+    streamed->finish_due = chunks != NULL;
+}
+
+void chunks_write_finish(struct streamed *streamed, struct buf *chunks)
+{
+    if (!streamed->finish_due)
         return;
+    streamed->finish_due = false;
     write_role(streamed, chunks);
     begin_delta(streamed, chunks);
-    end_delta(reason, chunks);
+    end_delta(streamed->finish_reason, chunks);
 }
 
 void streamed_note_names(struct streamed *streamed, struct str id, struct str model)

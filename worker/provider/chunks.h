@@ -31,7 +31,7 @@ struct streamed {
     struct usage usage;
     struct str failure; /* the provider's words: not for clients as they are */
     bool unusable;      /* or what is wrong with an event that cannot be read */
-    bool role_written;
+    bool role_written, finish_due;
 };
 
 void streamed_free(struct streamed *streamed);
@@ -44,9 +44,11 @@ bool streamed_in_lines(enum provider_id provider);
 /* Whether its events have OpenAI's shape, so that their bytes can go on as they are. */
 bool streamed_is_openai(enum provider_id provider, enum model_api api);
 /* Reads one event's data (absent = it has none). What is not in OpenAI's shape is appended to
- * `chunks`, as events of its shape; where nothing is appended to an event of EVENT_CONTENT, its own
- * bytes are in it. */
+ * `chunks`, as events of its shape; where nothing is appended to an event that has it, its own
+ * bytes are meant. */
 enum event_kind streamed_read(struct streamed *streamed, struct str event, struct buf *chunks);
+/* The chunk with the reason to end, unless it has gone out with the provider's own bytes. */
+void chunks_write_finish(struct streamed *streamed, struct buf *chunks);
 /* The event with the usage, for clients that asked for it. */
 void chunks_write_usage(const struct streamed *streamed, struct buf *chunks);
 
@@ -71,6 +73,7 @@ bool chunks_end_call(struct streamed *streamed, int64_t place, struct buf *chunk
 /* A call that comes as a whole. */
 void chunks_add_call(struct streamed *streamed, struct str id, struct str name,
                      struct json_object *arguments, struct json_object *extra, struct buf *chunks);
+/* The reason to end; it is written when all has come, for some repeat it, or say more after it. */
 void chunks_finish(struct streamed *streamed, const char *reason, struct buf *chunks);
 /* An event of OpenAI's shape, as it is. */
 void chunks_write(struct json_object *chunk, struct buf *chunks);

@@ -183,9 +183,10 @@ static enum event_kind read_event(struct streamed *streamed, struct json_object 
                         json_member(function, "arguments", NULL), NULL, chunks);
     }
     read_usage(data, &streamed->usage);
-    if (json_object_get_boolean(json_member(data, "done", NULL)))
+    bool done = json_object_get_boolean(json_member(data, "done", NULL));
+    if (done)
         chunks_finish(streamed, reason_of(data, streamed->calls_count > 0), chunks);
-    return chunks->len > before ? EVENT_CONTENT : EVENT_SILENT;
+    return done || chunks->len > before ? EVENT_CONTENT : EVENT_SILENT;
 }
 
 static void write_failure(const struct stream_failure *failure, struct buf *events)
