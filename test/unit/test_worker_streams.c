@@ -12,201 +12,117 @@
 
 #include <cmocka.h>
 
-#define OPENAI(choice)                                                                             \
+/* What the events of OpenAI's shape begin with here. */
+#define CHUNK_OF_1                                                                                 \
     "data: {\"id\":\"c1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m1\","    \
-    "\"choices\":[{\"index\":0," choice "]"
+    "\"choices\":[{\"index\":0,"
 #define USAGE "\"usage\":{\"prompt_tokens\":21,\"completion_tokens\":9,\"total_tokens\":30}"
 
 static const struct sample {
     const char *name;
     enum provider_id provider;
+    enum model_api api;
     const char *stream, *collected;
-} samples[] =
-    {
-        {"openai", PROVIDER_OPENAI,
-         OPENAI("\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":null}") "}\n"
-                                                                                               "\n" OPENAI("\"delta\":{\"content\":\"Stock \"},\"finish_reason\":null}") ",\"usage\":null}\n\n" OPENAI(
-                                                                                                   "\"delta\":{\"content\":\"is 4.\"},\"finish_reason\":null}") "}\n\n" OPENAI("\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"call_a1\",\"type\":\"function\","
-                                                                                                                                                                               "\"function\":{\"name\":\"lookup\",\"arguments\":\"\"}}]}}") "}\n\n" OPENAI("\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":\"{\\\"sku\\\":\"}}]}}") "}\n\n" OPENAI("\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":\"\\\"Q7\\\"}\"}}]}}") "}\n\n" OPENAI("\"delta\":{},\"finish_reason\":\"tool_calls\"}") "}\n\n"
-                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                     "data: {\"id\":\"c1\",\"choices\":[]," USAGE
-                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                     "}\n\ndata: [DONE]\n\n",
-         "c1 m1 [Stock is 4.] call_a1 lookup {\"sku\":\"Q7\"} tool_calls 21+9 end"},
-        {"groq", PROVIDER_GROQ,
-         OPENAI(
-             "\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}") ",\"x_groq\":{\"id\":\"r\"}"
-                                                                     "}\n\n" OPENAI(
-                                                                         "\"delta\":{"
-                                                                         "\"reasoning"
-                                                                         "\":"
-                                                                         "\"count\"}"
-                                                                         "}") "}\n"
-                                                                              "\n" OPENAI(
-                                                                                  "\"del"
-                                                                                  "ta\":"
-                                                                                  "{\"co"
-                                                                                  "ntent"
-                                                                                  "\":"
-                                                                                  "\"Fou"
-                                                                                  "r "
-                                                                                  "left."
-                                                                                  "\"}}") "}\n"
-                                                                                          "\n" OPENAI(
-                                                                                              "\""
-                                                                                              "de"
-                                                                                              "lt"
-                                                                                              "a"
-                                                                                              "\""
-                                                                                              ":{"
-                                                                                              "},"
-                                                                                              "\""
-                                                                                              "fi"
-                                                                                              "ni"
-                                                                                              "sh"
-                                                                                              "_r"
-                                                                                              "ea"
-                                                                                              "so"
-                                                                                              "n"
-                                                                                              "\""
-                                                                                              ":"
-                                                                                              "\""
-                                                                                              "st"
-                                                                                              "op"
-                                                                                              "\""
-                                                                                              "}") ",\"x_"
-                                                                                                   "groq\":{"
-                                                                                                   "\"id\":"
-                                                                                                   "\"r\""
-                                                                                                   "," USAGE
-                                                                                                   "}}\n\n"
-                                                                                                   "data: "
-                                                                                                   "[DONE]"
-                                                                                                   "\n\n",
-         "c1 m1 [Four left.] stop 21+9 end"},
-        {"mistral", PROVIDER_MISTRAL,
-         OPENAI("\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}") "}\n\n" OPENAI(
-             "\"delta\":{\"content\":[{\"type\":\"thinking\",\"thinking\":[]},{\"type\":\"text\","
-             "\"text\":\"Let me look.\"}]}}") "}\n\n" OPENAI("\"delta\":{\"content\":\"\",\"tool_"
-                                                             "calls\":[{\"id\":\"aB3dE6gH9\","
-                                                             "\"function\":{"
-                                                             "\"name\":\"lookup\",\"arguments\":{"
-                                                             "\"sku\":\"Q7\"}}}]},\"finish_"
-                                                             "reason\":\"tool_calls\"}") "," USAGE
-                                                                                         "}\n\ndata"
-                                                                                         ": "
-                                                                                         "[DONE]"
-                                                                                         "\n\n",
-         "c1 m1 [Let me look.] aB3dE6gH9 lookup {\"sku\":\"Q7\"} tool_calls 21+9 end"},
-        {"together", PROVIDER_TOGETHER,
-         OPENAI(
-             "\"delta\":{\"role\":\"assistant\",\"content\":\"Four\",\"token_id\":9}}") "}\n"
-                                                                                        "\n" OPENAI(
-                                                                                            "\"d"
-                                                                                            "elt"
-                                                                                            "a\""
-                                                                                            ":{"
-                                                                                            "\"r"
-                                                                                            "ole"
-                                                                                            "\":"
-                                                                                            "\"a"
-                                                                                            "ssi"
-                                                                                            "sta"
-                                                                                            "nt"
-                                                                                            "\","
-                                                                                            "\"c"
-                                                                                            "ont"
-                                                                                            "ent"
-                                                                                            "\":"
-                                                                                            "\" "
-                                                                                            "lef"
-                                                                                            "t."
-                                                                                            "\"}"
-                                                                                            ",\""
-                                                                                            "fin"
-                                                                                            "ish"
-                                                                                            "_re"
-                                                                                            "aso"
-                                                                                            "n\""
-                                                                                            ":\""
-                                                                                            "eos"
-                                                                                            "\""
-                                                                                            "}") "," USAGE
-                                                                                                 "}"
-                                                                                                 "\n\ndata: [DONE]\n\n",
-         "c1 m1 [Four left.] stop 21+9 end"},
-        {"anthropic", PROVIDER_ANTHROPIC,
-         "event: message_start\ndata: "
-         "{\"type\":\"message_start\",\"message\":{\"id\":\"c1\",\"model\":"
-         "\"m1\",\"content\":[],\"usage\":{\"input_tokens\":5,\"cache_read_input_tokens\":16,"
-         "\"output_tokens\":1}}}\n\n"
-         "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,"
-         "\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n"
-         "event: ping\ndata: {\"type\":\"ping\"}\n\n"
-         "event: content_block_delta\ndata: "
-         "{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{"
-         "\"type\":\"text_delta\",\"text\":\"Let me look.\"}}\n\n"
-         "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\n"
-         "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":1,"
-         "\"content_block\":{\"type\":\"tool_use\",\"id\":\"t1\",\"name\":\"lookup\",\"input\":{}}}"
-         "\n\n"
-         "event: content_block_delta\ndata: "
-         "{\"type\":\"content_block_delta\",\"index\":1,\"delta\":{"
-         "\"type\":\"input_json_delta\",\"partial_json\":\"{\\\"sku\\\":\"}}\n\n"
-         "event: content_block_delta\ndata: "
-         "{\"type\":\"content_block_delta\",\"index\":1,\"delta\":{"
-         "\"type\":\"input_json_delta\",\"partial_json\":\"\\\"Q7\\\"}\"}}\n\n"
-         "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":1}\n\n"
-         "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":2,"
-         "\"content_block\":{\"type\":\"tool_use\",\"id\":\"t2\",\"name\":\"now\",\"input\":{}}}"
-         "\n\n"
-         "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":2}\n\n"
-         "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":"
-         "\"tool_use\"},\"usage\":{\"output_tokens\":9}}\n\n"
-         "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
-         "c1 m1 [Let me look.] t1 lookup {\"sku\":\"Q7\"} t2 now {} tool_calls 21+9 end"},
-        {"gemini", PROVIDER_GEMINI,
-         "data: {\"candidates\":[{\"content\":{\"role\":\"model\",\"parts\":[{\"text\":\"hm\","
-         "\"thought\":true},{\"text\":\"Let me\"}]},\"index\":0}],\"usageMetadata\":{"
-         "\"promptTokenCount\":21},\"modelVersion\":\"m1\",\"responseId\":\"c1\"}\r\n\r\n"
-         "data: "
-         "{\"candidates\":[{\"content\":{\"parts\":[{\"functionCall\":{\"id\":\"fn1\",\"name\":"
-         "\"lookup\",\"args\":{\"sku\":\"Q7\"}},\"thoughtSignature\":\"c2ln\"}]}}],"
-         "\"responseId\":\"c1\"}\r\n\r\n"
-         "data: "
-         "{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"\"}]},\"finishReason\":\"STOP\"}],"
-         "\"usageMetadata\":{\"promptTokenCount\":21,\"candidatesTokenCount\":5,"
-         "\"thoughtsTokenCount\":4}}\r\n\r\n",
-         "c1 m1 [Let me] fn1 lookup {\"sku\":\"Q7\"} tool_calls 21+9"},
-        {"ollama", PROVIDER_OLLAMA,
-         "{\"model\":\"m1\",\"message\":{\"role\":\"assistant\",\"content\":\"Four\"},\"done\":"
-         "false}\n"
-         "{\"model\":\"m1\",\"message\":{\"content\":\"\",\"thinking\":\"hm\"},\"done\":false}\n"
-         "{\"model\":\"m1\",\"message\":{\"content\":\"\",\"tool_calls\":[{\"id\":\"o1\","
-         "\"function\":{"
-         "\"name\":\"lookup\",\"arguments\":{\"sku\":\"Q7\"}}}]},\"done\":false}\n"
-         "{\"model\":\"m1\",\"message\":{\"content\":\"\"},\"done\":true,\"done_reason\":\"stop\","
-         "\"prompt_eval_count\":21,\"eval_count\":9}\n",
-         "default m1 [Four] o1 lookup {\"sku\":\"Q7\"} tool_calls 21+9"},
-        {"cohere", PROVIDER_COHERE,
-         "event: message-start\ndata: "
-         "{\"type\":\"message-start\",\"id\":\"c1\",\"delta\":{\"message\":{"
-         "\"role\":\"assistant\",\"content\":[]}}}\n\n"
-         "event: content-start\ndata: "
-         "{\"type\":\"content-start\",\"index\":0,\"delta\":{\"message\":{"
-         "\"content\":{\"type\":\"text\",\"text\":\"\"}}}}\n\n"
-         "event: content-delta\ndata: "
-         "{\"type\":\"content-delta\",\"index\":0,\"delta\":{\"message\":{"
-         "\"content\":{\"text\":\"Four left.\"}}}}\n\n"
-         "event: tool-call-start\ndata: {\"type\":\"tool-call-start\",\"index\":0,\"delta\":{"
-         "\"message\":{\"tool_calls\":{\"id\":\"l1\",\"type\":\"function\",\"function\":{\"name\":"
-         "\"lookup\",\"arguments\":\"\"}}}}}\n\n"
-         "event: tool-call-delta\ndata: {\"type\":\"tool-call-delta\",\"index\":0,\"delta\":{"
-         "\"message\":{\"tool_calls\":{\"function\":{\"arguments\":\"{\\\"sku\\\":\\\"Q7\\\"}\"}}}}"
-         "}\n\n"
-         "event: tool-call-end\ndata: {\"type\":\"tool-call-end\",\"index\":0}\n\n"
-         "event: message-end\ndata: {\"type\":\"message-end\",\"id\":\"c1\",\"delta\":{"
-         "\"finish_reason\":\"TOOL_CALL\",\"usage\":{\"tokens\":{\"input_tokens\":21,"
-         "\"output_tokens\":9}}}}\n\n",
-         "c1 default [Four left.] l1 lookup {\"sku\":\"Q7\"} tool_calls 21+9"},
+} samples[] = {
+    /* An event a line. */
+    /* clang-format off */
+    {"openai", PROVIDER_OPENAI, MODEL_API_CHAT,
+     CHUNK_OF_1 "\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":null}]}\n\n"
+     CHUNK_OF_1 "\"delta\":{\"content\":\"Stock \"},\"finish_reason\":null}],\"usage\":null}\n\n"
+     CHUNK_OF_1 "\"delta\":{\"content\":\"is 4.\"},\"finish_reason\":null}]}\n\n"
+     CHUNK_OF_1 "\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"call_a1\",\"type\":\"function\",\"function\":{\"name\":\"lookup\",\"arguments\":\"\"}}]}}]}\n\n"
+     CHUNK_OF_1 "\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":\"{\\\"sku\\\":\"}}]}}]}\n\n"
+     CHUNK_OF_1 "\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":\"\\\"Q7\\\"}\"}}]}}]}\n\n"
+     CHUNK_OF_1 "\"delta\":{},\"finish_reason\":\"tool_calls\"}]}\n\n"
+     "data: {\"id\":\"c1\",\"choices\":[]," USAGE "}\n\n"
+     "data: [DONE]\n\n",
+     "c1 m1 [Stock is 4.] call_a1 lookup {\"sku\":\"Q7\"} tool_calls 21+9 end"},
+    {"groq", PROVIDER_GROQ, MODEL_API_CHAT,
+     CHUNK_OF_1 "\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}],\"x_groq\":{\"id\":\"r\"}}\n\n"
+     CHUNK_OF_1 "\"delta\":{\"reasoning\":\"count\"}}]}\n\n"
+     CHUNK_OF_1 "\"delta\":{\"content\":\"Four left.\"}}]}\n\n"
+     CHUNK_OF_1 "\"delta\":{},\"finish_reason\":\"stop\"}],\"x_groq\":{\"id\":\"r\"," USAGE "}}\n\n"
+     "data: [DONE]\n\n",
+     "c1 m1 [Four left.] stop 21+9 end"},
+    {"mistral", PROVIDER_MISTRAL, MODEL_API_CHAT,
+     CHUNK_OF_1 "\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n"
+     CHUNK_OF_1 "\"delta\":{\"content\":[{\"type\":\"thinking\",\"thinking\":[]},{\"type\":\"text\",\"text\":\"Let me look.\"}]}}]}\n\n"
+     CHUNK_OF_1 "\"delta\":{\"content\":\"\",\"tool_calls\":[{\"id\":\"aB3dE6gH9\",\"function\":{\"name\":\"lookup\",\"arguments\":{\"sku\":\"Q7\"}}}]},\"finish_reason\":\"tool_calls\"}]," USAGE "}\n\n"
+     "data: [DONE]\n\n",
+     "c1 m1 [Let me look.] aB3dE6gH9 lookup {\"sku\":\"Q7\"} tool_calls 21+9 end"},
+    {"together", PROVIDER_TOGETHER, MODEL_API_CHAT,
+     CHUNK_OF_1 "\"delta\":{\"role\":\"assistant\",\"content\":\"Four\",\"token_id\":9}}]}\n\n"
+     CHUNK_OF_1 "\"delta\":{\"role\":\"assistant\",\"content\":\" left.\"},\"finish_reason\":\"eos\"}]," USAGE "}\n\n"
+     "data: [DONE]\n\n",
+     "c1 m1 [Four left.] stop 21+9 end"},
+    {"anthropic", PROVIDER_ANTHROPIC, MODEL_API_CHAT,
+     "event: message_start\n"
+     "data: {\"type\":\"message_start\",\"message\":{\"id\":\"c1\",\"model\":\"m1\",\"content\":[],\"usage\":{\"input_tokens\":5,\"cache_read_input_tokens\":16,\"output_tokens\":1}}}\n\n"
+     "event: content_block_start\n"
+     "data: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n"
+     "event: ping\n"
+     "data: {\"type\":\"ping\"}\n\n"
+     "event: content_block_delta\n"
+     "data: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"Let me look.\"}}\n\n"
+     "event: content_block_stop\n"
+     "data: {\"type\":\"content_block_stop\",\"index\":0}\n\n"
+     "event: content_block_start\n"
+     "data: {\"type\":\"content_block_start\",\"index\":1,\"content_block\":{\"type\":\"tool_use\",\"id\":\"t1\",\"name\":\"lookup\",\"input\":{}}}\n\n"
+     "event: content_block_delta\n"
+     "data: {\"type\":\"content_block_delta\",\"index\":1,\"delta\":{\"type\":\"input_json_delta\",\"partial_json\":\"{\\\"sku\\\":\"}}\n\n"
+     "event: content_block_delta\n"
+     "data: {\"type\":\"content_block_delta\",\"index\":1,\"delta\":{\"type\":\"input_json_delta\",\"partial_json\":\"\\\"Q7\\\"}\"}}\n\n"
+     "event: content_block_stop\n"
+     "data: {\"type\":\"content_block_stop\",\"index\":1}\n\n"
+     "event: content_block_start\n"
+     "data: {\"type\":\"content_block_start\",\"index\":2,\"content_block\":{\"type\":\"tool_use\",\"id\":\"t2\",\"name\":\"now\",\"input\":{}}}\n\n"
+     "event: content_block_stop\n"
+     "data: {\"type\":\"content_block_stop\",\"index\":2}\n\n"
+     "event: message_delta\n"
+     "data: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"tool_use\"},\"usage\":{\"output_tokens\":9}}\n\n"
+     "event: message_stop\n"
+     "data: {\"type\":\"message_stop\"}\n\n",
+     "c1 m1 [Let me look.] t1 lookup {\"sku\":\"Q7\"} t2 now {} tool_calls 21+9 end"},
+    {"gemini", PROVIDER_GEMINI, MODEL_API_CHAT,
+     "data: {\"candidates\":[{\"content\":{\"role\":\"model\",\"parts\":[{\"text\":\"hm\",\"thought\":true},{\"text\":\"Let me\"}]},\"index\":0}],\"usageMetadata\":{\"promptTokenCount\":21},\"modelVersion\":\"m1\",\"responseId\":\"c1\"}\r\n\r\n"
+     "data: {\"candidates\":[{\"content\":{\"parts\":[{\"functionCall\":{\"id\":\"fn1\",\"name\":\"lookup\",\"args\":{\"sku\":\"Q7\"}},\"thoughtSignature\":\"c2ln\"}]}}],\"responseId\":\"c1\"}\r\n\r\n"
+     "data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"\"}]},\"finishReason\":\"STOP\"}],\"usageMetadata\":{\"promptTokenCount\":21,\"candidatesTokenCount\":5,\"thoughtsTokenCount\":4}}\r\n\r\n",
+     "c1 m1 [Let me] fn1 lookup {\"sku\":\"Q7\"} tool_calls 21+9"},
+    {"ollama", PROVIDER_OLLAMA, MODEL_API_CHAT,
+     "{\"model\":\"m1\",\"message\":{\"role\":\"assistant\",\"content\":\"Four\"},\"done\":false}\n"
+     "{\"model\":\"m1\",\"message\":{\"content\":\"\",\"thinking\":\"hm\"},\"done\":false}\n"
+     "{\"model\":\"m1\",\"message\":{\"content\":\"\",\"tool_calls\":[{\"id\":\"o1\",\"function\":{\"name\":\"lookup\",\"arguments\":{\"sku\":\"Q7\"}}}]},\"done\":false}\n"
+     "{\"model\":\"m1\",\"message\":{\"content\":\"\"},\"done\":true,\"done_reason\":\"stop\",\"prompt_eval_count\":21,\"eval_count\":9}\n",
+     "default m1 [Four] o1 lookup {\"sku\":\"Q7\"} tool_calls 21+9"},
+    {"cohere", PROVIDER_COHERE, MODEL_API_CHAT,
+     "event: message-start\n"
+     "data: {\"type\":\"message-start\",\"id\":\"c1\",\"delta\":{\"message\":{\"role\":\"assistant\",\"content\":[]}}}\n\n"
+     "event: content-start\n"
+     "data: {\"type\":\"content-start\",\"index\":0,\"delta\":{\"message\":{\"content\":{\"type\":\"text\",\"text\":\"\"}}}}\n\n"
+     "event: content-delta\n"
+     "data: {\"type\":\"content-delta\",\"index\":0,\"delta\":{\"message\":{\"content\":{\"text\":\"Four left.\"}}}}\n\n"
+     "event: tool-call-start\n"
+     "data: {\"type\":\"tool-call-start\",\"index\":0,\"delta\":{\"message\":{\"tool_calls\":{\"id\":\"l1\",\"type\":\"function\",\"function\":{\"name\":\"lookup\",\"arguments\":\"\"}}}}}\n\n"
+     "event: tool-call-delta\n"
+     "data: {\"type\":\"tool-call-delta\",\"index\":0,\"delta\":{\"message\":{\"tool_calls\":{\"function\":{\"arguments\":\"{\\\"sku\\\":\\\"Q7\\\"}\"}}}}}\n\n"
+     "event: tool-call-end\n"
+     "data: {\"type\":\"tool-call-end\",\"index\":0}\n\n"
+     "event: message-end\n"
+     "data: {\"type\":\"message-end\",\"id\":\"c1\",\"delta\":{\"finish_reason\":\"TOOL_CALL\",\"usage\":{\"tokens\":{\"input_tokens\":21,\"output_tokens\":9}}}}\n\n",
+     "c1 default [Four left.] l1 lookup {\"sku\":\"Q7\"} tool_calls 21+9"},
+    {"responses", PROVIDER_OPENAI, MODEL_API_RESPONSES,
+     "event: response.created\ndata: {\"type\":\"response.created\",\"response\":{\"id\":\"resp_1\",\"object\":\"response\",\"created_at\":1795000000,\"model\":\"gpt-r\",\"status\":\"in_progress\",\"output\":[]},\"sequence_number\":0}\n\n"
+     "event: response.output_item.added\ndata: {\"type\":\"response.output_item.added\",\"output_index\":0,\"item\":{\"type\":\"message\",\"id\":\"msg_1\",\"role\":\"assistant\",\"content\":[]},\"sequence_number\":1}\n\n"
+     "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"item_id\":\"msg_1\",\"output_index\":0,\"content_index\":0,\"delta\":\"Let me look. \",\"sequence_number\":2}\n\n"
+     "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"item_id\":\"msg_1\",\"output_index\":0,\"content_index\":0,\"delta\":\"ok\",\"sequence_number\":3}\n\n"
+     "event: response.output_text.done\ndata: {\"type\":\"response.output_text.done\",\"item_id\":\"msg_1\",\"output_index\":0,\"content_index\":0,\"text\":\"Let me look. ok\",\"sequence_number\":4}\n\n"
+     "event: response.output_item.added\ndata: {\"type\":\"response.output_item.added\",\"output_index\":1,\"item\":{\"type\":\"function_call\",\"id\":\"fc_1\",\"call_id\":\"call_r1\",\"name\":\"lookup\",\"arguments\":\"\",\"status\":\"in_progress\"},\"sequence_number\":5}\n\n"
+     "event: response.function_call_arguments.delta\ndata: {\"type\":\"response.function_call_arguments.delta\",\"item_id\":\"fc_1\",\"output_index\":1,\"delta\":\"{\\\"sku\\\":\",\"sequence_number\":6}\n\n"
+     "event: response.function_call_arguments.delta\ndata: {\"type\":\"response.function_call_arguments.delta\",\"item_id\":\"fc_1\",\"output_index\":1,\"delta\":\"\\\"Q7\\\"}\",\"sequence_number\":7}\n\n"
+     "event: response.output_item.done\ndata: {\"type\":\"response.output_item.done\",\"output_index\":1,\"item\":{\"type\":\"function_call\",\"id\":\"fc_1\",\"call_id\":\"call_r1\",\"name\":\"lookup\",\"arguments\":\"{\\\"sku\\\":\\\"Q7\\\"}\",\"status\":\"completed\"},\"sequence_number\":8}\n\n"
+     "event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"id\":\"resp_1\",\"object\":\"response\",\"created_at\":1795000000,\"model\":\"gpt-r\",\"status\":\"completed\",\"output\":[],\"usage\":{\"input_tokens\":21,\"input_tokens_details\":{\"cached_tokens\":16},\"output_tokens\":9,\"output_tokens_details\":{\"reasoning_tokens\":4},\"total_tokens\":30}},\"sequence_number\":9}\n\n",
+     "resp_1 gpt-r [Let me look. ok] call_r1 lookup {\"sku\":\"Q7\"} tool_calls 21+9"},
+    /* clang-format on */
 };
 
 /* One that reads a stream. */
@@ -229,12 +145,15 @@ static bool on_event(void *context, const struct stream_event *event)
     return true;
 }
 
-static void read_in_pieces(enum provider_id provider, struct str stream, size_t first, size_t each,
+static void read_in_pieces(const struct sample *sample, size_t first, size_t each,
                            struct arena *arena, struct reading *reading)
 {
-    struct event_reader reader = {
-        .framing = streamed_in_lines(provider) ? STREAM_NDJSON : STREAM_SSE, .max_event = 1 << 20};
-    *reading = (struct reading){.streamed = {.provider = provider,
+    struct str stream = str_of(sample->stream);
+    struct event_reader reader = {.framing = streamed_in_lines(sample->provider) ? STREAM_NDJSON
+                                                                                 : STREAM_SSE,
+                                  .max_event = 1 << 20};
+    *reading = (struct reading){.streamed = {.provider = sample->provider,
+                                             .api = sample->api,
                                              .arena = arena,
                                              .created_s = 1,
                                              .keeps_text = true,
@@ -289,7 +208,8 @@ static void expect_relayed(const struct reading *reading, struct arena *arena, c
     chunks_write_usage(&reading->streamed, &stream);
     if (reading->ended)
         buf_puts(&stream, "data: [DONE]\n\n");
-    read_in_pieces(PROVIDER_OPENAI, buf_view(&stream), stream.len, stream.len, arena, &client);
+    const struct sample relayed = {.provider = PROVIDER_OPENAI, .stream = buf_cstr(&stream)};
+    read_in_pieces(&relayed, stream.len, stream.len, arena, &client);
     describe(&client, &text);
     assert_string_equal(buf_cstr(&text), expected);
     release(&client);
@@ -302,7 +222,7 @@ static void expect(const struct sample *sample, size_t first, size_t each)
     struct arena arena = {0};
     struct reading reading;
     struct buf text = {0};
-    read_in_pieces(sample->provider, str_of(sample->stream), first, each, &arena, &reading);
+    read_in_pieces(sample, first, each, &arena, &reading);
     describe(&reading, &text);
     assert_string_equal(buf_cstr(&text), sample->collected);
     expect_relayed(&reading, &arena, sample->collected);
@@ -344,7 +264,7 @@ static void the_chunks_themselves(void **state)
     struct arena arena = {0};
     struct reading reading;
     assert_string_equal(ollama->name, "ollama");
-    read_in_pieces(PROVIDER_OLLAMA, str_of(ollama->stream), 1, 1, &arena, &reading);
+    read_in_pieces(ollama, 1, 1, &arena, &reading);
     assert_string_equal(buf_cstr(&reading.relayed), expected);
     release(&reading);
     arena_free(&arena);
@@ -379,8 +299,9 @@ static void failures(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct arena arena = {0};
         struct reading reading;
-        struct str event = str_of(cases[i].event);
-        read_in_pieces(cases[i].provider, event, event.len, event.len, &arena, &reading);
+        const struct sample failing = {.provider = cases[i].provider, .stream = cases[i].event};
+        size_t len = strlen(failing.stream);
+        read_in_pieces(&failing, len, len, &arena, &reading);
         assert_true(reading.failed);
         assert_string_equal(reading.streamed.failure.at, cases[i].said);
         assert_int_equal(reading.relayed.len, 0);
