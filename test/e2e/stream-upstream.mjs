@@ -69,11 +69,17 @@ export class StreamUpstream {
     }
 }
 
-/** The data of a body of events; comments are left out. */
+/** The data of a body of events, with any of the three line ends; comments are left out. */
 export function events(text) {
-    return text.split(/\r?\n\r?\n/).flatMap((block) => {
-        const data = block.split(/\r?\n/).filter((line) => line.startsWith('data:'))
-            .map((line) => line.slice(5).trimStart());
-        return data.length ? [data.join('\n')] : [];
-    });
+    const told = [];
+    let data = [];
+    for (const line of [...text.split(/\r\n|\n|\r/), '']) {
+        if (line.startsWith('data:')) {
+            data.push(line.slice(5).replace(/^ /, ''));
+        } else if (line === '' && data.length > 0) {
+            told.push(data.join('\n'));
+            data = [];
+        }
+    }
+    return told;
 }
