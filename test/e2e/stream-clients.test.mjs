@@ -5,7 +5,7 @@ import net from 'node:net';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { demo, PATIENCE, startGateway, until } from './harness.mjs';
+import { demo, PATIENCE, SANITIZE, startGateway, until } from './harness.mjs';
 import { resident } from './proc.mjs';
 import { RECORDINGS } from './recordings.mjs';
 import { events, StreamUpstream } from './stream-upstream.mjs';
@@ -161,7 +161,7 @@ describe('a slow client', () => {
             socket.pause();
             return setInterval(() => {
                 socket.resume();
-                socket.once('data', () => socket.pause());
+                setTimeout(() => socket.pause(), 1);
             }, 1000);
         });
         await until('the provider waits', async () => {
@@ -170,7 +170,8 @@ describe('a slow client', () => {
             return upstream.calls.length === 8 && upstream.calls.every((call, i) => call.sent - sent[i] < MEBIBYTE);
         });
         const grown = memory() - before;
-        assert.ok(grown < 8 * 2 * 262_144 * PATIENCE + 4 * MEBIBYTE * PATIENCE, `${grown} bytes`);
+        // A sanitizer keeps what was freed.
+        assert.ok(SANITIZE || grown < 8 * 2 * 262_144 + 4 * MEBIBYTE, `${grown} bytes`);
         upstream.play({ pieces, gap: 1 });
         for (let i = 0; i < 20; i++) {
             const began = Date.now();
