@@ -24,7 +24,7 @@ void drafts_wipe(struct drafts *drafts)
 }
 
 static const char *const known_entries[] = {"promptgate.yaml", "models.yaml", "credentials.d",
-                                            "projects.d", "tokens.d"};
+                                            "templates.d",     "projects.d",  "tokens.d"};
 enum { KNOWN_ENTRIES = sizeof known_entries / sizeof *known_entries };
 
 static bool ends_with(const char *name, const char *end)
@@ -49,7 +49,7 @@ struct config_source {
     const char *unreadable; /* why the directory is; NULL when it isn't */
     struct config_file main, models;
     bool has_models;
-    struct config_files credentials, projects, tokens;
+    struct config_files credentials, templates, projects, tokens;
     const char **stray; /* names that nothing reads */
     size_t stray_count;
 };
@@ -102,6 +102,7 @@ struct config_source *config_source_fetch(const char *directory)
     config_file_fetch(&source->main, arena);
     fetch_models(source, order++);
     source->credentials = config_folder_fetch(directory, "credentials.d", &order, arena);
+    source->templates = config_folder_fetch(directory, "templates.d", &order, arena);
     source->projects = config_folder_fetch(directory, "projects.d", &order, arena);
     source->tokens = config_folder_fetch(directory, "tokens.d", &order, arena);
     fetch_stray(source);
@@ -158,6 +159,8 @@ static void parse_all(struct reading *reading, struct config_source *source, str
     }
     config_folder_parse(&source->credentials, scratch, problems);
     credential_drafts_read(reading, &source->credentials, drafts);
+    config_folder_parse(&source->templates, scratch, problems);
+    template_drafts_read(reading, &source->templates, drafts);
     config_folder_parse(&source->projects, scratch, problems);
     project_drafts_read(reading, &source->projects, drafts);
     config_folder_parse(&source->tokens, scratch, problems);

@@ -76,29 +76,42 @@ struct variable_draft {
     const struct yaml_node *choices_node;
 };
 
-struct endpoint_draft {
-    struct section section;
-    const char *slug;
-    const char *description;
-    bool active;
+/* Who answers, and how it is called. */
+struct target_draft {
     int provider;
     const char *model;
     const char *credential; /* NULL = none named */
     double temperature, top_p;
     int64_t max_output_tokens;
     struct price_draft price;
-    int64_t timeout_ms;                           /* 0 = upstream.timeout */
+    int64_t timeout_ms; /* 0 = upstream.timeout */
+    const struct yaml_node *client_parameters_node, *parameters_node;
+    uint64_t client_parameters; /* a set of members */
+    struct parameters_draft parameters;
+};
+
+struct template_draft {
+    struct section section;
+    const char *name;
+    struct target_draft target;
+};
+
+struct endpoint_draft {
+    struct section section;
+    const char *slug;
+    const char *description;
+    bool active;
+    const char *template; /* NULL = none */
+    struct target_draft target;
     int64_t per_minute, per_hour, request_tokens; /* 0 = no limit */
     bool streaming_enabled;
     int streaming_format;
     int64_t monthly_nano_usd;
     const char *system_prompt, *user_prompt;
     const struct template *system_template, *user_template;
-    const struct yaml_node *variables_node, *client_parameters_node, *parameters_node;
+    const struct yaml_node *variables_node;
     struct variable *variables;
     size_t variables_count;
-    uint64_t client_parameters; /* a set of members */
-    struct parameters_draft parameters;
 };
 
 struct project_draft {
@@ -137,6 +150,8 @@ struct drafts {
     size_t models_count;
     struct credential_draft *credentials;
     size_t credentials_count;
+    struct template_draft *templates;
+    size_t templates_count;
     struct project_draft *projects;
     size_t projects_count;
     struct token_draft *tokens;
@@ -152,6 +167,12 @@ void model_drafts_read(struct reading *reading, const struct config_file *file,
                        struct drafts *drafts);
 void credential_drafts_read(struct reading *reading, const struct config_files *files,
                             struct drafts *drafts);
+void template_drafts_read(struct reading *reading, const struct config_files *files,
+                          struct drafts *drafts);
+/* Takes from the endpoint's template what the endpoint doesn't say, and reports what neither does.
+ */
+void template_fill(struct reading *reading, const struct drafts *drafts,
+                   struct endpoint_draft *endpoint);
 void project_drafts_read(struct reading *reading, const struct config_files *files,
                          struct drafts *drafts);
 /* The parameters of a map that are sent as they are; `client` are those that clients may set. */
@@ -159,19 +180,20 @@ struct parameters_draft parameters_read_map(struct reading *reading, struct sect
                                             const struct yaml_node *map, uint64_t client);
 /* An endpoint's and, behind them, those of its model that neither the endpoint nor its clients set,
  * as members of a JSON object without its braces; NULL = none. In `reading->lasting`. */
-const char *parameters_join(struct reading *reading, const struct endpoint_draft *endpoint,
+const char *parameters_join(struct reading *reading, const struct target_draft *target,
                             const struct model_draft *model);
 /* Reports prices that are not whole. */
 void prices_check_model(struct reading *reading, struct model_draft *model);
 void prices_check_endpoint(struct reading *reading, struct endpoint_draft *endpoint);
+void prices_check_template(struct reading *reading, struct template_draft *template);
 /* What an endpoint's requests cost: its own price, else its model's (NULL = nothing is known). */
-struct prices prices_of(const struct endpoint_draft *endpoint, const struct model_draft *model);
+struct prices prices_of(const struct target_draft *target, const struct model_draft *model);
 /* The row for a provider's model, the one with the longest beginning; NULL when there is none. */
 const struct model_draft *model_draft_for(const struct drafts *drafts, int provider,
                                           const char *model);
 /* Parts of an endpoint, in this order: a variable may not be called as a parameter that clients
  * set, and prompts name variables. */
-void parameters_read(struct reading *reading, struct endpoint_draft *endpoint);
+void parameters_read(struct reading *reading, struct section *section, struct target_draft *target);
 void variables_read(struct reading *reading, struct endpoint_draft *endpoint);
 void token_drafts_read(struct reading *reading, const struct config_files *files,
                        struct drafts *drafts);

@@ -17,6 +17,7 @@ typedef struct listen_draft draft_of_LISTEN;
 typedef struct certificate_draft draft_of_CERTIFICATE;
 typedef struct model_draft draft_of_MODEL;
 typedef struct credential_draft draft_of_CREDENTIAL;
+typedef struct template_draft draft_of_TEMPLATE;
 typedef struct project_draft draft_of_PROJECT;
 typedef struct endpoint_draft draft_of_ENDPOINT;
 typedef struct variable_draft draft_of_VARIABLE;
@@ -40,8 +41,9 @@ const struct config_key config_keys[KEYS_COUNT] = {
 
 const char *key_section_name(enum key_section section)
 {
-    static const char *const names[] = {"service", "listen",   "certificate", "model", "credential",
-                                        "project", "endpoint", "variable",    "token"};
+    static const char *const names[] = {"service",    "listen",   "certificate", "model",
+                                        "credential", "template", "project",     "endpoint",
+                                        "variable",   "token"};
     return names[section];
 }
 

@@ -19,13 +19,12 @@ static const char *nearest_parameter(struct str name)
     return nearest_name(names, count, name);
 }
 
-static void read_client_parameter(struct reading *reading, struct endpoint_draft *endpoint,
-                                  const struct yaml_node *node)
+static void read_client_parameter(struct reading *reading, const struct section *section,
+                                  struct target_draft *target, const struct yaml_node *node)
 {
-    struct section *section = &endpoint->section;
     enum member member = node->kind == NODE_SCALAR ? member_named(node->text) : MEMBER_NONE;
     if (may_be_listed(member)) {
-        endpoint->client_parameters |= MEMBER_BIT(member);
+        target->client_parameters |= MEMBER_BIT(member);
         return;
     }
     const char *near = node->kind == NODE_SCALAR ? nearest_parameter(node->text) : NULL;
@@ -86,15 +85,15 @@ struct parameters_draft parameters_read_map(struct reading *reading, struct sect
     return parameters;
 }
 
-void parameters_read(struct reading *reading, struct endpoint_draft *endpoint)
+void parameters_read(struct reading *reading, struct section *section, struct target_draft *target)
 {
-    const struct yaml_node *list = endpoint->client_parameters_node;
+    const struct yaml_node *list = target->client_parameters_node;
     if (!list)
-        endpoint->client_parameters = member_client_set();
+        target->client_parameters = member_client_set();
     for (size_t i = 0; list && i < list->count; i++)
-        read_client_parameter(reading, endpoint, list->entries[i].value);
-    endpoint->parameters = parameters_read_map(
-        reading, &endpoint->section, endpoint->parameters_node, endpoint->client_parameters);
+        read_client_parameter(reading, section, target, list->entries[i].value);
+    target->parameters =
+        parameters_read_map(reading, section, target->parameters_node, target->client_parameters);
 }
 
 /* --- those of both, an endpoint and its model --- */
@@ -106,26 +105,26 @@ static void put_parameter(const struct parameter_draft *parameter, struct buf *j
     buf_printf(json, ":%s", parameter->json);
 }
 
-static bool sets(const struct endpoint_draft *endpoint, const char *name)
+static bool sets(const struct target_draft *target, const char *name)
 {
     enum member member = member_named(str_of(name));
-    if (member != MEMBER_NONE && (endpoint->client_parameters & MEMBER_BIT(member)))
+    if (member != MEMBER_NONE && (target->client_parameters & MEMBER_BIT(member)))
         return true;
-    for (size_t i = 0; i < endpoint->parameters.count; i++)
-        if (strcmp(endpoint->parameters.at[i].name, name) == 0)
+    for (size_t i = 0; i < target->parameters.count; i++)
+        if (strcmp(target->parameters.at[i].name, name) == 0)
             return true;
     return false;
 }
 
-const char *parameters_join(struct reading *reading, const struct endpoint_draft *endpoint,
+const char *parameters_join(struct reading *reading, const struct target_draft *target,
                             const struct model_draft *model)
 {
     struct buf json = {0};
     const char *text = NULL;
-    for (size_t i = 0; i < endpoint->parameters.count; i++)
-        put_parameter(&endpoint->parameters.at[i], &json);
+    for (size_t i = 0; i < target->parameters.count; i++)
+        put_parameter(&target->parameters.at[i], &json);
     for (size_t i = 0; model && i < model->parameters.count; i++)
-        if (!sets(endpoint, model->parameters.at[i].name))
+        if (!sets(target, model->parameters.at[i].name))
             put_parameter(&model->parameters.at[i], &json);
     if (json.len > 0)
         text = arena_copy(reading->lasting, buf_view(&json)).at;

@@ -40,6 +40,14 @@ void prices_check_endpoint(struct reading *reading, struct endpoint_draft *endpo
     check_needs(reading, section, ENDPOINT_price_cache_write, ENDPOINT_price_input);
 }
 
+void prices_check_template(struct reading *reading, struct template_draft *template)
+{
+    struct section *section = &template->section;
+    check_pair(reading, section, TEMPLATE_price_input, TEMPLATE_price_output);
+    check_needs(reading, section, TEMPLATE_price_cached_input, TEMPLATE_price_input);
+    check_needs(reading, section, TEMPLATE_price_cache_write, TEMPLATE_price_input);
+}
+
 static int64_t given_or(int64_t given, int64_t otherwise)
 {
     return given >= 0 ? given : otherwise;
@@ -62,10 +70,10 @@ static int64_t in_proportion(int64_t part, int64_t whole, int64_t other)
     return (int64_t)(((wide)part * (wide)other + (wide)whole - 1) / (wide)whole);
 }
 
-struct prices prices_of(const struct endpoint_draft *endpoint, const struct model_draft *model)
+struct prices prices_of(const struct target_draft *target, const struct model_draft *model)
 {
-    if (endpoint->price.input >= 0)
-        return (struct prices){.known = true, .usual = usual(&endpoint->price)};
+    if (target->price.input >= 0)
+        return (struct prices){.known = true, .usual = usual(&target->price)};
     if (!model || model->price.input < 0)
         return (struct prices){0};
     struct prices prices = {.known = true, .usual = usual(&model->price)};

@@ -72,8 +72,8 @@ static const struct template *compile(struct reading *reading, struct endpoint_d
     return section->bad[key] ? NULL : template;
 }
 
-static void read_endpoint(struct reading *reading, struct project_draft *project,
-                          const struct yaml_entry *entry)
+static void read_endpoint(struct reading *reading, const struct drafts *drafts,
+                          struct project_draft *project, const struct yaml_entry *entry)
 {
     struct endpoint_draft *endpoint = &project->endpoints[project->endpoints_count++];
     struct str slug = entry->key->text;
@@ -97,7 +97,8 @@ static void read_endpoint(struct reading *reading, struct project_draft *project
     if (!section_read(reading, &endpoint->section))
         return;
     prices_check_endpoint(reading, endpoint);
-    parameters_read(reading, endpoint);
+    parameters_read(reading, &endpoint->section, &endpoint->target);
+    template_fill(reading, drafts, endpoint);
     variables_read(reading, endpoint);
     endpoint->system_template =
         compile(reading, endpoint, ENDPOINT_system_prompt, endpoint->system_prompt);
@@ -161,6 +162,6 @@ void project_drafts_read(struct reading *reading, const struct config_files *fil
         size_t count = endpoints ? endpoints->count : 0;
         project->endpoints = arena_alloc(reading->scratch, count * sizeof *project->endpoints);
         for (size_t j = 0; j < count; j++)
-            read_endpoint(reading, project, &endpoints->entries[j]);
+            read_endpoint(reading, drafts, project, &endpoints->entries[j]);
     }
 }

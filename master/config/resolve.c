@@ -26,9 +26,11 @@ static const char *unbounded_because(const struct drafts *drafts,
     if (section->bad[ENDPOINT_model] || section->bad[ENDPOINT_provider] ||
         section->bad[ENDPOINT_max_output_tokens])
         return NULL; /* reported there */
-    if (endpoint->max_output_tokens == 0)
+    if (endpoint->target.max_output_tokens == 0)
         return "max_output_tokens: without it no answer has a longest";
-    if (!prices_of(endpoint, model_draft_for(drafts, endpoint->provider, endpoint->model)).known)
+    if (!prices_of(&endpoint->target,
+                   model_draft_for(drafts, endpoint->target.provider, endpoint->target.model))
+             .known)
         return "price: models.yaml has none for its model; { input: 0, output: 0 } says free";
     return NULL;
 }
@@ -58,16 +60,28 @@ static const char *name_hint(struct reading *reading, const char *const *names, 
     return arena_printf(reading->scratch, "; there are %s%s", list, count > 12 ? ", …" : "");
 }
 
+/* The keys that say who answers, of an endpoint or of a template. */
+struct target_keys {
+    const char *of;
+    enum key_id provider, credential, temperature, top_p, max_output_tokens;
+};
+
+static const struct target_keys endpoint_keys = {"endpoint",          ENDPOINT_provider,
+                                                 ENDPOINT_credential, ENDPOINT_temperature,
+                                                 ENDPOINT_top_p,      ENDPOINT_max_output_tokens};
+static const struct target_keys template_keys = {"template",          TEMPLATE_provider,
+                                                 TEMPLATE_credential, TEMPLATE_temperature,
+                                                 TEMPLATE_top_p,      TEMPLATE_max_output_tokens};
+
 static void report_no_credential(struct reading *reading, struct drafts *drafts,
-                                 struct endpoint_draft *endpoint)
+                                 struct section *section, enum key_id key, const char *name)
 {
     size_t count = drafts->credentials_count;
     const char **names = arena_alloc(reading->scratch, count * sizeof *names);
     for (size_t i = 0; i < count; i++)
         names[i] = drafts->credentials[i].name;
-    section_error(reading, &endpoint->section, ENDPOINT_credential,
-                  "there is no credentials.d/%s.yaml%s", endpoint->credential,
-                  name_hint(reading, names, count, endpoint->credential));
+    section_error(reading, section, key, "there is no credentials.d/%s.yaml%s", name,
+                  name_hint(reading, names, count, name));
 }
 
 static bool provider_needs_key(int provider)
@@ -106,21 +120,22 @@ static bool is_dated(const char *model, const char *row)
 
 /* What its model is known not to take. */
 static void check_model(struct reading *reading, const struct drafts *drafts,
-                        const struct endpoint_draft *endpoint)
+                        const struct section *section, const struct target_draft *target,
+                        const struct target_keys *keys)
 {
-    const struct section *section = &endpoint->section;
-    const struct model_draft *model = model_draft_for(drafts, endpoint->provider, endpoint->model);
+    const struct model_draft *model = model_draft_for(drafts, target->provider, target->model);
     if (!model)
         return;
     uint64_t lacks = model->lacks.parameters;
-    if (section->at[ENDPOINT_temperature] && (lacks & MEMBER_BIT(MEMBER_temperature)))
-        warn(reading, section, ENDPOINT_temperature,
+    if (section->at[keys->temperature] && (lacks & MEMBER_BIT(MEMBER_temperature)))
+        warn(reading, section, keys->temperature,
              "is not sent: the model does not take it (models.yaml)");
-    if (section->at[ENDPOINT_top_p] && (lacks & MEMBER_BIT(MEMBER_top_p)))
-        warn(reading, section, ENDPOINT_top_p,
+    if (section->at[keys->top_p] && (lacks & MEMBER_BIT(MEMBER_top_p)))
+        warn(reading, section, keys->top_p,
              "is not sent: the model does not take it (models.yaml)");
-    if (model->limits_output && endpoint->max_output_tokens > model->limits_output)
-        warn(reading, section, ENDPOINT_max_output_tokens,
+    if (section->at[keys->max_output_tokens] && model->limits_output &&
+        target->max_output_tokens > model->limits_output)
+        warn(reading, section, keys->max_output_tokens,
              arena_printf(reading->scratch,
                           "is more than the model gives: %lld are asked for (models.yaml)",
                           (long long)model->limits_output));
@@ -140,43 +155,70 @@ static void check_budget(struct reading *reading, const struct drafts *drafts,
     if (!own && project->monthly_nano_usd == INT64_MAX)
         return;
     const char *reason = unbounded_because(drafts, endpoint);
-    const struct model_draft *model = model_draft_for(drafts, endpoint->provider, endpoint->model);
+    const struct model_draft *model =
+        model_draft_for(drafts, endpoint->target.provider, endpoint->target.model);
     if (reason)
         section_error(reading, section, own ? ENDPOINT_monthly_usd : ENDPOINT_model, "%s needs %s",
                       own ? "a budget" : "the project's budget", reason);
-    else if (model && endpoint->price.input < 0 && !is_free(model) &&
-             !is_dated(endpoint->model, model->model))
-        problem_warning(reading->problems, section->file, section->at[ENDPOINT_model]->mark,
-                        section_key_path(reading, section, "model"),
-                        "takes the price of %s, which may be another model's: give it a row in "
-                        "models.yaml",
-                        *model->model ? model->model : "all models");
+    else if (model && endpoint->target.price.input < 0 && !is_free(model) &&
+             !is_dated(endpoint->target.model, model->model))
+        warn(reading, section, ENDPOINT_model,
+             arena_printf(reading->scratch,
+                          "takes the price of %s, which may be another model's: give it a row in "
+                          "models.yaml",
+                          *model->model ? model->model : "all models"));
+}
+
+static void check_credential(struct reading *reading, struct drafts *drafts,
+                             struct section *section, const struct target_draft *target,
+                             const struct target_keys *keys)
+{
+    const struct credential_draft *credential = find_credential(drafts, target->credential);
+    if (!credential)
+        report_no_credential(reading, drafts, section, keys->credential, target->credential);
+    else if (!section->bad[keys->provider] && !credential->section.bad[CREDENTIAL_provider] &&
+             credential->provider != target->provider)
+        section_error(reading, section, keys->credential,
+                      "is a credential of %s, but the %s's provider is %s",
+                      provider_name((enum provider_id)credential->provider), keys->of,
+                      provider_name((enum provider_id)target->provider));
+}
+
+/* What an endpoint has from its template is checked there, unless it changes the provider. */
+static bool is_all_the_templates(const struct endpoint_draft *endpoint)
+{
+    const struct section *section = &endpoint->section;
+    return endpoint->template && !section->at[ENDPOINT_credential] &&
+           !section->at[ENDPOINT_provider];
 }
 
 static void check_endpoint(struct reading *reading, struct drafts *drafts,
                            const struct project_draft *project, struct endpoint_draft *endpoint)
 {
     struct section *section = &endpoint->section;
-    check_model(reading, drafts, endpoint);
+    const struct target_draft *target = &endpoint->target;
+    check_model(reading, drafts, section, target, &endpoint_keys);
     check_budget(reading, drafts, project, endpoint);
     if (section->bad[ENDPOINT_credential])
         return;
-    const char *provider = provider_name((enum provider_id)endpoint->provider);
-    if (!endpoint->credential) {
-        if (!section->bad[ENDPOINT_provider] && provider_needs_key(endpoint->provider))
-            section_error(reading, section, ENDPOINT_credential,
-                          "missing: %s needs a key, so a file of credentials.d must be named",
-                          provider);
-        return;
-    }
-    const struct credential_draft *credential = find_credential(drafts, endpoint->credential);
-    if (!credential)
-        report_no_credential(reading, drafts, endpoint);
-    else if (!section->bad[ENDPOINT_provider] && !credential->section.bad[CREDENTIAL_provider] &&
-             credential->provider != endpoint->provider)
+    if (target->credential && !is_all_the_templates(endpoint))
+        check_credential(reading, drafts, section, target, &endpoint_keys);
+    else if (!target->credential && !section->bad[ENDPOINT_provider] &&
+             provider_needs_key(target->provider))
         section_error(reading, section, ENDPOINT_credential,
-                      "is a credential of %s, but the endpoint's provider is %s",
-                      provider_name((enum provider_id)credential->provider), provider);
+                      "missing: %s needs a key, so a file of credentials.d must be named",
+                      provider_name((enum provider_id)target->provider));
+}
+
+/* An endpoint may name the credential that is missing here. */
+static void check_template(struct reading *reading, struct drafts *drafts,
+                           struct template_draft *template)
+{
+    struct section *section = &template->section;
+    if (!section->bad[TEMPLATE_provider] && !section->bad[TEMPLATE_model])
+        check_model(reading, drafts, section, &template->target, &template_keys);
+    if (template->target.credential && !section->bad[TEMPLATE_credential])
+        check_credential(reading, drafts, section, &template->target, &template_keys);
 }
 
 static bool is_listed(const struct token_draft *token, const char *slug)
@@ -304,6 +346,8 @@ static void check_same_ids(struct reading *reading, struct drafts *drafts)
 
 void resolve_check(struct reading *reading, struct drafts *drafts)
 {
+    for (size_t i = 0; i < drafts->templates_count; i++)
+        check_template(reading, drafts, &drafts->templates[i]);
     for (size_t i = 0; i < drafts->projects_count; i++)
         for (size_t j = 0; j < drafts->projects[i].endpoints_count; j++)
             check_endpoint(reading, drafts, &drafts->projects[i],
@@ -350,19 +394,19 @@ static const struct config_credential *credential_for(const struct drafts *draft
                                                       const struct config *config,
                                                       const struct endpoint_draft *endpoint)
 {
-    if (endpoint->credential)
-        return &config->credentials[find_credential(drafts, endpoint->credential) -
+    if (endpoint->target.credential)
+        return &config->credentials[find_credential(drafts, endpoint->target.credential) -
                                     drafts->credentials];
     size_t i = config->credentials_count - 1;
-    while ((int)config->credentials[i].provider != endpoint->provider)
+    while ((int)config->credentials[i].provider != endpoint->target.provider)
         i--;
     return &config->credentials[i];
 }
 
-static struct config_model build_model(const struct endpoint_draft *endpoint,
+static struct config_model build_model(const struct target_draft *target,
                                        const struct model_draft *draft)
 {
-    struct config_model model = {.prices = prices_of(endpoint, draft), .image_tokens = -1};
+    struct config_model model = {.prices = prices_of(target, draft), .image_tokens = -1};
     if (!draft)
         return model;
     model.api = (enum model_api)draft->api;
@@ -390,26 +434,28 @@ static struct config_endpoint build_endpoint(struct reading *reading, const stru
                                              const struct config *config,
                                              const struct endpoint_draft *draft)
 {
-    const struct model_draft *model = model_draft_for(drafts, draft->provider, draft->model);
+    const struct model_draft *model =
+        model_draft_for(drafts, draft->target.provider, draft->target.model);
     return (struct config_endpoint){
         .slug = draft->slug,
         .description = draft->description,
         .active = draft->active,
         .target =
             {
-                .provider = (enum provider_id)draft->provider,
-                .model = draft->model,
+                .provider = (enum provider_id)draft->target.provider,
+                .model = draft->target.model,
                 .credential = credential_for(drafts, config, draft),
-                .temperature = draft->temperature,
-                .top_p = draft->top_p,
-                .max_output_tokens = draft->max_output_tokens,
-                .parameters = parameters_join(reading, draft, model),
-                .known = build_model(draft, model),
-                .timeout_ms = draft->timeout_ms ? draft->timeout_ms : config->upstream.timeout_ms,
+                .temperature = draft->target.temperature,
+                .top_p = draft->target.top_p,
+                .max_output_tokens = draft->target.max_output_tokens,
+                .parameters = parameters_join(reading, &draft->target, model),
+                .known = build_model(&draft->target, model),
+                .timeout_ms = draft->target.timeout_ms ? draft->target.timeout_ms
+                                                       : config->upstream.timeout_ms,
             },
         .variables = draft->variables,
         .variables_count = draft->variables_count,
-        .client_parameters = draft->client_parameters,
+        .client_parameters = draft->target.client_parameters,
         .caps = build_caps(draft->per_minute, draft->per_hour, draft->monthly_nano_usd),
         .request_tokens = draft->request_tokens,
         .streams = draft->streaming_enabled,

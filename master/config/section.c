@@ -374,13 +374,19 @@ static void read_group(struct reading *reading, struct section *section, const c
         read_entry(reading, section, group, &map->entries[i]);
 }
 
+void section_missing(struct reading *reading, struct section *section, enum key_id key)
+{
+    section_error(reading, section, key, "missing: it must be %s",
+                  wanted(reading->scratch, &config_keys[key]));
+}
+
 static void report_missing(struct reading *reading, struct section *section)
 {
     for (unsigned i = 0; i < KEYS_COUNT; i++) {
         const struct config_key *key = &config_keys[i];
         if (key->section != section->id || !key->required || section->at[i])
             continue;
-        section_error(reading, section, i, "missing: it must be %s", wanted(reading->scratch, key));
+        section_missing(reading, section, i);
     }
 }
 

@@ -36,5 +36,7 @@ const char *section_key_path(struct reading *reading, const struct section *sect
 /* Reports a mistake in the value of a key, once: marks the key bad. */
 void section_error(struct reading *reading, struct section *section, enum key_id key,
                    const char *format, ...) __attribute__((format(printf, 4, 5)));
+/* Reports that a key has to be there, and is not. */
+void section_missing(struct reading *reading, struct section *section, enum key_id key);
 /* The nearest of `count` names to a mistyped one; NULL when none is near. */
 const char *nearest_name(const char *const *names, size_t count, struct str given);

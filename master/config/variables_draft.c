@@ -17,7 +17,7 @@ static bool means_else(const struct endpoint_draft *endpoint, struct str name)
     enum member member = member_named(name);
     enum member_use use = member_use(member);
     if (use == MEMBER_PINNED)
-        return endpoint->client_parameters & MEMBER_BIT(member);
+        return endpoint->target.client_parameters & MEMBER_BIT(member);
     return use != MEMBER_PAYLOAD;
 }
 

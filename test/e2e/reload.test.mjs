@@ -207,6 +207,23 @@ test('"KEY cannot change by reload: restart needed"', async () => {
     assert.equal(fs.existsSync('/tmp/elsewhere'), false);
 });
 
+test('"a template used by many endpoints changes them all at reload"', async () => {
+    const slugs = ['one', 'two', 'three'];
+    await start({
+        projects: demo({ ...Object.fromEntries(slugs.map((slug) => [slug, { template: 'fast' }])), own: { template: 'fast', model: 'echo-own' } }),
+        files: { 'templates.d/fast.yaml': { provider: 'echo', model: 'echo-a' } },
+    });
+    const models = () => Promise.all([...slugs, 'own'].map(async (slug) => (await gateway.post(slug, { message: 'x' })).json?.model));
+    assert.deepEqual(await models(), ['echo-a', 'echo-a', 'echo-a', 'echo-own']);
+    rewrite('templates.d/fast.yaml', (text) => text.replace('echo-a', 'echo-b'));
+    await reloadAndGoOver();
+    assert.deepEqual(await models(), ['echo-b', 'echo-b', 'echo-b', 'echo-own']);
+    rewrite('templates.d/fast.yaml', (text) => text.replace('provider: echo', 'provider: nobody'));
+    gateway.child.kill('SIGHUP');
+    await until('the mistake', () => /templates\.d\/fast\.yaml:1:\d+: provider: must be one of/.test(gateway.stderr));
+    assert.deepEqual(await models(), ['echo-b', 'echo-b', 'echo-b', 'echo-own']);
+});
+
 test('endpoints, tokens and addresses change by reload', async () => {
     await start();
     const { token: late, entry } = makeToken();

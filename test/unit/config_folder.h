@@ -46,6 +46,7 @@ static inline int folder_setup(void **state)
     if (!mkdtemp(folder->path))
         return -1;
     mkdir(folder_path(folder, "credentials.d"), 0750);
+    mkdir(folder_path(folder, "templates.d"), 0750);
     mkdir(folder_path(folder, "projects.d"), 0750);
     mkdir(folder_path(folder, "tokens.d"), 0750);
     *state = folder;

@@ -33,6 +33,7 @@ static void copy_all(const struct config_folder *folder, bool uncomment)
     copy_sample(folder, "etc/models.yaml", "models.yaml", false);
     copy_sample(folder, "etc/credentials.d/openai-main.yaml.example",
                 "credentials.d/openai-main.yaml", uncomment);
+    copy_sample(folder, "etc/templates.d/fast.yaml.example", "templates.d/fast.yaml", uncomment);
     copy_sample(folder, "etc/projects.d/demo.yaml.example", "projects.d/demo.yaml", uncomment);
     copy_sample(folder, "etc/tokens.d/web.yaml.example", "tokens.d/web.yaml", uncomment);
 }

@@ -249,7 +249,7 @@ static void an_unreadable_configuration_is_told(void **state)
     folder_write(folder, "key", "sk-1");
     folder_write(folder, "credentials.d/main.yaml", "provider: openai\napi_key: file:key\n");
     write_service(folder, "user: \"54321\"\n");
-    static const char *const names[] = {"credentials.d", "projects.d", "tokens.d"};
+    static const char *const names[] = {"credentials.d", "templates.d", "projects.d", "tokens.d"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         chmod(folder_path(folder, names[i]), 0755);
     chmod(folder_path(folder, "promptgate.yaml"), 0644);
