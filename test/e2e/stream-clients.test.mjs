@@ -149,7 +149,7 @@ describe('a slow client', () => {
         return [pieces[0], ...Array(Math.ceil(count * MEBIBYTE / event.length)).fill(event), ...pieces.slice(6)];
     };
 
-    test('"A slow client never makes the worker buffer more than http.stream_buffer": others go on', async () => {
+    test('"A slow client never makes the worker buffer more than http.stream_buffer": others go on', async (t) => {
         const workers = gateway.workers();
         const memory = () => workers.reduce((sum, { pid }) => sum + resident(pid), 0);
         upstream.play({ pieces: large(0.1), gap: 0.01 });
@@ -164,6 +164,7 @@ describe('a slow client', () => {
                 setTimeout(() => socket.pause(), 1);
             }, 1000);
         });
+        t.after(() => timers.forEach(clearInterval));
         await until('the provider waits', async () => {
             const sent = upstream.calls.map((call) => call.sent);
             await sleep(1500);
