@@ -87,8 +87,7 @@ void fit_request(struct exchange *ex, const struct config_target *target, struct
     };
     if (fitted->request.max_tokens == 0)
         fitted->request.max_tokens = provider_max_tokens(target->provider);
-    drop_parameters(ex, fitted,
-                    model->lacks.parameters | provider_lacks(target->provider, model->api));
+    drop_parameters(ex, fitted, model->lacks.parameters | provider_lacks(target));
     limit_tokens(ex, fitted, model->output_limit);
     if (model->lacks.forced_tool_choice)
         drop_forced_tool_choice(ex, fitted);

@@ -184,8 +184,10 @@ before(async () => {
     gateway = await startGateway({
         credentials: Object.fromEntries(names.map((name) => [name, {
             provider: NATIVE[name]?.provider ?? name, base_url: upstream.base + (PROVIDERS[name]?.path ?? NATIVE[name]?.base ?? ''), api_key: KEY }])),
-        files: { 'models.yaml': [{ provider: 'openai', model: 'm', api: 'responses' }] },
-        projects: demo(Object.fromEntries(names.map((name) => [name, endpoint(name)]))),
+        files: { 'credentials.d/anthropic-later.yaml': { provider: 'anthropic', base_url: upstream.base, api_key: KEY, headers: { 'anthropic-version': '2026-10-21' } },
+                 'models.yaml': [{ provider: 'openai', model: 'm', api: 'responses' }] },
+        projects: demo({ ...Object.fromEntries(names.map((name) => [name, endpoint(name)])),
+                          'anthropic-later': { ...endpoint('anthropic'), credential: 'anthropic-later' } }),
     });
 });
 
@@ -300,6 +302,15 @@ describe('anthropic', () => {
                                            { type: 'tool_use', id: 'toolu_01', name: 'lookup', input: { sku: 'Q7' } }] },
             { role: 'user', content: [{ type: 'tool_result', tool_use_id: 'toolu_01', content: '4' },
                                       { type: 'text', text: 'So?' }] }]);
+    });
+
+    test('"unless the credential\'s headers say otherwise": a later version takes no sampling', async () => {
+        upstream.says = { body: text };
+        const answer = await gateway.post('anthropic-later', { message: 'How many?' });
+        assert.deepEqual(answer.json.meta.ignored, ['temperature']);
+        const { headers, body } = upstream.asked.at(-1);
+        assert.equal(headers['anthropic-version'], '2026-10-21');
+        assert.equal(body.temperature, undefined);
     });
 
     test('refusals, and what is another matter than its status says', async () => {

@@ -150,6 +150,12 @@ static void all_parameters(void **state)
 
 #define PLAIN "\"model\":\"gpt-4o-mini\",\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}]"
 
+static uint64_t lacks_of(enum provider_id id)
+{
+    const struct config_target target = {.provider = id};
+    return provider_lacks(&target);
+}
+
 static void names_and_ranges_of_each_provider(void **state)
 {
     struct call *call = *state;
@@ -175,11 +181,10 @@ static void names_and_ranges_of_each_provider(void **state)
         call->target.provider = cases[i].provider;
         expect_body(call, cases[i].body);
     }
-    assert_true(provider_lacks(PROVIDER_MISTRAL, MODEL_API_CHAT) & MEMBER_BIT(MEMBER_user));
-    assert_true(provider_lacks(PROVIDER_GROQ, MODEL_API_CHAT) & MEMBER_BIT(MEMBER_logprobs));
-    assert_true(provider_lacks(PROVIDER_TOGETHER, MODEL_API_CHAT) &
-                MEMBER_BIT(MEMBER_parallel_tool_calls));
-    assert_true(provider_lacks(PROVIDER_OPENAI, MODEL_API_CHAT) == 0);
+    assert_true(lacks_of(PROVIDER_MISTRAL) & MEMBER_BIT(MEMBER_user));
+    assert_true(lacks_of(PROVIDER_GROQ) & MEMBER_BIT(MEMBER_logprobs));
+    assert_true(lacks_of(PROVIDER_TOGETHER) & MEMBER_BIT(MEMBER_parallel_tool_calls));
+    assert_true(lacks_of(PROVIDER_OPENAI) == 0);
 }
 
 /* "Tool-call ids must be exactly 9 of [A-Za-z0-9]": the same one for a call and its result. */

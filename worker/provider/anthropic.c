@@ -6,6 +6,7 @@
 #include <math.h>
 
 static const char version_header[] = "anthropic-version";
+static const struct str usual_version = {"2023-06-01", 10};
 
 /* ---- the conversation: roles take turns, what follows in the same role is one message */
 
@@ -264,19 +265,31 @@ static bool write_body(const struct completion_request *request, struct buf *bod
     return good;
 }
 
+/* Of the credential's own headers; absent = it leaves that to us. */
+static struct str version_of(const struct config_credential *credential)
+{
+    for (size_t i = 0; i < credential->headers_count; i++)
+        if (str_eq_nocase(str_of(credential->headers[i].name), str_of(version_header)))
+            return str_of(credential->headers[i].value);
+    return STR_ABSENT;
+}
+
+/* Versions are dates; later ones refuse both. */
+bool anthropic_samples(const struct config_credential *credential)
+{
+    struct str version = version_of(credential);
+    return !version.at || str_eq(version, usual_version);
+}
+
 static bool build(const struct completion_request *request, struct arena *arena,
                   struct upstream_call *call, struct error *error)
 {
     const struct config_credential *credential = request->target->credential;
-    bool says_version = false;
     call->url = arena_printf(arena, "%s/v1/messages", credential->base_url);
     call_add_headers(call, request, STR("x-api-key"), str_of(credential->api_key));
-    for (size_t i = 0; i < credential->headers_count; i++)
-        says_version = says_version ||
-                       str_eq_nocase(str_of(credential->headers[i].name), str_of(version_header));
-    if (!says_version)
+    if (!version_of(credential).at)
         call->headers[call->headers_count++] =
-            (struct call_header){str_of(version_header), STR("2023-06-01")};
+            (struct call_header){str_of(version_header), usual_version};
     return write_body(request, &call->body, error);
 }
 

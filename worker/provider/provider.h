@@ -127,8 +127,8 @@ struct provider {
 };
 
 const struct provider *provider_of(enum provider_id id, enum model_api api);
-/* Members that no model of the provider's takes. */
-uint64_t provider_lacks(enum provider_id id, enum model_api api);
+/* Members that no model of the provider's takes, as it is called here. */
+uint64_t provider_lacks(const struct config_target *target);
 /* What is asked for at most where nobody says: 0 = nothing has to be said. */
 int64_t provider_max_tokens(enum provider_id id);
 /* Whether a streamed answer ends, and its bill, when its client closes the connection. */
@@ -159,6 +159,9 @@ enum event_kind openai_read_event(struct streamed *streamed, struct json_object 
 void openai_write_failure(const struct stream_failure *failure, struct buf *events);
 enum provider_fault openai_read_error(const struct upstream_reply *reply, struct arena *arena,
                                       struct refusal *refusal);
+
+/* Whether the version of the API that the credential asks for takes temperature and top_p. */
+bool anthropic_samples(const struct config_credential *credential);
 
 extern const struct provider provider_openai, provider_anthropic, provider_gemini, provider_ollama,
     provider_cohere, provider_echo, provider_responses;

@@ -36,10 +36,14 @@ static const uint64_t taken_by_responses =
     TAKES(safety_identifier) | TAKES(user) | TAKES(top_logprobs) | TAKES(reasoning_effort) |
     TAKES(verbosity) | TAKES(response_format);
 
-uint64_t provider_lacks(enum provider_id id, enum model_api api)
+uint64_t provider_lacks(const struct config_target *target)
 {
-    if (api == MODEL_API_RESPONSES)
+    enum provider_id id = target->provider;
+    uint64_t sampling = TAKES(temperature) | TAKES(top_p);
+    if (target->known.api == MODEL_API_RESPONSES)
         return ~taken_by_responses;
+    if (id == PROVIDER_ANTHROPIC && !anthropic_samples(target->credential))
+        return ~taken[id] | sampling;
     return taken[id] ? ~taken[id] : openai_dialect(id)->lacks;
 }
 
