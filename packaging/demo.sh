@@ -36,6 +36,7 @@ endpoints:
     description: Answers with the prompt that a real model would get
     provider: echo
     model: echo
+    streaming_enabled: true
     system_prompt: You summarise support tickets in one sentence.
     user_prompt: "Ticket:\\n{{input}}"
 END
