@@ -288,4 +288,21 @@ describe('many, and restarts', () => {
         assert.equal(row.cost_basis, 'worst_case');
         assert.ok(row.cost_nano_usd > 0);
     });
+
+    test('a stop does not wait longer than shutdown_timeout: an error event', async () => {
+        const other = await startGateway({
+            service: { shutdown_timeout: '1s' },
+            credentials: { openai: { provider: 'openai', base_url: `${upstream.base}/v1`, api_key: KEY } },
+            projects: demo({ openai: { provider: 'openai', credential: 'openai', model: 'm', streaming_enabled: true } }),
+        });
+        upstream.play({ pieces: [...pieces.slice(0, 3), ...Array(100).fill(pieces[2])], gap: 100 });
+        const answer = other.post('openai', { message: 'x', stream: true });
+        await until('it has begun', () => upstream.calls[0]?.sent > 1000);
+        await other.stop();
+        const { text, id } = await answer;
+        const told = events(text);
+        assert.equal(JSON.parse(told.at(-1)).error.code, 'draining');
+        assert.ok(told.length > 3);
+        assert.equal(other.rows().find((row) => row.request_id === id).status, 'draining');
+    });
 });
