@@ -3,13 +3,18 @@
 
 #define PIECES "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n1\r\nb\r\n1\r\nc\r\n"
 
-static struct mock_connection *begin_pieces(struct world *world, struct call *call)
+static struct mock_connection *begin(struct world *world, struct call *call, struct str answer)
 {
-    world->mock.answer = STR(PIECES);
+    world->mock.answer = answer;
     start(call);
     while (call->batches == 0 && call->dones == 0)
         uv_run(&world->loop, UV_RUN_ONCE);
     return world->mock.connections;
+}
+
+static struct mock_connection *begin_pieces(struct world *world, struct call *call)
+{
+    return begin(world, call, STR(PIECES));
 }
 
 /* Three chunks in one packet are one batch, however the client library tells them. */
@@ -115,7 +120,8 @@ static void released_before_the_request_is_sent(void **state)
     call->request.body = (struct str){large, sizeof large};
     call->release_in_batch = true;
     world->mock.answer_any_byte = true;
-    begin_pieces(world, call);
+    call->request.max_response = SIZE_MAX;
+    begin(world, call, STR("HTTP/1.1 200 OK\r\nContent-Length: 999999999\r\n\r\nabc"));
     assert_null(call->transfer);
     assert_int_equal(transfer_pool_running(world->pool), 0); /* at once */
     turn_for(world, 20);
