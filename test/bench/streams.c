@@ -204,6 +204,19 @@ static int listen_anywhere(void)
     return fd;
 }
 
+/* To the microsecond, asleep: a processor kept busy here would be one that the proxy has to do
+ * without. */
+static int wait_until_due(const struct queue *queue, int epoll, struct epoll_event *events)
+{
+    int64_t wait_us = queue->first ? queue->first->due_us - now_us() : 1000000;
+    struct timespec wait = {0};
+    if (wait_us > 0) {
+        wait.tv_sec = wait_us / 1000000;
+        wait.tv_nsec = wait_us % 1000000 * 1000;
+    }
+    return epoll_pwait2(epoll, events, EVENTS, &wait, NULL);
+}
+
 static _Noreturn void serve(unsigned chunks, int64_t interval_us)
 {
     struct queue queue = {0};
@@ -211,8 +224,7 @@ static _Noreturn void serve(unsigned chunks, int64_t interval_us)
     int listener = listen_anywhere(), epoll = epoll_create1(0);
     watch(epoll, listener, NULL);
     for (;;) {
-        int64_t wait_us = queue.first ? queue.first->due_us - now_us() : 1000000;
-        int count = epoll_wait(epoll, events, EVENTS, wait_us > 0 ? (int)(wait_us / 1000) : 0);
+        int count = wait_until_due(&queue, epoll, events);
         for (int i = 0; i < count; i++) {
             struct served *one = events[i].data.ptr;
             if (one) {
