@@ -3,15 +3,20 @@
 #include "shared/base/buf.h"
 #include "shared/base/clock.h"
 
-enum { PER_ENDPOINT = 2 }; /* its own account and its target's */
-
 static const struct config_caps no_caps = {CAP_UNLIMITED, CAP_UNLIMITED, CAP_UNLIMITED};
+
+/* Its own, its chain's, its rules'. */
+static size_t count_targets(const struct config_endpoint *endpoint)
+{
+    return 1 + endpoint->failover_count + endpoint->rules_count;
+}
 
 static size_t count_wanted(const struct config *config)
 {
-    size_t wanted = config->projects_count + config->tokens_count;
+    size_t wanted = config->projects_count + config->tokens_count + config->credentials_count;
     for (size_t i = 0; i < config->projects_count; i++)
-        wanted += PER_ENDPOINT * config->projects[i].endpoints_count;
+        for (size_t j = 0; j < config->projects[i].endpoints_count; j++)
+            wanted += 1 + count_targets(&config->projects[i].endpoints[j]);
     return wanted;
 }
 
@@ -59,6 +64,25 @@ static void visit_endpoint(const char *project_id, struct config_endpoint *endpo
     buf_free(&name);
     buf_free(&label);
     visit_target(&endpoint->target, visit, context);
+    for (size_t i = 0; i < endpoint->failover_count; i++)
+        visit_target(&endpoint->failover[i], visit, context);
+    for (size_t i = 0; i < endpoint->rules_count; i++)
+        visit_target(&endpoint->rules[i].target, visit, context);
+}
+
+static void visit_credential(struct config_credential *credential, counted_fn *visit, void *context)
+{
+    struct buf name = {0}, label = {0};
+    const char *provider = provider_name(credential->provider);
+    buf_printf(&name, "%s/%s", provider, credential->name);
+    buf_puts(&label, credential->name);
+    buf_putc(&label, '\0');
+    buf_puts(&label, provider);
+    const struct counted counted = {ACCOUNT_CREDENTIAL, buf_view(&name), buf_view(&label), &no_caps,
+                                    &credential->account};
+    visit(context, &counted);
+    buf_free(&name);
+    buf_free(&label);
 }
 
 /* Projects are known by their id and endpoints by project and slug: what they are called may
@@ -92,6 +116,8 @@ static void visit_all(struct config *config, counted_fn *visit, void *context)
 {
     for (size_t i = 0; i < config->projects_count; i++)
         visit_project(&config->projects[i], visit, context);
+    for (size_t i = 0; i < config->credentials_count; i++)
+        visit_credential(&config->credentials[i], visit, context);
     visit_tokens(config->tokens, config->tokens_count, visit, context);
 }
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "shared/base/arena.h"
+#include "shared/base/day_time.h"
 #include "shared/base/hash.h"
 #include "shared/base/ip.h"
 #include "shared/base/log.h"
@@ -14,6 +15,7 @@
 #include "shared/members.h"
 #include "shared/prompt/template.h"
 #include "shared/prompt/variable.h"
+#include "shared/routing/rules.h"
 
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -68,6 +70,12 @@ struct config_upstream {
     int64_t max_response;
     int64_t keepalive;
     const char *ca_file; /* NULL = the system's */
+    struct config_breaker {
+        int64_t failures;   /* one after the other */
+        int64_t error_rate; /* percent, in `window_ms` */
+        int64_t window_ms;
+        int64_t probe_ms;
+    } breaker;
 };
 
 struct config_header {
@@ -83,7 +91,8 @@ struct config_credential {
     const char *api_key;  /* opened, in `config.secrets`; NULL when the provider needs none */
     struct config_header *headers;
     size_t headers_count;
-    bool built_in; /* of no file: for endpoints that name none */
+    bool built_in;    /* of no file: for endpoints that name none */
+    uint32_t account; /* in the counters file: set when a generation takes it on */
 };
 
 /* What a model refuses. */
@@ -127,6 +136,13 @@ struct config_target {
 
 struct config_project;
 
+enum { FAILOVER_MAX = 15 };
+
+struct config_rule {
+    struct routing_rule rule;
+    struct config_target target;
+};
+
 /* The shape of a stream's events; as keys.def names them. */
 enum stream_format { STREAM_OPENAI, STREAM_NATIVE };
 
@@ -137,6 +153,11 @@ struct config_endpoint {
     uint32_t account;
     bool active;
     struct config_target target;
+    int64_t retries;                /* of each target */
+    struct config_target *failover; /* in their order, behind `target` or a rule's */
+    size_t failover_count;
+    struct config_rule *rules;
+    size_t rules_count;
     const struct template *system_prompt, *user_prompt; /* NULL = none */
     const struct variable *variables;
     size_t variables_count;
@@ -194,8 +215,9 @@ struct config {
     size_t listens_count;
     int64_t workers; /* resolved: at least 1 */
     const char *state_dir, *runtime_dir;
-    const char *timezone;     /* its months are `store.months` */
-    const char *user, *group; /* to become when started as root; NULL = not set */
+    const char *timezone;        /* its months are `store.months` */
+    struct zone_offsets offsets; /* the same zone's */
+    const char *user, *group;    /* to become when started as root; NULL = not set */
     int64_t shutdown_timeout_ms;
     struct config_store store;
     struct config_http http;

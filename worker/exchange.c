@@ -69,7 +69,12 @@ void exchange_begin_attempt(struct exchange *ex, const struct config_target *tar
 {
     ex->attempts++;
     ex->attempt = (struct attempt){.target = target, .began_us = clock_now_us()};
-    ex->reply.provider = target->provider;
+    buf_clear(&ex->reply.body);
+    ex->reply = (struct upstream_reply){.provider = target->provider, .body = ex->reply.body};
+    ex->retry_hints = (struct retry_hints){0};
+    json_object_put(ex->completion.parsed);
+    ex->completion = (struct completion){0};
+    ex->chain.heard = false;
 }
 
 void exchange_end_attempt(struct exchange *ex)
@@ -176,6 +181,9 @@ void exchange_settle_attempt(struct exchange *ex)
     };
     price(ex, &settlement);
     alarm_excess(ex, &settlement);
+    chain_note(ex, settlement.cost_nano_usd, settlement.basis != COST_NONE);
+    ex->usage_known =
+        ex->usage_known || ex->completion.usage.reported || ex->completion.usage.estimated;
     services->counting->settle(services->counting, ex->entry, &settlement);
     budget_queue_wake(services->waiting);
 }
@@ -197,6 +205,7 @@ void exchange_cancel(struct exchange *ex)
 {
     bool under_way = ex->transfer || ex->delay;
     cancel_counting(ex);
+    chain_cancel(ex);
     transfer_cancel(&ex->transfer);
     delay_cancel(&ex->delay);
     if (!under_way)

@@ -9,6 +9,7 @@
 #include "shared/counters/requests.h"
 #include "shared/http/connection.h"
 #include "shared/token_table.h"
+#include "worker/chain.h"
 #include "worker/provider/provider.h"
 #include "worker/relay.h"
 #include "worker/route.h"
@@ -90,12 +91,14 @@ enum bill {
     BILL_SAID,     /* it was broken off: no more than was said, and a little under way */
 };
 
-/* One try at a target, for the row's `attempts`. */
+/* One try at a target. */
 struct attempt {
     const struct config_target *target;
     int http_status; /* the provider's; 0 = none came */
     int64_t began_us, ended_us;
     struct str error; /* absent = none */
+    enum attempt_end end;
+    int64_t wait_ms; /* the provider says, before the same again may do; 0 = it says nothing */
     enum bill bill;
     size_t answer_bytes; /* of the body */
 };
@@ -142,6 +145,7 @@ struct exchange {
     /* the pipeline's own */
     unsigned stage;
     bool running, waiting, finishing;
+    bool again; /* to the budget stage, for another attempt */
 
     /* authenticate, resolve */
     const struct token_entry *token; /* set = accepted: a row will be written */
@@ -181,6 +185,9 @@ struct exchange {
     struct attempt attempt;
     unsigned attempts;
     int64_t upstream_us;
+    bool usage_known; /* of one attempt at least */
+    struct chain chain;
+    struct failure last_failure;  /* of an attempt, while there are others */
     struct completion completion; /* set by success; of a stream also what came before it broke */
     struct relay relay;
 
@@ -197,13 +204,13 @@ struct exchange *exchange_begin(struct services *services, struct http_connectio
                                 struct http_request *request);
 /* Of the attempt under way. */
 const struct provider *exchange_provider(const struct exchange *ex);
-/* Before an attempt's first byte leaves. */
+/* Before an attempt's first byte leaves; what an earlier one said is forgotten. */
 void exchange_begin_attempt(struct exchange *ex, const struct config_target *target);
 /* Notes when the attempt under way ended and with which status. */
 void exchange_end_attempt(struct exchange *ex);
 /* The attempt ends before its answer does: what may be billed, and what it seems to have used. */
 void exchange_break_attempt(struct exchange *ex);
-/* What the attempt used is known: `completion`, if it succeeded. */
+/* What the attempt used is known: `completion`, if it succeeded. The row's attempts have it. */
 void exchange_settle_attempt(struct exchange *ex);
 /* Ends whatever is under way, at the provider or on the way there; no callback of it follows. */
 void exchange_cancel(struct exchange *ex);

@@ -18,14 +18,16 @@ struct stage {
 
 /* On a slug route everything that the head tells is settled before the body is read. */
 static const struct stage endpoint_stages[] = {
-    STAGE(authenticate), STAGE(resolve), STAGE(rate),   STAGE(body_read), STAGE(body_parse),
-    STAGE(input),        STAGE(prompt),  STAGE(budget), STAGE(forward),   {NULL, NULL},
+    STAGE(authenticate), STAGE(resolve), STAGE(rate),   STAGE(body_read),
+    STAGE(body_parse),   STAGE(input),   STAGE(prompt), STAGE(route),
+    STAGE(budget),       STAGE(forward), {NULL, NULL},
 };
 
 /* The dispatcher's slug is in the body. */
 static const struct stage dispatcher_stages[] = {
-    STAGE(authenticate), STAGE(body_read), STAGE(body_parse), STAGE(resolve), STAGE(rate),
-    STAGE(input),        STAGE(prompt),    STAGE(budget),     STAGE(forward), {NULL, NULL},
+    STAGE(authenticate), STAGE(body_read), STAGE(body_parse), STAGE(resolve),
+    STAGE(rate),         STAGE(input),     STAGE(prompt),     STAGE(route),
+    STAGE(budget),       STAGE(forward),   {NULL, NULL},
 };
 
 /* What is told is what the token says. */
@@ -63,6 +65,15 @@ static enum stage_result run_stage(struct exchange *ex, const struct stage *stag
     return result;
 }
 
+/* Back to where an attempt begins. */
+static void go_back(struct exchange *ex)
+{
+    ex->again = false;
+    ex->stage = 0;
+    while (current_stage(ex)->run != stage_budget)
+        ex->stage++;
+}
+
 void pipeline_run(struct exchange *ex)
 {
     ex->running = true;
@@ -82,6 +93,10 @@ void pipeline_run(struct exchange *ex)
             ex->running = false;
             return;
         }
+        if (ex->again) {
+            go_back(ex);
+            continue;
+        }
         ex->stage++;
         if (result == STAGE_DONE && !ex->finishing)
             begin_finishing(ex);
@@ -97,6 +112,18 @@ void exchange_resume(struct exchange *ex)
     if (ex->running)
         return;
     ex->stage++;
+    pipeline_run(ex);
+}
+
+void pipeline_again(struct exchange *ex)
+{
+    if (!ex->waiting)
+        abort();
+    ex->waiting = false;
+    ex->again = true;
+    if (ex->running)
+        return;
+    go_back(ex);
     pipeline_run(ex);
 }
 

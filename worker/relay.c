@@ -199,6 +199,7 @@ void relay_flush(struct exchange *ex)
     if (!relay->carries && relay->out.len <= most)
         return;
     write_out(ex, buf_view(&relay->out));
+    relay->spoken = true;
     buf_clear(&relay->out);
     if (relay->out.cap > KEPT_BUFFER_BYTES)
         buf_free(&relay->out);

@@ -41,6 +41,7 @@ struct relay {
 
     /* towards the client */
     bool begun;          /* the answer's head has gone out */
+    bool spoken;         /* events of the provider's, too */
     struct buf out;      /* to be written */
     size_t sent;         /* bytes of events */
     uint64_t written_ms; /* when something was written last, by the loop's clock */

@@ -96,6 +96,33 @@ struct template_draft {
     struct target_draft target;
 };
 
+/* Another target than the endpoint's own. */
+struct use_draft {
+    const char *template; /* NULL = none */
+    int provider;
+    const char *model, *credential; /* NULL = none named */
+    bool known;                     /* `target` says all of it */
+    struct target_draft target;     /* with what is left out */
+};
+
+struct failover_draft {
+    struct section section;
+    struct use_draft use;
+};
+
+struct rule_draft {
+    struct section section;
+    struct when_draft {
+        const char *input_tokens, *messages_count, *monthly_spend_pct, *time_of_day;
+        bool has_output_schema, has_input_schema, streaming;
+    } when;
+    struct use_draft use;
+    const char *decision;
+    struct routing_condition *conditions;
+    size_t conditions_count;
+    bool bad; /* a condition could not be read */
+};
+
 struct endpoint_draft {
     struct section section;
     const char *slug;
@@ -103,6 +130,12 @@ struct endpoint_draft {
     bool active;
     const char *template; /* NULL = none */
     struct target_draft target;
+    int64_t retries;
+    const struct yaml_node *failover_node, *rules_node;
+    struct failover_draft *failover;
+    size_t failover_count;
+    struct rule_draft *rules;
+    size_t rules_count;
     int64_t per_minute, per_hour, request_tokens; /* 0 = no limit */
     bool streaming_enabled;
     int streaming_format;
@@ -173,11 +206,25 @@ void template_drafts_read(struct reading *reading, const struct config_files *fi
  */
 void template_fill(struct reading *reading, const struct drafts *drafts,
                    struct endpoint_draft *endpoint);
+/* The template of a name that `key` of the section has; NULL when there is none: reported. */
+const struct template_draft *template_named(struct reading *reading, const struct drafts *drafts,
+                                            struct section *section, enum key_id key,
+                                            const char *name);
+/* Works out `use->target`: what it leaves out is its template's, and behind that the endpoint's. */
+void failover_read(struct reading *reading, const struct drafts *drafts,
+                   struct endpoint_draft *endpoint);
+void rule_use_read(struct reading *reading, const struct drafts *drafts,
+                   const struct endpoint_draft *endpoint, struct rule_draft *rule);
+/* The same of rules, and their conditions. Reports what can't hold and what is never reached. */
+void rules_read(struct reading *reading, const struct drafts *drafts,
+                struct endpoint_draft *endpoint);
 void project_drafts_read(struct reading *reading, const struct config_files *files,
                          struct drafts *drafts);
 /* The parameters of a map that are sent as they are; `client` are those that clients may set. */
 struct parameters_draft parameters_read_map(struct reading *reading, struct section *section,
                                             const struct yaml_node *map, uint64_t client);
+/* One of a target's that its clients may set, too; NULL when there is none. */
+const char *parameters_clash(const struct target_draft *target);
 /* An endpoint's and, behind them, those of its model that neither the endpoint nor its clients set,
  * as members of a JSON object without its braces; NULL = none. In `reading->lasting`. */
 const char *parameters_join(struct reading *reading, const struct target_draft *target,

@@ -20,6 +20,8 @@ typedef struct credential_draft draft_of_CREDENTIAL;
 typedef struct template_draft draft_of_TEMPLATE;
 typedef struct project_draft draft_of_PROJECT;
 typedef struct endpoint_draft draft_of_ENDPOINT;
+typedef struct failover_draft draft_of_FAILOVER;
+typedef struct rule_draft draft_of_RULE;
 typedef struct variable_draft draft_of_VARIABLE;
 typedef struct token_draft draft_of_TOKEN;
 
@@ -43,7 +45,7 @@ const char *key_section_name(enum key_section section)
 {
     static const char *const names[] = {"service",    "listen",   "certificate", "model",
                                         "credential", "template", "project",     "endpoint",
-                                        "variable",   "token"};
+                                        "failover",   "rule",     "variable",    "token"};
     return names[section];
 }
 

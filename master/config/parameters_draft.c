@@ -105,10 +105,23 @@ static void put_parameter(const struct parameter_draft *parameter, struct buf *j
     buf_printf(json, ":%s", parameter->json);
 }
 
-static bool sets(const struct target_draft *target, const char *name)
+static bool clients_set(const struct target_draft *target, const char *name)
 {
     enum member member = member_named(str_of(name));
-    if (member != MEMBER_NONE && (target->client_parameters & MEMBER_BIT(member)))
+    return member != MEMBER_NONE && (target->client_parameters & MEMBER_BIT(member));
+}
+
+const char *parameters_clash(const struct target_draft *target)
+{
+    for (size_t i = 0; i < target->parameters.count; i++)
+        if (clients_set(target, target->parameters.at[i].name))
+            return target->parameters.at[i].name;
+    return NULL;
+}
+
+static bool sets(const struct target_draft *target, const char *name)
+{
+    if (clients_set(target, name))
         return true;
     for (size_t i = 0; i < target->parameters.count; i++)
         if (strcmp(target->parameters.at[i].name, name) == 0)

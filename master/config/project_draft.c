@@ -99,6 +99,8 @@ static void read_endpoint(struct reading *reading, const struct drafts *drafts,
     prices_check_endpoint(reading, endpoint);
     parameters_read(reading, &endpoint->section, &endpoint->target);
     template_fill(reading, drafts, endpoint);
+    failover_read(reading, drafts, endpoint);
+    rules_read(reading, drafts, endpoint);
     variables_read(reading, endpoint);
     endpoint->system_template =
         compile(reading, endpoint, ENDPOINT_system_prompt, endpoint->system_prompt);

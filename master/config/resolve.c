@@ -18,21 +18,24 @@ static struct project_draft *find_project(const struct drafts *drafts, const cha
     return NULL;
 }
 
-/* Why a request of the endpoint has no most that it can cost; NULL when it has. */
-static const char *unbounded_because(const struct drafts *drafts,
-                                     const struct endpoint_draft *endpoint)
+/* Why a request to the target has no most that it can cost; NULL when it has. */
+static const char *unbounded_because(const struct drafts *drafts, const struct target_draft *target)
 {
-    const struct section *section = &endpoint->section;
-    if (section->bad[ENDPOINT_model] || section->bad[ENDPOINT_provider] ||
-        section->bad[ENDPOINT_max_output_tokens])
-        return NULL; /* reported there */
-    if (endpoint->target.max_output_tokens == 0)
+    if (target->max_output_tokens == 0)
         return "max_output_tokens: without it no answer has a longest";
-    if (!prices_of(&endpoint->target,
-                   model_draft_for(drafts, endpoint->target.provider, endpoint->target.model))
-             .known)
+    if (!prices_of(target, model_draft_for(drafts, target->provider, target->model)).known)
         return "price: models.yaml has none for its model; { input: 0, output: 0 } says free";
     return NULL;
+}
+
+/* Of the endpoint's own target; what is wrong there is reported there. */
+static const char *endpoint_unbounded_because(const struct drafts *drafts,
+                                              const struct endpoint_draft *endpoint)
+{
+    const struct section *section = &endpoint->section;
+    bool known = !section->bad[ENDPOINT_model] && !section->bad[ENDPOINT_provider] &&
+                 !section->bad[ENDPOINT_max_output_tokens];
+    return known ? unbounded_because(drafts, &endpoint->target) : NULL;
 }
 
 static bool has_endpoint(const struct project_draft *project, const char *slug)
@@ -60,18 +63,44 @@ static const char *name_hint(struct reading *reading, const char *const *names, 
     return arena_printf(reading->scratch, "; there are %s%s", list, count > 12 ? ", …" : "");
 }
 
-/* The keys that say who answers, of an endpoint or of a template. */
+/* The keys that say who answers. */
 struct target_keys {
     const char *of;
-    enum key_id provider, credential, temperature, top_p, max_output_tokens;
+    enum key_id provider, credential;
+    enum key_id temperature, top_p, max_output_tokens; /* of an endpoint or a template */
+    enum key_id template, model;                       /* of a chain or a rule */
 };
 
-static const struct target_keys endpoint_keys = {"endpoint",          ENDPOINT_provider,
-                                                 ENDPOINT_credential, ENDPOINT_temperature,
-                                                 ENDPOINT_top_p,      ENDPOINT_max_output_tokens};
-static const struct target_keys template_keys = {"template",          TEMPLATE_provider,
-                                                 TEMPLATE_credential, TEMPLATE_temperature,
-                                                 TEMPLATE_top_p,      TEMPLATE_max_output_tokens};
+static const struct target_keys endpoint_keys = {
+    .of = "endpoint",
+    .provider = ENDPOINT_provider,
+    .credential = ENDPOINT_credential,
+    .temperature = ENDPOINT_temperature,
+    .top_p = ENDPOINT_top_p,
+    .max_output_tokens = ENDPOINT_max_output_tokens,
+};
+static const struct target_keys template_keys = {
+    .of = "template",
+    .provider = TEMPLATE_provider,
+    .credential = TEMPLATE_credential,
+    .temperature = TEMPLATE_temperature,
+    .top_p = TEMPLATE_top_p,
+    .max_output_tokens = TEMPLATE_max_output_tokens,
+};
+static const struct target_keys failover_keys = {
+    .of = "target",
+    .provider = FAILOVER_provider,
+    .credential = FAILOVER_credential,
+    .template = FAILOVER_template,
+    .model = FAILOVER_model,
+};
+static const struct target_keys rule_keys = {
+    .of = "target",
+    .provider = RULE_provider,
+    .credential = RULE_credential,
+    .template = RULE_template,
+    .model = RULE_model,
+};
 
 static void report_no_credential(struct reading *reading, struct drafts *drafts,
                                  struct section *section, enum key_id key, const char *name)
@@ -146,27 +175,40 @@ static bool is_free(const struct model_draft *model)
     return model->price.input == 0 && model->price.output == 0;
 }
 
+/* A price of a whole family, under a budget that trusts in it. */
+static void check_price(struct reading *reading, const struct drafts *drafts,
+                        const struct section *section, enum key_id key,
+                        const struct target_draft *target)
+{
+    const struct model_draft *model = model_draft_for(drafts, target->provider, target->model);
+    if (model && target->price.input < 0 && !is_free(model) &&
+        !is_dated(target->model, model->model))
+        warn(reading, section, key,
+             arena_printf(reading->scratch,
+                          "takes the price of %s, which may be another model's: give it a row in "
+                          "models.yaml",
+                          *model->model ? model->model : "all models"));
+}
+
+static bool has_budget(const struct project_draft *project, const struct endpoint_draft *endpoint)
+{
+    return endpoint->monthly_nano_usd != INT64_MAX || project->monthly_nano_usd != INT64_MAX;
+}
+
 /* Under a budget, its own or the project's. */
 static void check_budget(struct reading *reading, const struct drafts *drafts,
                          const struct project_draft *project, struct endpoint_draft *endpoint)
 {
     struct section *section = &endpoint->section;
     bool own = endpoint->monthly_nano_usd != INT64_MAX;
-    if (!own && project->monthly_nano_usd == INT64_MAX)
+    if (!has_budget(project, endpoint))
         return;
-    const char *reason = unbounded_because(drafts, endpoint);
-    const struct model_draft *model =
-        model_draft_for(drafts, endpoint->target.provider, endpoint->target.model);
+    const char *reason = endpoint_unbounded_because(drafts, endpoint);
     if (reason)
         section_error(reading, section, own ? ENDPOINT_monthly_usd : ENDPOINT_model, "%s needs %s",
                       own ? "a budget" : "the project's budget", reason);
-    else if (model && endpoint->target.price.input < 0 && !is_free(model) &&
-             !is_dated(endpoint->target.model, model->model))
-        warn(reading, section, ENDPOINT_model,
-             arena_printf(reading->scratch,
-                          "takes the price of %s, which may be another model's: give it a row in "
-                          "models.yaml",
-                          *model->model ? model->model : "all models"));
+    else
+        check_price(reading, drafts, section, ENDPOINT_model, &endpoint->target);
 }
 
 static void check_credential(struct reading *reading, struct drafts *drafts,
@@ -192,6 +234,47 @@ static bool is_all_the_templates(const struct endpoint_draft *endpoint)
            !section->at[ENDPOINT_provider];
 }
 
+/* Of a chain's or a rule's target. What it has from the endpoint or a template was checked there.
+ */
+static void check_use(struct reading *reading, struct drafts *drafts, bool budgeted,
+                      struct section *section, const struct target_keys *keys,
+                      const struct use_draft *use)
+{
+    const struct target_draft *target = &use->target;
+    if (!use->known)
+        return;
+    enum key_id key = use->template ? keys->template : keys->model;
+    if (section->at[keys->credential] || section->at[keys->provider])
+        key = section->at[keys->credential] ? keys->credential : keys->provider;
+    const char *reason = budgeted ? unbounded_because(drafts, target) : NULL;
+    if (target->credential && section->at[keys->credential])
+        check_credential(reading, drafts, section, target, keys);
+    else if (target->credential && section->at[keys->provider])
+        check_credential(reading, drafts, section, target, keys);
+    else if (!target->credential && provider_needs_key(target->provider))
+        section_error(reading, section, keys->credential,
+                      "missing: %s needs a key, so a file of credentials.d must be named",
+                      provider_name((enum provider_id)target->provider));
+    if (reason && !section->bad[key])
+        section_error(reading, section, key, "a budget needs %s", reason);
+    else if (budgeted && !section->bad[key] && section->at[keys->model])
+        check_price(reading, drafts, section, keys->model, target);
+}
+
+static void check_uses(struct reading *reading, struct drafts *drafts,
+                       const struct project_draft *project, struct endpoint_draft *endpoint)
+{
+    bool budgeted = has_budget(project, endpoint);
+    for (size_t i = 0; i < endpoint->failover_count; i++) {
+        struct failover_draft *draft = &endpoint->failover[i];
+        check_use(reading, drafts, budgeted, &draft->section, &failover_keys, &draft->use);
+    }
+    for (size_t i = 0; i < endpoint->rules_count; i++) {
+        struct rule_draft *draft = &endpoint->rules[i];
+        check_use(reading, drafts, budgeted, &draft->section, &rule_keys, &draft->use);
+    }
+}
+
 static void check_endpoint(struct reading *reading, struct drafts *drafts,
                            const struct project_draft *project, struct endpoint_draft *endpoint)
 {
@@ -199,6 +282,7 @@ static void check_endpoint(struct reading *reading, struct drafts *drafts,
     const struct target_draft *target = &endpoint->target;
     check_model(reading, drafts, section, target, &endpoint_keys);
     check_budget(reading, drafts, project, endpoint);
+    check_uses(reading, drafts, project, endpoint);
     if (section->bad[ENDPOINT_credential])
         return;
     if (target->credential && !is_all_the_templates(endpoint))
@@ -237,7 +321,7 @@ static void check_token_budget(struct reading *reading, const struct drafts *dra
     for (size_t i = 0; i < project->endpoints_count; i++) {
         const struct endpoint_draft *endpoint = &project->endpoints[i];
         const char *reason =
-            is_listed(token, endpoint->slug) ? unbounded_because(drafts, endpoint) : NULL;
+            is_listed(token, endpoint->slug) ? endpoint_unbounded_because(drafts, endpoint) : NULL;
         if (!reason)
             continue;
         section_error(reading, &token->section, TOKEN_monthly_usd,
@@ -392,13 +476,13 @@ static void build_credentials(struct reading *reading, struct drafts *drafts, st
 /* The files' credentials come first, so a built-in one is found from behind. */
 static const struct config_credential *credential_for(const struct drafts *drafts,
                                                       const struct config *config,
-                                                      const struct endpoint_draft *endpoint)
+                                                      const struct target_draft *target)
 {
-    if (endpoint->target.credential)
-        return &config->credentials[find_credential(drafts, endpoint->target.credential) -
+    if (target->credential)
+        return &config->credentials[find_credential(drafts, target->credential) -
                                     drafts->credentials];
     size_t i = config->credentials_count - 1;
-    while ((int)config->credentials[i].provider != endpoint->target.provider)
+    while ((int)config->credentials[i].provider != target->provider)
         i--;
     return &config->credentials[i];
 }
@@ -430,29 +514,55 @@ static struct config_caps build_caps(int64_t per_minute, int64_t per_hour, int64
     return (struct config_caps){cap_or_none(per_minute), cap_or_none(per_hour), monthly_nano_usd};
 }
 
+static struct config_target build_target(struct reading *reading, const struct drafts *drafts,
+                                         const struct config *config,
+                                         const struct target_draft *draft)
+{
+    const struct model_draft *model = model_draft_for(drafts, draft->provider, draft->model);
+    return (struct config_target){
+        .provider = (enum provider_id)draft->provider,
+        .model = draft->model,
+        .credential = credential_for(drafts, config, draft),
+        .temperature = draft->temperature,
+        .top_p = draft->top_p,
+        .max_output_tokens = draft->max_output_tokens,
+        .parameters = parameters_join(reading, draft, model),
+        .known = build_model(draft, model),
+        .timeout_ms = draft->timeout_ms ? draft->timeout_ms : config->upstream.timeout_ms,
+    };
+}
+
+static void build_chain(struct reading *reading, const struct drafts *drafts,
+                        const struct config *config, const struct endpoint_draft *draft,
+                        struct config_endpoint *endpoint)
+{
+    endpoint->retries = draft->retries;
+    endpoint->failover_count = draft->failover_count;
+    endpoint->failover =
+        arena_alloc(reading->lasting, draft->failover_count * sizeof *endpoint->failover);
+    for (size_t i = 0; i < draft->failover_count; i++)
+        endpoint->failover[i] =
+            build_target(reading, drafts, config, &draft->failover[i].use.target);
+    endpoint->rules_count = draft->rules_count;
+    endpoint->rules = arena_alloc(reading->lasting, draft->rules_count * sizeof *endpoint->rules);
+    for (size_t i = 0; i < draft->rules_count; i++) {
+        const struct rule_draft *rule = &draft->rules[i];
+        endpoint->rules[i] = (struct config_rule){
+            .rule = {rule->conditions, rule->conditions_count, rule->decision},
+            .target = build_target(reading, drafts, config, &rule->use.target),
+        };
+    }
+}
+
 static struct config_endpoint build_endpoint(struct reading *reading, const struct drafts *drafts,
                                              const struct config *config,
                                              const struct endpoint_draft *draft)
 {
-    const struct model_draft *model =
-        model_draft_for(drafts, draft->target.provider, draft->target.model);
-    return (struct config_endpoint){
+    struct config_endpoint endpoint = {
         .slug = draft->slug,
         .description = draft->description,
         .active = draft->active,
-        .target =
-            {
-                .provider = (enum provider_id)draft->target.provider,
-                .model = draft->target.model,
-                .credential = credential_for(drafts, config, draft),
-                .temperature = draft->target.temperature,
-                .top_p = draft->target.top_p,
-                .max_output_tokens = draft->target.max_output_tokens,
-                .parameters = parameters_join(reading, &draft->target, model),
-                .known = build_model(&draft->target, model),
-                .timeout_ms = draft->target.timeout_ms ? draft->target.timeout_ms
-                                                       : config->upstream.timeout_ms,
-            },
+        .target = build_target(reading, drafts, config, &draft->target),
         .variables = draft->variables,
         .variables_count = draft->variables_count,
         .client_parameters = draft->target.client_parameters,
@@ -463,6 +573,8 @@ static struct config_endpoint build_endpoint(struct reading *reading, const stru
         .system_prompt = draft->system_template,
         .user_prompt = draft->user_template,
     };
+    build_chain(reading, drafts, config, draft, &endpoint);
+    return endpoint;
 }
 
 static int compare_slugs(const void *a, const void *b)

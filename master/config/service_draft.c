@@ -98,9 +98,12 @@ static void read_zone(struct reading *reading, struct service_draft *service)
 {
     struct config *config = &service->config;
     struct error error;
+    struct zone zone = {0};
     if (!service->section.bad[SERVICE_timezone] &&
-        !zone_months(config->timezone, reading->lasting, &config->store.months, &error))
+        !zone_read(config->timezone, reading->lasting, &zone, &error))
         section_error(reading, &service->section, SERVICE_timezone, "%s", error.message);
+    config->store.months = zone.months;
+    config->offsets = zone.offsets;
 }
 
 void service_draft_read(struct reading *reading, const struct config_file *file,

@@ -66,39 +66,30 @@ static void take_parameters(struct reading *reading, struct endpoint_draft *endp
         own->client_parameters = shared->client_parameters;
     if (!section->at[ENDPOINT_parameters])
         own->parameters = shared->parameters;
-    for (size_t i = 0; i < own->parameters.count; i++) {
-        const char *name = own->parameters.at[i].name;
-        enum member member = member_named(str_of(name));
-        if (member == MEMBER_NONE || !(own->client_parameters & MEMBER_BIT(member)))
-            continue;
-        bool is_own = section->at[ENDPOINT_parameters];
+    const char *name = parameters_clash(own);
+    bool is_own = section->at[ENDPOINT_parameters];
+    if (name)
         section_error(reading, section, is_own ? ENDPOINT_parameters : ENDPOINT_client_parameters,
                       "%s is set by the endpoint, and by clients, too: one of them is the "
                       "template's (%s)",
                       name, template->name);
-        return;
-    }
 }
 
-static const struct template_draft *find_template(const struct drafts *drafts, const char *name)
-{
-    for (size_t i = 0; i < drafts->templates_count; i++)
-        if (strcmp(drafts->templates[i].name, name) == 0)
-            return &drafts->templates[i];
-    return NULL;
-}
-
-static void report_no_template(struct reading *reading, const struct drafts *drafts,
-                               struct endpoint_draft *endpoint)
+const struct template_draft *template_named(struct reading *reading, const struct drafts *drafts,
+                                            struct section *section, enum key_id key,
+                                            const char *name)
 {
     size_t count = drafts->templates_count;
     const char **names = arena_alloc(reading->scratch, count * sizeof *names);
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         names[i] = drafts->templates[i].name;
-    const char *near = nearest_name(names, count, str_of(endpoint->template));
-    section_error(reading, &endpoint->section, ENDPOINT_template,
-                  "there is no templates.d/%s.yaml%s%s%s", endpoint->template,
+        if (strcmp(names[i], name) == 0)
+            return &drafts->templates[i];
+    }
+    const char *near = nearest_name(names, count, str_of(name));
+    section_error(reading, section, key, "there is no templates.d/%s.yaml%s%s%s", name,
                   near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+    return NULL;
 }
 
 static void fill_from(struct reading *reading, struct endpoint_draft *endpoint,
@@ -117,11 +108,10 @@ void template_fill(struct reading *reading, const struct drafts *drafts,
 {
     struct section *section = &endpoint->section;
     if (endpoint->template && !section->bad[ENDPOINT_template]) {
-        const struct template_draft *template = find_template(drafts, endpoint->template);
+        const struct template_draft *template =
+            template_named(reading, drafts, section, ENDPOINT_template, endpoint->template);
         if (template)
             fill_from(reading, endpoint, template);
-        else
-            report_no_template(reading, drafts, endpoint);
     }
     if (section->bad[ENDPOINT_template]) {
         /* who knows what it would have said */

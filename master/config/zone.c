@@ -40,13 +40,52 @@ static bool file_valid(const char *name)
     return valid;
 }
 
-static void work_out(int64_t *starts)
+static void work_out_months(int64_t *starts)
 {
     for (int i = 0; i <= MONTHS_COUNT; i++) {
         struct tm first = {
             .tm_year = MONTHS_FIRST_YEAR - 1900, .tm_mon = i, .tm_mday = 1, .tm_isdst = -1};
         starts[i] = (int64_t)mktime(&first) * 1000;
     }
+}
+
+static int32_t offset_at(int64_t seconds)
+{
+    struct tm local;
+    time_t time = (time_t)seconds;
+    return localtime_r(&time, &local) ? (int32_t)local.tm_gmtoff : 0;
+}
+
+/* The second that a change between the two begins with; there is one at most. */
+static int64_t find_change(int64_t before, int64_t after)
+{
+    int32_t offset = offset_at(before);
+    while (after - before > 1) {
+        int64_t middle = before + (after - before) / 2;
+        if (offset_at(middle) == offset)
+            before = middle;
+        else
+            after = middle;
+    }
+    return after;
+}
+
+/* No zone changes more than once a day. */
+static void work_out_offsets(const int64_t *starts, struct arena *arena,
+                             struct zone_offsets *offsets)
+{
+    enum { DAY_S = 86400, MOST = 1024 };
+    struct offset_change *changes = arena_alloc(arena, MOST * sizeof *changes);
+    int64_t first = starts[0] / 1000, last = starts[MONTHS_COUNT] / 1000;
+    changes[0] = (struct offset_change){first * 1000, offset_at(first)};
+    size_t count = 1;
+    for (int64_t day = first; day < last && count < MOST; day += DAY_S) {
+        if (offset_at(day) == offset_at(day + DAY_S))
+            continue;
+        int64_t second = find_change(day, day + DAY_S);
+        changes[count++] = (struct offset_change){second * 1000, offset_at(second)};
+    }
+    *offsets = (struct zone_offsets){changes, count};
 }
 
 static void set_zone(const char *name)
@@ -58,9 +97,9 @@ static void set_zone(const char *name)
     tzset();
 }
 
-bool zone_months(const char *name, struct arena *arena, struct months *months, struct error *error)
+bool zone_read(const char *name, struct arena *arena, struct zone *zone, struct error *error)
 {
-    *months = (struct months){0};
+    *zone = (struct zone){0};
     if (strcmp(name, "UTC") == 0)
         return true;
     if (!name_valid(name) || !file_valid(name))
@@ -72,9 +111,10 @@ bool zone_months(const char *name, struct arena *arena, struct months *months, s
     const char *now = getenv("TZ");
     char *before = now ? xstrdup(now) : NULL;
     set_zone(name);
-    work_out(starts);
+    work_out_months(starts);
+    work_out_offsets(starts, arena, &zone->offsets);
     set_zone(before);
     free(before);
-    months->starts = starts;
+    zone->months.starts = starts;
     return true;
 }

@@ -47,8 +47,10 @@ static uint32_t count_used(const struct counters *counters)
 void accounts_start(struct counters *counters)
 {
     uint32_t count = atomic_load(&counters->header->accounts);
-    for (uint32_t i = 0; i < count; i++)
+    for (uint32_t i = 0; i < count; i++) {
         atomic_store(&counters->accounts[i].last_generation, 0);
+        breaker_reset(&counters->accounts[i].breaker);
+    }
     STEP(accounts_started);
 }
 
@@ -125,6 +127,7 @@ uint32_t accounts_claim(struct accounts *accounts, enum account_kind kind, struc
         memset((void *)&account->spend, 0, sizeof account->spend);
         memset((void *)&account->minute, 0, sizeof account->minute);
         memset((void *)&account->hour, 0, sizeof account->hour);
+        breaker_reset(&account->breaker);
         atomic_store(&account->kind, kind);
         set_caps(account, unlimited);
         set_label(account, label);

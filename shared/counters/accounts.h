@@ -1,4 +1,4 @@
-/* Counter slots by name: an account for each project, endpoint, token and target of the
+/* Counter slots by name: an account for each project, endpoint, token, target and credential of the
  * configuration, kept over reloads and restarts. The master alone makes and frees them, when it
  * takes a configuration on; workers know theirs by number. */
 #pragma once
@@ -6,9 +6,16 @@
 #include "shared/base/str.h"
 #include "shared/counters/shm.h"
 
-enum account_kind { ACCOUNT_PROJECT = 1, ACCOUNT_ENDPOINT, ACCOUNT_TOKEN, ACCOUNT_TARGET };
+enum account_kind {
+    ACCOUNT_PROJECT = 1,
+    ACCOUNT_ENDPOINT,
+    ACCOUNT_TOKEN,
+    ACCOUNT_TARGET,
+    ACCOUNT_CREDENTIAL
+};
 
-/* A master that starts counts generations from 1 again: no process of an earlier one lives. */
+/* A master that starts counts generations from 1 again: no process of an earlier one lives.
+ * Breakers are closed: whoever starts anew may have mended what was wrong. */
 void accounts_start(struct counters *counters);
 
 /* One configuration's accounts being looked up. */
@@ -37,8 +44,9 @@ void accounts_end(struct accounts *accounts, int64_t oldest);
  * account. */
 void account_set(struct shm_account *account, struct str label, const int64_t caps[CAP_COUNT]);
 
-/* An endpoint's label is its slug and its project's name, a token's its name and its project's:
- * each is NUL-terminated there. A target's are provider, model and credential. */
+/* An endpoint's label is its slug and its project's name, a token's its name and its project's,
+ * a credential's its name and its provider's: each is NUL-terminated there. A target's are
+ * provider, model and credential. */
 
 /* How much room a target's three texts have: each is NUL-terminated in its label. */
 void account_target_label(char label[ACCOUNT_LABEL_BYTES], struct str provider, struct str model,

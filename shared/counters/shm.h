@@ -9,6 +9,7 @@
 
 #include "shared/base/error.h"
 #include "shared/base/uuid.h"
+#include "shared/counters/breaker.h"
 #include "shared/counters/logger_state.h"
 #include "shared/counters/spend.h"
 #include "shared/counters/window.h"
@@ -17,7 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SHM_LAYOUT = 6, SHM_SOCKETS_MAX = 256 };
+enum { SHM_LAYOUT = 7, SHM_SOCKETS_MAX = 256 };
 /* As many records as a log pipe and a full gateway_logs.queue hold, or nearly: their requests keep
  * their entries until the spool has them. */
 enum { SHM_REQUESTS_PER_SLOT = 16384 };
@@ -110,7 +111,7 @@ enum { ACCOUNT_LABEL_BYTES = 176 };
 enum account_cap { CAP_PER_MINUTE, CAP_PER_HOUR, CAP_MONTHLY_NANO_USD, CAP_COUNT };
 #define CAP_UNLIMITED INT64_MAX
 
-/* What is counted under a name: a project, an endpoint, a token, a target. */
+/* What is counted under a name: a project, an endpoint, a token, a target, a credential. */
 struct shm_account {
     _Atomic uint64_t key;            /* hash of kind and name; 0 = the place is free */
     _Atomic uint32_t kind;           /* enum account_kind */
@@ -118,6 +119,7 @@ struct shm_account {
     _Atomic int64_t caps[CAP_COUNT]; /* the newest generation's; CAP_UNLIMITED = none */
     struct shm_spend spend;
     struct shm_window minute, hour;
+    struct shm_breaker breaker;      /* a credential's */
     char label[ACCOUNT_LABEL_BYTES]; /* as rows name it; a target's is three texts */
 } __attribute__((aligned(128)));
 

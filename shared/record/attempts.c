@@ -14,9 +14,14 @@ static void write_one(struct buf *out, const struct attempt_row *attempt)
     json_write_string(out, attempt->status);
     buf_printf(out,
                ",\"http_status\":%d,\"ms\":%lld,\"prompt_tokens\":%lld,"
-               "\"completion_tokens\":%lld,\"error\":",
+               "\"completion_tokens\":%lld,\"cost_nano_usd\":",
                attempt->http_status, (long long)attempt->ms, (long long)attempt->prompt_tokens,
                (long long)attempt->completion_tokens);
+    if (attempt->cost_nano_usd == ATTEMPT_NO_COST)
+        buf_puts(out, "null");
+    else
+        buf_printf(out, "%lld", (long long)attempt->cost_nano_usd);
+    buf_puts(out, ",\"error\":");
     json_write_string_or_null(out, attempt->error);
     buf_putc(out, '}');
 }

@@ -10,7 +10,10 @@ struct attempt_row {
     struct str status; /* as the row's */
     int http_status;   /* the provider's; 0 = none came */
     int64_t ms, prompt_tokens, completion_tokens;
-    struct str error; /* absent = none */
+    int64_t cost_nano_usd; /* ATTEMPT_NO_COST = it has none */
+    struct str error;      /* absent = none */
 };
+
+#define ATTEMPT_NO_COST INT64_MIN
 
 void attempts_write(struct buf *out, const struct attempt_row *attempts, size_t count);

@@ -35,7 +35,7 @@ function refresh() {
 
 function make(...targets) {
     const jobs = process.env.JOBS ?? '2';
-    const made = spawnSync('make', ['-s', `-j${jobs}`, 'STEPS=1', `BUILD=${BUILD}`, ...targets],
+    const made = spawnSync('make', ['-s', `-j${jobs}`, 'STEPS=1', 'warnings=-Wall', `BUILD=${BUILD}`, ...targets],
                            { cwd: copy, encoding: 'utf8', env: { ...process.env, MAKEFLAGS: '', MAKELEVEL: '' } });
     if (made.status !== 0) {
         throw new Error(`${targets.join(' ')} cannot be built:\n${made.stdout}${made.stderr}`.slice(0, 3000));

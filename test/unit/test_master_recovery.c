@@ -157,7 +157,7 @@ static void assert_died_at_provider(const struct record *at_provider)
     assert_true(is(at_provider->attempts,
                    "[{\"provider\":\"openai\",\"model\":\"gpt-4o-mini\",\"credential\":\"main\","
                    "\"status\":\"worker_died\",\"http_status\":0,\"ms\":0,\"prompt_tokens\":0,"
-                   "\"completion_tokens\":0,\"error\":null}]"));
+                   "\"completion_tokens\":0,\"cost_nano_usd\":null,\"error\":null}]"));
 }
 
 static void assert_answered(const struct record *final)

@@ -108,7 +108,7 @@ static void whole_row_of_a_good_answer(void **state)
     expect_text(row.attempts,
                 "[{\"provider\":\"echo\",\"model\":\"echo\",\"credential\":\"built-in\",\"status\":"
                 "\"ok\",\"http_status\":200,\"ms\":0,\"prompt_tokens\":2,\"completion_tokens\":2,"
-                "\"error\":null}]");
+                "\"cost_nano_usd\":null,\"error\":null}]");
     assert_int_equal(row.streamed, 0);
     expect_text(row.finish_reason, "stop");
     assert_int_equal(row.prompt_tokens, 2);
@@ -392,7 +392,7 @@ static void gone_during_the_transfer(void **state)
     expect_text(row.attempts,
                 "[{\"provider\":\"openai\",\"model\":\"gpt-x\",\"credential\":\"main\",\"status\":"
                 "\"client_closed\",\"http_status\":0,\"ms\":7000,\"prompt_tokens\":1,"
-                "\"completion_tokens\":0,\"error\":null}]");
+                "\"completion_tokens\":0,\"cost_nano_usd\":null,\"error\":null}]");
 }
 
 static void gone_in_the_providers_body(void **state)

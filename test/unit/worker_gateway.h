@@ -217,6 +217,7 @@ static inline void gateway_configure(struct gateway *g)
     struct config *config = &g->config;
     config->upstream.first_byte_timeout_ms = 20000;
     config->upstream.max_response = 4096;
+    config->upstream.breaker = (struct config_breaker){1000, 100, 10000, 5000};
     config->credentials = arena_alloc(&config->arena, 2 * sizeof *config->credentials);
     config->credentials_count = 2;
     config->credentials[0] =

@@ -63,10 +63,6 @@ static bool has_a_budget(const struct exchange *ex)
     return false;
 }
 
-struct standing {
-    int64_t spent, reserved, cap;
-};
-
 /* Whoever reserves or settles on an account leaves a tag of its own, so while the tag is the same,
  * so is what is reserved: a budget that is used up is refused without a look at every request in
  * flight. */
@@ -76,9 +72,9 @@ static bool is_known(const struct spend_seen *now, const struct spend_seen *seen
            spend_tag_equals(seen->tag, now->tag);
 }
 
-/* Spent is what is committed without what is reserved. Two looks at what is committed must agree,
- * or a reservation made in between would be taken for money that is gone. */
-static bool look(const struct exchange *ex, enum budget budget, struct standing *standing)
+/* Two looks at what is committed must agree, or a reservation made in between would be taken for
+ * money that is gone. */
+bool budget_look(const struct exchange *ex, enum budget budget, struct budget_standing *standing)
 {
     enum { LOOKS = 8 };
     const struct counters *counters = ex->services->counters;
@@ -105,7 +101,7 @@ static bool look(const struct exchange *ex, enum budget budget, struct standing 
     return false;
 }
 
-static void refuse(struct exchange *ex, enum budget budget, const struct standing *standing)
+static void refuse(struct exchange *ex, enum budget budget, const struct budget_standing *standing)
 {
     exchange_fail(ex, API_budget_exceeded,
                   "The monthly budget of the %s has no room for this request, which may cost up to "
@@ -119,23 +115,31 @@ static void refuse(struct exchange *ex, enum budget budget, const struct standin
 
 static enum budget_answer on_no_room(struct exchange *ex, enum budget budget, bool last)
 {
-    struct standing standing;
-    bool sure = look(ex, budget, &standing);
+    struct budget_standing standing;
+    bool sure = budget_look(ex, budget, &standing);
     bool fits_later = !sure || standing.spent + ex->worst_nano_usd <= standing.cap;
     ex->waits_for = account_of(ex->entry, budget);
     if (fits_later && !last)
         return BUDGET_WAITS;
     refuse(ex, budget, &standing);
+    chain_give_up(ex);
     return BUDGET_REFUSED;
 }
 
 /* --- reserving --- */
 
+/* Between attempts no longer than the whole may take. */
+static int64_t longest_wait_ms(const struct exchange *ex)
+{
+    int64_t wait_ms = ex->services->config->budget_wait_ms, rest_ms = chain_rest_ms(ex);
+    return rest_ms >= 0 && rest_ms < wait_ms ? rest_ms : wait_ms;
+}
+
 static void on_reserved(void *context, enum counted answer)
 {
     struct exchange *ex = context;
     struct budget_queue *queue = ex->services->waiting;
-    int64_t wait_ms = ex->services->config->budget_wait_ms;
+    int64_t wait_ms = longest_wait_ms(ex);
     bool last = wait_ms == 0 || budget_queue_is_late(ex);
     ex->counting = false;
     if (answer == COUNTED_NO && on_no_room(ex, ex->refused_budget, last) == BUDGET_WAITS) {
@@ -160,7 +164,7 @@ enum budget_answer budget_try(struct exchange *ex, bool last)
 static enum stage_result reserve(struct exchange *ex)
 {
     struct budget_queue *queue = ex->services->waiting;
-    int64_t wait_ms = ex->services->config->budget_wait_ms;
+    int64_t wait_ms = longest_wait_ms(ex);
     enum budget_answer answer = BUDGET_WAITS;
     ex->waits_for = budget_queue_shared(queue, ex);
     if (ex->waits_for == ACCOUNT_NONE || wait_ms == 0)
@@ -174,25 +178,41 @@ static enum stage_result reserve(struct exchange *ex)
     return STAGE_WAIT;
 }
 
-enum stage_result stage_budget(struct exchange *ex)
+/* What the target in turn would be asked, and what that costs at most. */
+static bool prepare(struct exchange *ex)
 {
     struct error error;
-    const struct config_target *target = &ex->endpoint->target;
+    const struct config_target *target = chain_target(ex);
+    const struct provider *provider = provider_of(target->provider, target->known.api);
     ex->target = target;
     fit_request(ex, target, &ex->fitted);
     if (!hold_token_cap(ex))
-        return STAGE_DONE;
-    const struct provider *provider = provider_of(target->provider, target->known.api);
-    if (!provider->build(&ex->fitted.request, &ex->arena, &ex->call, &error))
-        return exchange_fail_at(ex, API_parameter_unsupported, "messages", "%s", error.message);
+        return false;
+    buf_clear(&ex->call.body);
+    ex->call.headers_count = 0;
+    if (!provider->build(&ex->fitted.request, &ex->arena, &ex->call, &error)) {
+        exchange_fail_at(ex, API_parameter_unsupported, "messages", "%s", error.message);
+        return false;
+    }
     struct worst_case worst = worst_case_of(&ex->fitted, buf_view(&ex->call.body));
-    if (!worst.bounded && has_a_budget(ex))
-        return exchange_fail(ex, API_unbounded_input,
-                             "The request has no most that it can cost, which its budget needs: it "
-                             "holds %s.",
-                             worst.why);
-    ex->budget_began_us = clock_now_us();
+    if (!worst.bounded && has_a_budget(ex)) {
+        exchange_fail(ex, API_unbounded_input,
+                      "The request has no most that it can cost, which its budget needs: it holds "
+                      "%s.",
+                      worst.why);
+        return false;
+    }
     ex->worst_nano_usd = worst.nano_usd;
     ex->worst_prompt_tokens = worst.prompt_tokens;
+    return true;
+}
+
+/* A target that can't be asked this is passed over; the endpoint's own caps hold for all. */
+enum stage_result stage_budget(struct exchange *ex)
+{
+    while (!prepare(ex))
+        if (ex->failure.code == API_token_cap_exceeded || !chain_pass_over(ex))
+            return STAGE_DONE;
+    ex->budget_began_us = clock_now_us();
     return reserve(ex);
 }

@@ -2,6 +2,7 @@
 #include "worker/stage/stage.h"
 
 #include "shared/base/clock.h"
+#include "worker/chain.h"
 #include "worker/pipeline.h"
 #include "worker/secrets.h"
 #include "worker/upstream/delay.h"
@@ -11,6 +12,7 @@ enum { SAID_MAX_BYTES = 500, ERROR_BODY_MAX_BYTES = 64 * 1024 };
 
 static void fail_attempt(struct exchange *ex, enum api_error code, const char *message)
 {
+    ex->attempt.end = code == API_provider_error ? END_FAILED : END_UNUSABLE;
     ex->attempt.error = arena_copy(&ex->arena, str_of(message));
     exchange_fail(ex, code, "%s", message);
 }
@@ -32,9 +34,20 @@ static void note_wait(struct exchange *ex, enum provider_fault fault, int64_t sa
     enum { LONGEST_S = 86400 };
     int64_t ms = retry_hints_wait_ms(&ex->retry_hints);
     int64_t seconds = ((ms ? ms : said_ms) + 999) / 1000;
+    ex->attempt.wait_ms = ms ? ms : said_ms;
     ex->failure.final = fault == FAULT_FINAL;
     if ((fault == FAULT_LATER || fault == FAULT_PROVIDER) && seconds <= LONGEST_S)
         ex->failure.retry_after_s = seconds;
+}
+
+static enum attempt_end end_of(enum provider_fault fault)
+{
+    static const enum attempt_end ends[] = {
+        [FAULT_REQUEST] = END_REJECTED,       [FAULT_MODEL] = END_NO_MODEL,
+        [FAULT_CREDENTIAL] = END_KEY_REFUSED, [FAULT_LATER] = END_LIMITED,
+        [FAULT_PROVIDER] = END_FAILED,        [FAULT_FINAL] = END_FAILED_FOR_GOOD,
+    };
+    return ends[fault];
 }
 
 /* Another status than 200: the provider's own words go on only where the request is to blame. */
@@ -51,6 +64,7 @@ static void judge_refusal(struct exchange *ex)
     char *message = arena_printf(&ex->arena, "The provider answered with status %d%s%.*s", status,
                                  said.len ? ": " : ".", STR_ARG(said));
     ex->attempt.error = str_of(message);
+    ex->attempt.end = end_of(fault);
     if (fault == FAULT_REQUEST)
         exchange_fail(ex, API_provider_rejected, "%s", message);
     else if (fault == FAULT_CREDENTIAL)
@@ -133,6 +147,28 @@ static void judge_answer(struct exchange *ex)
                                   error.message));
 }
 
+/* --- what follows --- */
+
+static void on_pause_over(void *context)
+{
+    struct exchange *ex = context;
+    ex->chain.pause = NULL;
+    pipeline_again(ex);
+}
+
+/* The attempt is judged: its cost is settled, and either another one follows or this was all. */
+static void conclude(struct exchange *ex)
+{
+    int64_t wait_ms;
+    exchange_settle_attempt(ex);
+    if (!chain_goes_on(ex, ex->attempt.end, &wait_ms))
+        exchange_resume(ex);
+    else if (wait_ms > 0)
+        ex->chain.pause = delay_start(ex->services->loop, wait_ms, on_pause_over, ex);
+    else
+        pipeline_again(ex);
+}
+
 /* --- over the network --- */
 
 /* The answer is there, or given up, while the provider's connection is still busy with it. */
@@ -144,17 +180,20 @@ static void end_stream(struct exchange *ex)
     else
         transfer_cancel(&ex->transfer);
     judge_stream(ex);
-    exchange_settle_attempt(ex);
-    exchange_resume(ex);
+    conclude(ex);
 }
 
 static void on_batch(void *context)
 {
     struct exchange *ex = context;
-    if (ex->relay.state != RELAY_GOES_ON)
+    if (ex->relay.state != RELAY_GOES_ON) {
         end_stream(ex);
-    else if (ex->relay.started)
+        return;
+    }
+    if (ex->relay.started)
         relay_flush(ex);
+    if (ex->relay.carries && !ex->chain.heard)
+        chain_hear(ex);
 }
 
 /* `detail` is the client library's own reason: for the row, not for the client. */
@@ -163,25 +202,34 @@ static void judge_transfer(struct exchange *ex, enum transfer_result result, con
     static const struct {
         enum api_error code;
         const char *message;
+        enum attempt_end end;
     } judgements[] = {
-        [TRANSFER_OK] = {API_OK, ""},
-        [TRANSFER_UNREACHABLE] = {API_provider_error, "The provider could not be reached."},
+        [TRANSFER_OK] = {API_OK, "", END_ANSWERED},
+        [TRANSFER_UNREACHABLE] = {API_provider_error, "The provider could not be reached.",
+                                  END_UNREACHABLE},
         [TRANSFER_CONNECT_TIMEOUT] = {API_provider_timeout,
-                                      "The provider could not be reached in time."},
+                                      "The provider could not be reached in time.",
+                                      END_UNREACHABLE},
         [TRANSFER_TLS_FAILED] = {API_provider_error,
-                                 "No trusted TLS connection to the provider could be made."},
+                                 "No trusted TLS connection to the provider could be made.",
+                                 END_UNTRUSTED},
         [TRANSFER_NO_FIRST_BYTE] = {API_provider_timeout,
-                                    "The provider did not begin to answer in time."},
+                                    "The provider did not begin to answer in time.", END_LATE},
         [TRANSFER_IDLE] = {API_provider_timeout,
-                           "The provider's stream paused for longer than upstream.idle_timeout."},
+                           "The provider's stream paused for longer than upstream.idle_timeout.",
+                           END_LATE},
         [TRANSFER_TIMEOUT] = {API_provider_timeout,
-                              "The provider's answer was not complete in time."},
+                              "The provider's answer was not complete in time.", END_LATE},
         [TRANSFER_BROKEN] = {API_provider_error,
-                             "The provider's connection broke before its answer began."},
-        [TRANSFER_CUT_OFF] = {API_provider_bad_response, "The provider's answer was cut off."},
-        [TRANSFER_NOT_HTTP] = {API_provider_bad_response, "The provider's answer is not HTTP."},
+                             "The provider's connection broke before its answer began.",
+                             END_BROKEN},
+        [TRANSFER_CUT_OFF] = {API_provider_bad_response, "The provider's answer was cut off.",
+                              END_UNUSABLE},
+        [TRANSFER_NOT_HTTP] = {API_provider_bad_response, "The provider's answer is not HTTP.",
+                               END_UNUSABLE},
         [TRANSFER_TOO_LARGE] = {API_provider_bad_response,
-                                "The provider's answer is larger than upstream.max_response."},
+                                "The provider's answer is larger than upstream.max_response.",
+                                END_UNUSABLE},
     };
     if (result == TRANSFER_OK) {
         judge_answer(ex);
@@ -192,6 +240,7 @@ static void judge_transfer(struct exchange *ex, enum transfer_result result, con
     if (result == TRANSFER_UNREACHABLE || result == TRANSFER_CONNECT_TIMEOUT ||
         result == TRANSFER_TLS_FAILED)
         ex->attempt.bill = BILL_NOTHING; /* no byte of it has left */
+    ex->attempt.end = judgements[result].end;
     exchange_fail(ex, judgements[result].code, "%s", judgements[result].message);
     ex->attempt.error =
         str_of(arena_printf(&ex->arena, "%s (%s)", judgements[result].message, detail));
@@ -228,8 +277,30 @@ static void on_done(void *context, enum transfer_result result, const char *deta
     ex->transfer = NULL;
     exchange_end_attempt(ex);
     judge_transfer(ex, result, detail);
-    exchange_settle_attempt(ex);
-    exchange_resume(ex);
+    conclude(ex);
+}
+
+/* It has said nothing while others might. */
+static void on_share_over(void *context)
+{
+    struct exchange *ex = context;
+    ex->chain.share = NULL;
+    exchange_end_attempt(ex);
+    transfer_cancel(&ex->transfer);
+    judge_transfer(ex, TRANSFER_NO_FIRST_BYTE, "the target's share of the time");
+    conclude(ex);
+}
+
+/* A stream that has begun to say something has all the time there is. */
+static int64_t time_for(struct exchange *ex)
+{
+    int64_t share_ms = chain_time_ms(ex), rest_ms = chain_rest_ms(ex);
+    int64_t own_ms = ex->attempt.target->timeout_ms;
+    int64_t whole_ms = rest_ms < own_ms ? rest_ms : own_ms;
+    if (!ex->relay.asked || share_ms >= whole_ms)
+        return share_ms;
+    ex->chain.share = delay_start(ex->services->loop, share_ms, on_share_over, ex);
+    return whole_ms;
 }
 
 static void send_call(struct exchange *ex)
@@ -244,7 +315,7 @@ static void send_call(struct exchange *ex)
         .headers = headers,
         .headers_count = ex->call.headers_count,
         .body = buf_view(&ex->call.body),
-        .timeout_ms = ex->attempt.target->timeout_ms,
+        .timeout_ms = time_for(ex),
         .first_byte_timeout_ms = limits->first_byte_timeout_ms,
         .idle_timeout_ms = ex->relay.asked ? limits->idle_timeout_ms : 0,
         .max_response = (size_t)limits->max_response,
@@ -265,30 +336,35 @@ static void finish_locally(struct exchange *ex, bool in_time)
         judge_answer(ex);
     else
         judge_transfer(ex, TRANSFER_TIMEOUT, "echo");
-    exchange_settle_attempt(ex);
-    exchange_resume(ex);
+    conclude(ex);
 }
 
-static void on_delay_over(void *context)
+static void on_answer_due(void *context)
 {
     struct exchange *ex = context;
-    int64_t timeout_ms = ex->attempt.target->timeout_ms;
     ex->delay = NULL;
-    finish_locally(ex, !ex->reply.never && ex->reply.delay_ms <= timeout_ms);
+    finish_locally(ex, true);
+}
+
+static void on_too_late(void *context)
+{
+    struct exchange *ex = context;
+    ex->delay = NULL;
+    finish_locally(ex, false);
 }
 
 static void answer_locally(struct exchange *ex, const struct completion_request *request)
 {
-    int64_t timeout_ms = ex->attempt.target->timeout_ms;
+    int64_t time_ms = chain_time_ms(ex);
     exchange_provider(ex)->answer(request, &ex->call, &ex->arena, &ex->reply);
     ex->attempt.answer_bytes = ex->reply.body.len;
     if (ex->reply.delay_ms == 0 && !ex->reply.never) {
         finish_locally(ex, true);
         return;
     }
-    bool late = ex->reply.never || ex->reply.delay_ms > timeout_ms;
-    ex->delay =
-        delay_start(ex->services->loop, late ? timeout_ms : ex->reply.delay_ms, on_delay_over, ex);
+    bool late = ex->reply.never || ex->reply.delay_ms > time_ms;
+    ex->delay = delay_start(ex->services->loop, late ? time_ms : ex->reply.delay_ms,
+                            late ? on_too_late : on_answer_due, ex);
 }
 
 enum stage_result stage_forward(struct exchange *ex)

@@ -3,9 +3,12 @@
 
 #include "shared/base/clock.h"
 #include "shared/base/step.h"
+#include "shared/base/xalloc.h"
 #include "shared/record/attempts.h"
 #include "worker/log_writer.h"
 #include "worker/refusals.h"
+
+#include <stdlib.h>
 
 static int64_t to_ms(int64_t us)
 {
@@ -14,19 +17,12 @@ static int64_t to_ms(int64_t us)
 
 static void write_attempts(const struct exchange *ex, struct buf *out)
 {
-    const struct attempt *attempt = &ex->attempt;
-    const struct attempt_row row = {
-        .provider = str_of(provider_name(attempt->target->provider)),
-        .model = str_of(attempt->target->model),
-        .credential = str_of(attempt->target->credential->name),
-        .status = exchange_status(ex),
-        .http_status = attempt->http_status,
-        .ms = to_ms(ex->upstream_us),
-        .prompt_tokens = ex->completion.usage.prompt_tokens,
-        .completion_tokens = ex->completion.usage.completion_tokens,
-        .error = attempt->error,
-    };
-    attempts_write(out, &row, 1);
+    struct attempt_row *rows = xcalloc(ex->chain.notes_count, sizeof *rows);
+    size_t count = 0;
+    for (const struct attempt_note *note = ex->chain.notes; note; note = note->next)
+        rows[count++] = note->row;
+    attempts_write(out, rows, count);
+    free(rows);
 }
 
 static void fill_target(const struct exchange *ex, struct record *record)
@@ -43,8 +39,8 @@ static void fill_target(const struct exchange *ex, struct record *record)
 
 static void fill_usage(const struct exchange *ex, struct record *record)
 {
-    const struct usage *usage = &ex->completion.usage;
-    if (!usage->reported && !usage->estimated)
+    const struct shm_usage *usage = &request_sums(ex->entry)->usage;
+    if (!ex->usage_known)
         return;
     record->prompt_tokens = usage->prompt_tokens;
     record->completion_tokens = usage->completion_tokens;
@@ -66,6 +62,8 @@ static void fill(const struct exchange *ex, struct record *record)
     record->status = exchange_status(ex);
     record->http_status = ex->client_gone ? RECORD_NULL : ex->http_status;
     record->error_message = ex->failure.message;
+    if (ex->chain.rule)
+        record->routing_decision = str_of(ex->chain.rule->rule.decision);
     record->streamed = ex->relay.asked;
     if (ex->relay.first_us)
         record->first_token_ms = to_ms(ex->relay.first_us - ex->began_us);
@@ -105,7 +103,7 @@ enum stage_result stage_record(struct exchange *ex)
     struct buf attempts = {0};
     record_init(&record);
     fill(ex, &record);
-    if (ex->attempt.target) {
+    if (ex->chain.notes) {
         write_attempts(ex, &attempts);
         record.attempts = buf_view(&attempts);
     }

@@ -10,8 +10,17 @@ enum stage_result stage_body_read(struct exchange *ex);
 enum stage_result stage_body_parse(struct exchange *ex);
 enum stage_result stage_input(struct exchange *ex);
 enum stage_result stage_prompt(struct exchange *ex);
+/* Of the route stage: what its rules are held against. */
+struct routing_facts route_facts(const struct exchange *ex);
+enum stage_result stage_route(struct exchange *ex);
 enum stage_result stage_rate(struct exchange *ex);
 enum stage_result stage_budget(struct exchange *ex);
+/* Of the budget stage: how a budget of the request stands, in nano-USD. Spent is what is committed
+ * without what is reserved. False: it changes too fast to tell exactly. */
+struct budget_standing {
+    int64_t spent, reserved, cap;
+};
+bool budget_look(const struct exchange *ex, enum budget budget, struct budget_standing *standing);
 /* Of the budget stage, for requests that have waited (budget_queue.h). */
 enum budget_answer budget_try(struct exchange *ex, bool last);
 enum stage_result stage_forward(struct exchange *ex);
