@@ -48,6 +48,43 @@ static void write_account(const struct exchange *ex, const struct reserved *all,
     write_window(ex, account, true, out);
 }
 
+static bool uses(const struct config_endpoint *endpoint, const struct config_credential *credential)
+{
+    bool found = endpoint->target.credential == credential;
+    for (size_t i = 0; i < endpoint->failover_count; i++)
+        found = found || endpoint->failover[i].credential == credential;
+    for (size_t i = 0; i < endpoint->rules_count; i++)
+        found = found || endpoint->rules[i].target.credential == credential;
+    return found;
+}
+
+static bool may_use(const struct exchange *ex, const struct config_credential *credential)
+{
+    for (size_t i = 0; i < ex->project->endpoints_count; i++) {
+        const struct config_endpoint *endpoint = &ex->project->endpoints[i];
+        if (endpoint->active && token_allows(ex->token, endpoint) && uses(endpoint, credential))
+            return true;
+    }
+    return false;
+}
+
+/* Those that the token's endpoints are answered with. */
+static void write_credentials(const struct exchange *ex, struct buf *out)
+{
+    const struct config *config = ex->services->config;
+    bool any = false;
+    for (size_t i = 0; i < config->credentials_count; i++) {
+        const struct config_credential *credential = &config->credentials[i];
+        const struct shm_account *account = &ex->services->counters->accounts[credential->account];
+        if (!may_use(ex, credential))
+            continue;
+        buf_printf(out, "%s{\"name\":\"%s\",\"provider\":\"%s\",\"state\":\"%s\"}", any ? "," : "",
+                   credential->name, provider_name(credential->provider),
+                   breaker_state_name(breaker_look(&account->breaker, ex->services->generation)));
+        any = true;
+    }
+}
+
 void answer_usage(const struct exchange *ex, struct buf *out)
 {
     char month[MONTH_SIZE];
@@ -71,6 +108,8 @@ void answer_usage(const struct exchange *ex, struct buf *out)
         buf_putc(out, '}');
         any = true;
     }
+    buf_puts(out, "],\"credentials\":[");
+    write_credentials(ex, out);
     buf_puts(out, "]}");
     free(reserved.sums);
 }

@@ -194,6 +194,49 @@ static void write_accounts(const struct top *top, struct buf *out)
     live_reserved_free(&reserved);
 }
 
+/* --- credentials --- */
+
+static void write_credential(const struct top *top, uint32_t account, enum breaker_state state,
+                             struct buf *out)
+{
+    struct str name = account_label(&top->counters, account, 0);
+    struct str provider = account_label(&top->counters, account, 1);
+    if (!top->json) {
+        buf_printf(out, "%-40.*s %-12.*s %s\n", STR_ARG(name), STR_ARG(provider),
+                   breaker_state_name(state));
+        return;
+    }
+    buf_puts(out, "{\"name\":");
+    json_write_string(out, name);
+    buf_puts(out, ",\"provider\":");
+    json_write_string(out, provider);
+    buf_printf(out, ",\"state\":\"%s\"}", breaker_state_name(state));
+}
+
+/* Those of the configuration that serves. */
+static void write_credentials(const struct top *top, struct buf *out)
+{
+    const struct counters *counters = &top->counters;
+    uint32_t count = atomic_load(&counters->header->accounts);
+    int64_t generation = atomic_load(&counters->header->serving_generation);
+    const char *before = "";
+    if (top->json)
+        buf_puts(out, ",\"credentials\":[");
+    else
+        buf_printf(out, "\n%-40s %-12s %s\n", "CREDENTIAL", "PROVIDER", "STATE");
+    for (uint32_t i = 0; i < count; i++) {
+        const struct shm_account *account = &counters->accounts[i];
+        if (atomic_load(&account->key) == 0 ||
+            atomic_load(&account->kind) != (uint32_t)ACCOUNT_CREDENTIAL ||
+            atomic_load(&account->last_generation) < generation)
+            continue;
+        buf_puts(out, before);
+        write_credential(top, i, breaker_look(&account->breaker, generation), out);
+        before = top->json ? "," : "";
+    }
+    buf_puts(out, top->json ? "]" : "");
+}
+
 static void remember(struct top *top, int64_t now_ms)
 {
     for (unsigned i = 0; i < top->counters.header->workers; i++)
@@ -208,6 +251,7 @@ static void show(struct top *top, bool clears)
     buf_puts(&out, top->json ? "{" : clears ? "\033[H\033[J" : "");
     write_workers(top, now_ms, &out);
     write_accounts(top, &out);
+    write_credentials(top, &out);
     buf_puts(&out, top->json ? "}\n" : "");
     fwrite(out.data, 1, out.len, stdout);
     fflush(stdout);
