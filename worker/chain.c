@@ -42,7 +42,7 @@ enum { LONGEST_WAIT_MS = 2000 };
 
 /* --- targets --- */
 
-static unsigned targets_count(const struct exchange *ex)
+unsigned chain_length(const struct exchange *ex)
 {
     return 1 + (unsigned)ex->endpoint->failover_count;
 }
@@ -105,7 +105,7 @@ static bool may_try(struct exchange *ex, unsigned place)
 static bool take_from(struct exchange *ex, unsigned place)
 {
     struct chain *chain = &ex->chain;
-    for (; place < targets_count(ex); place++) {
+    for (; place < chain_length(ex); place++) {
         if (!may_try(ex, place))
             continue;
         chain->place = place;
@@ -142,7 +142,7 @@ void chain_begin(struct exchange *ex, const struct config_rule *rule)
 static unsigned count_left(const struct exchange *ex)
 {
     unsigned left = 1;
-    for (unsigned i = 0; i < targets_count(ex); i++)
+    for (unsigned i = 0; i < chain_length(ex); i++)
         left += !was_tried(ex, i) && (ex->chain.last_resort || is_closed(ex, i));
     return left;
 }
@@ -324,7 +324,7 @@ static bool tries_again(const struct exchange *ex, enum attempt_end end, int64_t
     enum move move = meanings[end].move;
     int64_t told_ms = ex->attempt.wait_ms;
     bool may = move == MOVE_AGAIN || (move == MOVE_WHEN_TOLD && told_ms > 0);
-    bool others = targets_count(ex) > 1;
+    bool others = chain_length(ex) > 1;
     if (!may || chain->tries > (unsigned)ex->endpoint->retries || told_ms > LONGEST_WAIT_MS ||
         (others && !is_closed(ex, chain->place)))
         return false;

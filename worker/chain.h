@@ -60,6 +60,9 @@ struct chain {
 
 /* Settles on the first target. */
 void chain_begin(struct exchange *ex, const struct config_rule *rule);
+/* How many targets there are. */
+unsigned chain_length(const struct exchange *ex);
+/* The one whose turn it is. */
 const struct config_target *chain_target(const struct exchange *ex);
 /* An attempt at the target begins: how long it may take, in ms; at least 1. */
 int64_t chain_time_ms(struct exchange *ex);

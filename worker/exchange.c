@@ -226,6 +226,14 @@ static void leave_open(struct exchange *ex)
     ex->services->open_count--;
 }
 
+static void free_exchange(struct exchange *ex)
+{
+    arena_free(&ex->arena);
+    buf_free(&ex->call.body);
+    buf_free(&ex->reply.body);
+    free(ex);
+}
+
 void exchange_end(struct exchange *ex)
 {
     leave_open(ex);
@@ -248,13 +256,20 @@ void exchange_end(struct exchange *ex)
         services->unused = ex;
         services->unused_count++;
     } else {
-        arena_free(&ex->arena);
-        buf_free(&ex->call.body);
-        buf_free(&ex->reply.body);
-        free(ex);
+        free_exchange(ex);
     }
     if (services->ended)
         services->ended(services->context);
+}
+
+void exchange_free_kept(struct services *services)
+{
+    while (services->unused) {
+        struct exchange *ex = services->unused;
+        services->unused = ex->next_unused;
+        free_exchange(ex);
+    }
+    services->unused_count = 0;
 }
 
 struct str exchange_status(const struct exchange *ex)

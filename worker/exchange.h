@@ -216,6 +216,8 @@ void exchange_settle_attempt(struct exchange *ex);
 void exchange_cancel(struct exchange *ex);
 /* Releases everything it holds. */
 void exchange_end(struct exchange *ex);
+/* Ended exchanges are kept for the next ones: gives their memory back. */
+void exchange_free_kept(struct services *services);
 
 /* The outcome, as the row says it: "ok", an error's code, "client_closed". */
 struct str exchange_status(const struct exchange *ex);

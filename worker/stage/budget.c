@@ -178,8 +178,7 @@ static enum stage_result reserve(struct exchange *ex)
     return STAGE_WAIT;
 }
 
-/* What the target in turn would be asked, and what that costs at most. */
-static bool prepare(struct exchange *ex)
+bool budget_prepare(struct exchange *ex)
 {
     struct error error;
     const struct config_target *target = chain_target(ex);
@@ -210,7 +209,7 @@ static bool prepare(struct exchange *ex)
 /* A target that can't be asked this is passed over; the endpoint's own caps hold for all. */
 enum stage_result stage_budget(struct exchange *ex)
 {
-    while (!prepare(ex))
+    while (!budget_prepare(ex))
         if (ex->failure.code == API_token_cap_exceeded || !chain_pass_over(ex))
             return STAGE_DONE;
     ex->budget_began_us = clock_now_us();

@@ -21,6 +21,9 @@ struct budget_standing {
     int64_t spent, reserved, cap;
 };
 bool budget_look(const struct exchange *ex, enum budget budget, struct budget_standing *standing);
+/* Of the budget stage: what the chain's target is to be asked, and the most that it can cost.
+ * False: it can't be asked this, the failure says why. */
+bool budget_prepare(struct exchange *ex);
 /* Of the budget stage, for requests that have waited (budget_queue.h). */
 enum budget_answer budget_try(struct exchange *ex, bool last);
 enum stage_result stage_forward(struct exchange *ex);
