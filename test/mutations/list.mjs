@@ -28,7 +28,7 @@ export const MUTATIONS = [
     { name: 'the dead are asked for what is OPEN only', file: 'shared/counters/requests.c',
       from: '    return state >= REQUEST_OPEN && state < REQUEST_RECORDED;\n',
       to: '    return state >= REQUEST_OPEN && state < REQUEST_SENT;\n',
-      tests: [log('a_worker_dies')] },
+      tests: ['unit/test_counters_requests'] },
     { name: 'an entry is in use before the slot knows of its place', file: 'shared/counters/requests.c',
       from: '        atomic_store_explicit(&requests->slot->entries, place + 1, memory_order_relaxed);\n' +
             '    STEP(request_entry_taken);\n',

@@ -70,8 +70,8 @@ static void a_rate_looks_back_for_a_window(void **state)
     struct shm_breaker breaker = {0};
     const struct breaker_limits patient = {20, 50, 10000, 5000};
     for (int i = 0; i < 19; i++)
-        assert_false(breaker_failed(&breaker, &patient, 1000, 1000));
-    assert_false(breaker_succeeded(&breaker, &patient, 1000, 1000));
+        assert_false(breaker_failed(&breaker, &patient, 6000, 6000));
+    assert_false(breaker_succeeded(&breaker, &patient, 6000, 6000));
     for (int i = 0; i < 30; i++)
         assert_false(breaker_succeeded(&breaker, &patient, 21000, 21000));
     for (int i = 0; i < 19; i++) /* 19 of 49; with the old ones 38 of 69 */

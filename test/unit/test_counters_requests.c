@@ -230,6 +230,18 @@ static void entries_fill_cache_lines(void **state)
     assert_int_equal(sizeof(struct shm_request), 384);
 }
 
+/* The one that a worker is asked about when it dies is at the provider. */
+static void the_oldest_may_be_at_a_provider(void **state)
+{
+    struct place *place = *state;
+    struct shm_request *sent = begin(place, 1), *open = begin(place, 2);
+    request_sent(sent, 7, 6000);
+    assert_ptr_equal(requests_oldest(&place->slot, place->table), sent);
+    requests_record(&place->requests, sent,
+                    &(struct request_outcome){.status = STR("ok"), .http_status = 200});
+    assert_ptr_equal(requests_oldest(&place->slot, place->table), open);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -237,7 +249,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(from_open_to_free),          TEST(entries_are_used_again),
         TEST(a_full_table_takes_nothing), TEST(the_dead_are_settled),
-        TEST(long_texts_are_cut),         cmocka_unit_test(entries_fill_cache_lines),
+        TEST(long_texts_are_cut),         TEST(the_oldest_may_be_at_a_provider),
+        cmocka_unit_test(entries_fill_cache_lines),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
