@@ -237,9 +237,10 @@ static void note_failure(const struct exchange *ex)
     if (breaker_failed(breaker_at(ex, ex->chain.place), &limits, ex->attempt.began_us / 1000,
                        clock_now_ms()))
         log_warning("credential %s (%s) fails too often and is left alone, but for a try every "
-                    "%lld ms; last: %.*s",
+                    "%lld ms; last: %s, status %d",
                     credential->name, provider_name(credential->provider),
-                    (long long)limits.probe_ms, STR_ARG(ex->failure.message));
+                    (long long)limits.probe_ms, api_error_info(ex->failure.code)->code,
+                    ex->attempt.http_status);
 }
 
 static void note_success(const struct exchange *ex)

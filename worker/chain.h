@@ -53,6 +53,7 @@ struct chain {
     int64_t until_us;               /* the whole of it; 0 = no attempt has begun */
     int64_t share_until_us;         /* the target's part */
     struct delay *pause;            /* before the next attempt */
+    int64_t pause_began_us;         /* 0 = there is none */
     struct delay *share;            /* until which a stream must have said something */
     struct attempt_note *notes, *last_note;
     unsigned notes_count;

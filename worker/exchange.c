@@ -290,8 +290,9 @@ int64_t exchange_gateway_us(const struct exchange *ex, int64_t now_us)
     int64_t body_wait_us = 0;
     if (ex->body_began_us > 0)
         body_wait_us = (ex->body_ended_us ? ex->body_ended_us : now_us) - ex->body_began_us;
+    int64_t pause_us = ex->chain.pause_began_us ? now_us - ex->chain.pause_began_us : 0;
     int64_t own_us = now_us - ex->began_us - exchange_upstream_us(ex, now_us) - body_wait_us -
-                     ex->budget_wait_us;
+                     ex->waited_us - pause_us;
     return own_us > 0 ? own_us : 0;
 }
 
@@ -336,4 +337,13 @@ void exchange_ignore(struct exchange *ex, struct str name)
     else
         ex->ignored = ignored;
     ex->last_ignored = ignored;
+}
+
+void exchange_ignore_input_only(struct exchange *ex)
+{
+    ex->last_ignored = ex->input_ignored;
+    if (ex->last_ignored)
+        ex->last_ignored->next = NULL;
+    else
+        ex->ignored = NULL;
 }

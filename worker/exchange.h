@@ -160,7 +160,7 @@ struct exchange {
     const struct config_target *target;
     struct fitted fitted; /* for it; its messages are owned */
     int64_t worst_nano_usd, worst_prompt_tokens;
-    int64_t budget_began_us, budget_wait_us; /* 0 = it has not waited for room */
+    int64_t budget_began_us, waited_us; /* for room in a budget and between attempts, in all */
     enum budget refused_budget;
     uint32_t waits_for; /* the account */
     struct budget_place budget_place;
@@ -175,6 +175,7 @@ struct exchange {
     struct json_object *input_owned; /* what `input` needs to stay alive */
     struct client_parameters parameters;
     struct name_list *ignored, *last_ignored;
+    struct name_list *input_ignored; /* the last one that no target has a part in; NULL = none */
 
     /* forward */
     struct transfer *transfer;
@@ -237,3 +238,5 @@ enum stage_result exchange_fail_at(struct exchange *ex, enum api_error code, con
 /* A member or parameter that is accepted and not used: named in meta.ignored. Call it once for
  * each name: a body may have a million of them, so nobody looks for doubles. */
 void exchange_ignore(struct exchange *ex, struct str name);
+/* Forgets those of a target. */
+void exchange_ignore_input_only(struct exchange *ex);

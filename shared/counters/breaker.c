@@ -111,6 +111,8 @@ static void forget_calls(struct shm_breaker *breaker)
 
 /* --- how a call ended --- */
 
+/* While it is open, calls that are made for want of another target change nothing: it would flap
+ * with each of them. */
 bool breaker_succeeded(struct shm_breaker *breaker, const struct breaker_limits *limits,
                        int64_t began_ms, int64_t now_ms)
 {
@@ -118,10 +120,17 @@ bool breaker_succeeded(struct shm_breaker *breaker, const struct breaker_limits 
     (void)count(breaker, limits, now_ms, false);
     if (atomic_load_explicit(&breaker->failures, memory_order_relaxed) != 0)
         atomic_store_explicit(&breaker->failures, 0, memory_order_relaxed);
-    if (state_in(now) == BREAKER_CLOSED || began_ms < since_in(now))
+    if (state_in(now) != BREAKER_PROBING || began_ms < since_in(now))
         return false;
     forget_calls(breaker);
     return atomic_compare_exchange_strong(&breaker->state, &now, pack(BREAKER_CLOSED, now_ms));
+}
+
+static bool is_due(const struct shm_breaker *breaker, const struct breaker_limits *limits,
+                   const struct tally *tally)
+{
+    int64_t in_a_row = (int64_t)atomic_load_explicit(&breaker->failures, memory_order_relaxed);
+    return in_a_row >= limits->failures || is_too_many(limits, tally);
 }
 
 bool breaker_failed(struct shm_breaker *breaker, const struct breaker_limits *limits,
@@ -129,12 +138,9 @@ bool breaker_failed(struct shm_breaker *breaker, const struct breaker_limits *li
 {
     uint64_t now = atomic_load_explicit(&breaker->state, memory_order_relaxed);
     struct tally tally = count(breaker, limits, now_ms, true);
-    int64_t in_a_row =
-        (int64_t)atomic_fetch_add_explicit(&breaker->failures, 1, memory_order_relaxed) + 1;
-    if (began_ms < since_in(now))
-        return false; /* that was before it opened, or closed */
-    if (state_in(now) == BREAKER_CLOSED && in_a_row < limits->failures &&
-        !is_too_many(limits, &tally))
+    atomic_fetch_add_explicit(&breaker->failures, 1, memory_order_relaxed);
+    if (began_ms < since_in(now) || state_in(now) == BREAKER_OPEN ||
+        (state_in(now) == BREAKER_CLOSED && !is_due(breaker, limits, &tally)))
         return false;
     bool changed =
         atomic_compare_exchange_strong(&breaker->state, &now, pack(BREAKER_OPEN, now_ms));

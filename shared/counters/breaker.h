@@ -2,7 +2,7 @@
  *
  *   CLOSED ── too many failures ──> OPEN ── a probe's time has come ──> PROBING
  *      ^                              ^ └────────── it failed ─────────────┤
- *      └────────────────────────── a call succeeded ───────────────────────┘
+ *      └───────────────────────────── it succeeded ────────────────────────┘
  *
  * A probe is the call of one worker, whichever takes it first; its outcome is everybody's. A prober
  * that dies, or never hears, is followed by another one after the same time.

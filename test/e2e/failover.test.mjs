@@ -2,8 +2,9 @@
 // row tells the truth about both.
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 
-import { assertError, createToken, demo, PROJECT_ID, startGateway } from './harness.mjs';
+import { assertError, createToken, demo, PROJECT_ID, startGateway, until } from './harness.mjs';
 import { behaviours, completion, KEY, mockCredential, startMock } from './mock.mjs';
 import { events, StreamUpstream } from './stream-upstream.mjs';
 
@@ -86,6 +87,7 @@ before(async () => {
             lost: { provider: 'openai', base_url: 'https://nowhere.invalid/v1', api_key: KEY },
         },
         files: {
+            'models.yaml': [{ provider: 'openai', model: 'status-', lacks: ['temperature'] }],
             ...template('second', 'spare-1'),
             ...template('garbling', 'malformed'),
             ...template('overloaded', 'status-503'),
@@ -99,6 +101,7 @@ before(async () => {
             'told': { ...first, model: 'told', retries: 1 },
             'told-long': { ...first, model: 'status-429', retries: 3 },
             'for-good': { ...first, model: 'never-again', retries: 3 },
+            'lacking': { ...first, model: 'status-500', client_parameters: ['temperature'] },
             'pictures': { provider: 'ollama', model: 'llava', failover: chain },
             'streams': { ...first, credential: 'stream', model: 'x', streaming_enabled: true,
                          timeout: '4s' },
@@ -215,6 +218,7 @@ describe('the same target again', () => {
         const answer = await gateway.post('told', { message: 'Hi' });
         assert.equal(answer.json.content, 'At last.', answer.text);
         assert.ok(Date.now() - began >= 1000, 'a second has passed');
+        assert.ok((await gateway.row(answer.id)).gateway_us < 500_000, 'a pause is no work');
     });
 
     test('not when that is too long', async () => {
@@ -222,6 +226,20 @@ describe('the same target again', () => {
         const { attempts } = await answeredBySecond('told-long');
         assert.equal(attempts.length, 2);
         assert.ok(Date.now() - began < 15000, 'it asked for 20 seconds');
+    });
+
+    test('not when the client leaves meanwhile', async () => {
+        behaviours['told'] = inTurn('later-1', 'good');
+        const leaving = new AbortController();
+        const left = gateway.post('told', { message: 'Hi' }, { signal: leaving.signal });
+        await until('the first call', () => primary.requests.length === 1);
+        setTimeout(() => leaving.abort(), 200);
+        await assert.rejects(left);
+        const row = await until('its row', () => gateway.rows("endpoint = 'told' AND status = 'client_closed'")[0]);
+        assert.deepEqual(JSON.parse(row.attempts).map(({ http_status: status }) => status), [429]);
+        assert.ok(row.gateway_us < 150_000, 'a pause is no work');
+        await sleep(1200);
+        assert.equal(primary.requests.length, 1);
     });
 
     test('not when the provider says that it would be in vain', async () => {
@@ -239,6 +257,12 @@ describe('targets that cannot be asked', () => {
         assert.deepEqual(attempts.map(({ status, provider }) => [status, provider]),
                          [['parameter_unsupported', 'ollama'], ['ok', 'openai']]);
         assert.equal(answer.json.meta.attempts, 1, 'it was not asked');
+    });
+
+    test('what the last one takes is not named as ignored', async () => {
+        const { answer } = await answeredBySecond('lacking', { temperature: 0.5 });
+        assert.deepEqual(answer.json.meta.ignored, []);
+        assert.equal(secondary.requests[0].json.temperature, 0.5);
     });
 
     test('one that the budget has no room for ends the chain', async () => {

@@ -216,8 +216,10 @@ describe('credentials that fail', () => {
         }
         assert.match((await states()).first, /open|probing/);
         down = false;
-        assert.equal((await gateway.post('alone', { message: 'Hi' })).status, 200);
-        assert.equal((await states()).first, 'closed');
+        await until('its probe', async () => {
+            assert.equal((await gateway.post('alone', { message: 'Hi' })).status, 200);
+            return (await states()).first === 'closed';
+        }, 10);
     });
 
     test('are left alone until the next reload when the key is refused', async () => {

@@ -109,6 +109,18 @@ static void a_prober_that_died_is_followed_by_another(void **state)
     assert_true(allows(&breaker, 11000));
 }
 
+/* Calls that are made for want of another target change nothing, but for the probe. */
+static void calls_while_it_is_open(void **state)
+{
+    (void)state;
+    struct shm_breaker breaker = {0};
+    open_at(&breaker, 1000);
+    assert_false(succeed_at(&breaker, 2000));
+    assert_int_equal(breaker_look(&breaker, 1), BREAKER_OPEN);
+    assert_false(fail_at(&breaker, 5900));
+    assert_true(allows(&breaker, 6000)); /* that one has not put it off */
+}
+
 /* Calls that began before it opened say nothing of what is now. */
 static void late_news_changes_nothing(void **state)
 {
@@ -119,6 +131,7 @@ static void late_news_changes_nothing(void **state)
     assert_int_equal(breaker_look(&breaker, 1), BREAKER_OPEN);
     assert_true(allows(&breaker, 6000));
     assert_false(breaker_failed(&breaker, &limits, 900, 6100));
+    assert_false(breaker_succeeded(&breaker, &limits, 5900, 6100));
     assert_int_equal(breaker_look(&breaker, 1), BREAKER_PROBING);
 }
 
@@ -186,6 +199,7 @@ int main(void)
         cmocka_unit_test(a_rate_looks_back_for_a_window),
         cmocka_unit_test(one_probe_at_a_time),
         cmocka_unit_test(a_prober_that_died_is_followed_by_another),
+        cmocka_unit_test(calls_while_it_is_open),
         cmocka_unit_test(late_news_changes_nothing),
         cmocka_unit_test(a_refused_key_stays_out_for_its_generation),
         cmocka_unit_test(one_of_many_opens_it_and_one_probes),

@@ -247,9 +247,12 @@ static void the_oldest_may_be_at_a_provider(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(from_open_to_free),          TEST(entries_are_used_again),
-        TEST(a_full_table_takes_nothing), TEST(the_dead_are_settled),
-        TEST(long_texts_are_cut),         TEST(the_oldest_may_be_at_a_provider),
+        TEST(from_open_to_free),
+        TEST(entries_are_used_again),
+        TEST(a_full_table_takes_nothing),
+        TEST(the_dead_are_settled),
+        TEST(long_texts_are_cut),
+        TEST(the_oldest_may_be_at_a_provider),
         cmocka_unit_test(entries_fill_cache_lines),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -184,6 +184,7 @@ bool budget_prepare(struct exchange *ex)
     const struct config_target *target = chain_target(ex);
     const struct provider *provider = provider_of(target->provider, target->known.api);
     ex->target = target;
+    exchange_ignore_input_only(ex);
     fit_request(ex, target, &ex->fitted);
     if (!hold_token_cap(ex))
         return false;

@@ -153,6 +153,8 @@ static void on_pause_over(void *context)
 {
     struct exchange *ex = context;
     ex->chain.pause = NULL;
+    ex->waited_us += clock_now_us() - ex->chain.pause_began_us;
+    ex->chain.pause_began_us = 0;
     pipeline_again(ex);
 }
 
@@ -161,12 +163,14 @@ static void conclude(struct exchange *ex)
 {
     int64_t wait_ms;
     exchange_settle_attempt(ex);
-    if (!chain_goes_on(ex, ex->attempt.end, &wait_ms))
+    if (!chain_goes_on(ex, ex->attempt.end, &wait_ms)) {
         exchange_resume(ex);
-    else if (wait_ms > 0)
+    } else if (wait_ms > 0) {
+        ex->chain.pause_began_us = clock_now_us();
         ex->chain.pause = delay_start(ex->services->loop, wait_ms, on_pause_over, ex);
-    else
+    } else {
         pipeline_again(ex);
+    }
 }
 
 /* --- over the network --- */
@@ -372,7 +376,7 @@ enum stage_result stage_forward(struct exchange *ex)
     exchange_begin_attempt(ex, ex->target);
     if (ex->relay.asked)
         relay_start(ex);
-    ex->budget_wait_us += ex->attempt.began_us - ex->budget_began_us;
+    ex->waited_us += ex->attempt.began_us - ex->budget_began_us;
     request_sent(ex->entry, ex->target->account, ex->attempt.began_us);
     if (exchange_provider(ex)->answer)
         answer_locally(ex, &ex->fitted.request);

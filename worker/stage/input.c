@@ -208,5 +208,6 @@ enum stage_result stage_input(struct exchange *ex)
         return STAGE_DONE;
     lower_max_tokens(ex);
     name_ignored(ex, source);
+    ex->input_ignored = ex->last_ignored;
     return STAGE_NEXT;
 }
