@@ -120,13 +120,13 @@ test('a request without a row', () => {
     finds('a request without a row');
 });
 
-test('a request that the upstream saw twice', () => {
+test('a request that the upstream saw too often', () => {
     const one = request(1);
     audit.call('m-1-');
     audit.call('m-1-');
     one.answered(answer(1));
     audit.row(row(1, { attempts: '[{},{}]' }));
-    finds('a request that the upstream saw twice');
+    finds('a request that the upstream saw too often');
 });
 
 test('a call after the request was over', () => {

@@ -163,7 +163,8 @@ async function soak() {
     gateway = await startGateway({
         workers: MOST_WORKERS,
         service: { shutdown_timeout: `${SHUTDOWN_SECONDS}s`, upstream: { max_response: '8MiB' } },
-        credentials: { mock: { provider: 'openai', base_url: upstream.baseUrl, api_key: KEY } },
+        credentials: { mock: { provider: 'openai', base_url: upstream.baseUrl, api_key: KEY },
+                       spare: { provider: 'openai', base_url: upstream.baseUrl, api_key: KEY } },
         projects: demo(ENDPOINTS),
         files: { 'models.yaml': [{ provider: 'openai', model: '', limits: { output: 1000 },
                                    price: { input: 0.15, output: 0.6, cached_input: 0.075 } }] },

@@ -12,6 +12,7 @@ const OpenAI = createRequire(new URL('../e2e/package.json', import.meta.url))('o
 
 const TARGET = { provider: 'openai', credential: 'mock' };
 const SLUG_OF_LIE = (lie) => `lie-${lie}`;
+const SLUG_OF_CHAIN = (lie) => `chain-${lie}`;
 
 /** Slug -> endpoint, as in the project's file. */
 export const ENDPOINTS = {
@@ -27,6 +28,9 @@ export const ENDPOINTS = {
     'big': { ...TARGET, model: 'marker-big', timeout: '20s' },
     ...Object.fromEntries(LIES.map((lie) =>
         [SLUG_OF_LIE(lie), { ...TARGET, model: lie, timeout: '2s' }])),
+    ...Object.fromEntries(LIES.map((lie) =>
+        [SLUG_OF_CHAIN(lie), { ...TARGET, model: lie, timeout: '6s', retries: 1,
+                               failover: [{ credential: 'spare', model: 'marker' }] }])),
 };
 
 const isUpstream = (slug) => ENDPOINTS[slug]?.provider === 'openai';
@@ -87,7 +91,7 @@ export class Traffic {
             ...Array(8).fill(this.quick), this.fresh, this.fresh, this.late, this.late, this.late,
             this.late, this.dispatched, this.bigSender, this.slowSender, this.slowReader,
             this.slowReader, this.pipelined, this.malformed, this.lied, this.lied, this.lied,
-            this.lied, this.leaver, this.leaver, this.leaver, this.leaver, this.sdk, this.sdk,
+            this.lied, this.chained, this.chained, this.chained, this.leaver, this.leaver, this.leaver, this.leaver, this.sdk, this.sdk,
             ...Array(6).fill(this.streamed),
         ];
         this.#loops = clients.map((client) => this.#loop(client, this.random.fork()));
@@ -259,6 +263,15 @@ export class Traffic {
     async lied({ random }) {
         const connection = this.#connect();
         await this.#ask('lied', connection, SLUG_OF_LIE(random.pick(LIES)));
+        connection.leave();
+        await sleep(random.between(0, 50));
+    }
+
+    /** Whatever the first target does, the second one answers. */
+    async chained({ random }) {
+        const connection = this.#connect();
+        await this.#ask('chained', connection, SLUG_OF_CHAIN(random.pick(LIES)),
+                        { expect: ['ok', 'provider_rejected'], mostCalls: 3 });
         connection.leave();
         await sleep(random.between(0, 50));
     }
