@@ -5,6 +5,7 @@
 #include "worker/exchange.h"
 #include "worker/upstream/delay.h"
 
+#include <sodium.h>
 #include <stdlib.h>
 
 /* --- what an end means --- */
@@ -177,7 +178,7 @@ static int64_t back_off_ms(unsigned tries)
     enum { FIRST_MS = 100, MOST_MS = 2000 };
     int64_t ms = tries < 5 ? FIRST_MS << tries : MOST_MS;
     ms = ms < MOST_MS ? ms : MOST_MS;
-    return ms / 2 + random() % (ms / 2 + 1);
+    return ms / 2 + randombytes_uniform((uint32_t)(ms / 2 + 1));
 }
 
 /* --- the row's attempts --- */
@@ -262,12 +263,18 @@ static void note_refusal(const struct exchange *ex)
                   credential->name, provider_name(credential->provider), ex->attempt.http_status);
 }
 
+/* Whoever pays what is due mends that, and no reload. */
+static bool is_out_of_money(const struct exchange *ex)
+{
+    return ex->attempt.http_status == 402 || ex->attempt.http_status == 429;
+}
+
 static void report(const struct exchange *ex, enum attempt_end end)
 {
     enum health health = meanings[end].health;
-    if (health == HEALTH_REFUSED)
+    if (health == HEALTH_REFUSED && !is_out_of_money(ex))
         note_refusal(ex);
-    else if (health == HEALTH_BAD)
+    else if (health != HEALTH_GOOD)
         note_failure(ex);
     else if (!ex->chain.heard)
         note_success(ex);
@@ -329,7 +336,7 @@ static bool tries_again(const struct exchange *ex, enum attempt_end end, int64_t
     if (!may || chain->tries > (unsigned)ex->endpoint->retries || told_ms > LONGEST_WAIT_MS ||
         (others && !is_closed(ex, chain->place)))
         return false;
-    int64_t ms = told_ms > 0 ? told_ms + random() % 100 : back_off_ms(chain->tries - 1);
+    int64_t ms = told_ms > 0 ? told_ms + randombytes_uniform(100) : back_off_ms(chain->tries - 1);
     if (clock_now_us() + ms * 1000 >= chain->share_until_us)
         return false;
     *wait_ms = ms;

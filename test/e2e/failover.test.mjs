@@ -24,6 +24,7 @@ const FAILURES = {
     'status-503': { code: 'provider_error', http: 503 },
     'status-529': { code: 'provider_error', http: 529 },
     'status-401': { code: 'provider_error', http: 401, credential: 'barred' },
+    'status-402': { code: 'provider_error', http: 402 },
     'status-404': { code: 'provider_error', http: 404 },
     'page-503': { code: 'provider_error', http: 503 },
     'page-200': { code: 'provider_bad_response', http: 200, paid: true },
@@ -43,6 +44,7 @@ const FAILURES = {
 
 Object.assign(behaviours, {
     'status-529': (exchange) => say(exchange, 529, { error: { message: 'Overloaded' } }),
+    'status-402': (exchange) => say(exchange, 402, { error: { message: 'Pay first' } }),
     'later-1': (exchange) => say(exchange, 429, { error: { message: 'Slowly' } }, { 'retry-after': '1' }),
     'good': (exchange) => say(exchange, 200, completion(exchange.json, 'At last.')),
 });
