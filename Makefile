@@ -67,7 +67,7 @@ $(BUILD)/promptgate: $(call objects,master/main.c) $(BUILD)/libmaster.a $(BUILD)
 		$(BUILD)/libshared.a $(llhttp_archive)
 	$(CC) $(LDFLAGS) -o $@ $^ $(call package_libs,$(master_libs))
 
-$(BUILD)/libshared.a: $(call objects,$(shared_sources))
+$(BUILD)/libshared.a: $(call objects,$(shared_sources)) $(BUILD)/obj/gen/metaschemas.o
 $(BUILD)/libworker.a: $(call objects,$(worker_sources))
 $(BUILD)/libmaster.a: $(call objects,$(master_sources)) $(BUILD)/obj/gen/migrations.o
 $(BUILD)/lib%.a:
@@ -100,6 +100,12 @@ migrations := $(sort $(wildcard sql/*/*.sql))
 $(BUILD)/gen/migrations.c: sql/embed.awk $(migrations)
 	@mkdir -p $(@D)
 	awk -f sql/embed.awk $(migrations) > $@.new && mv $@.new $@
+
+metaschemas := $(sort $(wildcard shared/schema/metaschemas/*.json shared/schema/metaschemas/*/*.json \
+	shared/schema/metaschemas/*/*/*.json))
+$(BUILD)/gen/metaschemas.c: shared/schema/embed.awk $(metaschemas)
+	@mkdir -p $(@D)
+	awk -f shared/schema/embed.awk $(metaschemas) > $@.new && mv $@.new $@
 
 unit_tests := $(patsubst test/unit/%.c,%,$(sort $(wildcard test/unit/test_*.c)))
 unit_binaries = $(patsubst %,$(BUILD)/unit/%,$(unit_tests))
@@ -205,6 +211,9 @@ $(BUILD)/bench-mock: $(BUILD)/obj/test/bench/mock.o
 $(BUILD)/bench-streams: $(BUILD)/obj/test/bench/streams.o
 	$(CC) $(LDFLAGS) -o $@ $^
 
+$(BUILD)/bench-schema: $(BUILD)/obj/test/bench/schema.o $(BUILD)/libshared.a
+	$(CC) $(LDFLAGS) -o $@ $^ $(call package_libs,$(shared_libs))
+
 $(BUILD)/bench-insert: $(BUILD)/obj/test/bench/insert.o
 	$(CC) $(LDFLAGS) -o $@ $^ $(call package_libs,sqlite3 libpq)
 
@@ -225,6 +234,7 @@ bench: $(BUILD)/promptgate $(BUILD)/load $(BUILD)/counters-dump $(BUILD)/bench-m
 	@NGINX=$(abspath $(nginx)) CONNECTIONS='$(CONNECTIONS)' $(bench_run) test/bench/bench.mjs
 	+@$(MAKE) --no-print-directory bench-streams
 	+@$(MAKE) --no-print-directory bench-failover
+	+@$(MAKE) --no-print-directory bench-schema
 	+@$(MAKE) --no-print-directory bench-limits
 	+@$(MAKE) --no-print-directory bench-store
 	+@$(MAKE) --no-print-directory STORE=postgres bench-store
@@ -234,6 +244,11 @@ bench: $(BUILD)/promptgate $(BUILD)/load $(BUILD)/counters-dump $(BUILD)/bench-m
 .PHONY: bench-streams
 bench-streams: $(BUILD)/promptgate $(BUILD)/bench-streams $(peers)/.there $(e2e_modules)
 	@NGINX=$(abspath $(nginx)) STREAMS=$(STREAMS) $(bench_run) test/bench/streams.mjs
+
+# The JSON Schema engine beside ajv.
+.PHONY: bench-schema
+bench-schema: $(BUILD)/promptgate $(BUILD)/bench-schema $(e2e_modules)
+	@$(bench_run) test/bench/schema.mjs
 
 # What a dead first target adds once it is left alone.
 .PHONY: bench-failover

@@ -34,7 +34,7 @@ wanted_commands() {
 wanted_packages() {
     echo "libc6-dev libuv1-dev libcurl4-openssl-dev libjson-c-dev libyaml-dev libsodium-dev"
     echo "libsqlite3-dev libpq-dev libpcre2-dev libssl-dev ca-certificates tzdata"
-    [ "$purpose" != check ] || echo "libcmocka-dev"
+    [ "$purpose" != check ] || echo "libcmocka-dev libtest-json-schema-acceptance-perl"
 }
 
 installed() {

@@ -23,8 +23,8 @@ static void release(void *memory, void *arena)
     (void)memory, (void)arena; /* goes with the arena */
 }
 
-bool pattern_compile(struct str source, struct arena *arena, struct pattern **result,
-                     size_t *offset, struct error *error)
+static bool compile(struct str source, uint32_t more, struct arena *arena, struct pattern **result,
+                    size_t *offset, struct error *error)
 {
     int number;
     struct pattern *pattern = arena_alloc(arena, sizeof *pattern);
@@ -34,7 +34,7 @@ bool pattern_compile(struct str source, struct arena *arena, struct pattern **re
     pcre2_general_context *general = pcre2_general_context_create(allocate, release, arena);
     pcre2_compile_context *context = pcre2_compile_context_create(general);
     pattern->code = pcre2_compile((PCRE2_SPTR)(source.at ? source.at : ""), source.len,
-                                  PCRE2_UTF | PCRE2_NEVER_BACKSLASH_C | PCRE2_DOLLAR_ENDONLY,
+                                  PCRE2_UTF | PCRE2_NEVER_BACKSLASH_C | PCRE2_DOLLAR_ENDONLY | more,
                                   &number, offset, context);
     if (pattern->code) {
         *result = pattern;
@@ -43,6 +43,19 @@ bool pattern_compile(struct str source, struct arena *arena, struct pattern **re
     PCRE2_UCHAR said[128];
     pcre2_get_error_message(number, said, sizeof said);
     return error_set(error, "%s", (const char *)said);
+}
+
+bool pattern_compile(struct str source, struct arena *arena, struct pattern **result,
+                     size_t *offset, struct error *error)
+{
+    return compile(source, 0, arena, result, offset, error);
+}
+
+bool pattern_compile_javascript(struct str source, struct arena *arena, struct pattern **result,
+                                size_t *offset, struct error *error)
+{
+    return compile(source, PCRE2_ALT_BSUX | PCRE2_ALLOW_EMPTY_CLASS | PCRE2_MATCH_UNSET_BACKREF,
+                   arena, result, offset, error);
 }
 
 /* Made once, for all patterns: a match needs no memory but this, and what its limit allows. */

@@ -18,5 +18,9 @@ enum pattern_verdict {
  * byte of `source` where. */
 bool pattern_compile(struct str source, struct arena *arena, struct pattern **result,
                      size_t *offset, struct error *error) __attribute__((warn_unused_result));
+/* The same in JavaScript's syntax, as far as PCRE2 has it. */
+bool pattern_compile_javascript(struct str source, struct arena *arena, struct pattern **result,
+                                size_t *offset, struct error *error)
+    __attribute__((warn_unused_result));
 /* `text` is valid UTF-8. One thread at a time. */
 enum pattern_verdict pattern_match(const struct pattern *pattern, struct str text);

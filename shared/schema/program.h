@@ -1,0 +1,147 @@
+/* What a schema is compiled into: a node for each subschema that something leads to. Private to
+ * this folder. */
+#pragma once
+
+#include "shared/base/arena.h"
+#include "shared/base/str.h"
+#include "shared/schema/pattern.h"
+#include "shared/schema/schema.h"
+
+#include <stdint.h>
+
+/* Bits of `types`. */
+enum {
+    TYPE_NULL = 1,
+    TYPE_BOOLEAN = 2,
+    TYPE_INTEGER = 4,
+    TYPE_NUMBER = 8, /* that is no integer */
+    TYPE_STRING = 16,
+    TYPE_ARRAY = 32,
+    TYPE_OBJECT = 64,
+};
+
+struct node;
+
+/* A schema with a URI of its own. */
+struct resource {
+    struct str uri; /* without fragment */
+    struct json_object *root;
+    enum schema_draft draft;
+    unsigned vocabularies; /* bits of index.h */
+    bool asserts_formats;
+    bool recursive_anchor;
+    struct node *root_node; /* of one with a recursive anchor */
+    struct anchor *anchors;
+    struct resource *next;
+};
+
+struct anchor {
+    struct str name;
+    struct json_object *schema;
+    bool dynamic;
+    struct node *node; /* of a dynamic one, once it is compiled */
+    struct anchor *next;
+};
+
+struct node_list {
+    struct node **at;
+    size_t count;
+};
+
+/* Names that `properties` and `required` have, in a table by their hash. */
+struct name_entry {
+    const char *name; /* NULL = free */
+    uint32_t len, hash;
+    struct node *node; /* of `properties`; may be NULL */
+    bool required;
+};
+
+struct name_table {
+    struct name_entry *at;
+    uint32_t mask;
+    uint32_t required;
+};
+
+struct pattern_entry {
+    const struct pattern *pattern;
+    const char *source;
+    struct node *node;
+};
+
+struct dependency {
+    const char *name;
+    const char **required;
+    size_t required_count;
+    struct node *schema; /* NULL = `required` */
+    const char *keyword;
+};
+
+enum { NO_LIMIT = -1 };
+
+struct object_rules {
+    struct name_table names;
+    bool has_names;
+    struct pattern_entry *patterns;
+    size_t patterns_count;
+    struct node *additional, *property_names;
+    struct dependency *dependencies;
+    size_t dependencies_count;
+    const char **required;
+    size_t required_count;
+    int64_t min, max;
+};
+
+struct array_rules {
+    struct node_list prefix;
+    struct node *items; /* of those behind the prefix */
+    const char *items_keyword;
+    bool items_listed; /* `prefix` is the keyword `items` */
+    struct node *contains;
+    int64_t min_contains, max_contains;
+    int64_t min, max;
+    bool unique;
+    bool contains_evaluates;
+};
+
+struct string_rules {
+    int64_t min, max;
+    const struct pattern *pattern;
+    const char *pattern_source;
+};
+
+struct number_rules {
+    struct json_object *minimum, *maximum, *above, *below, *multiple_of; /* NULL = none */
+};
+
+struct format;
+
+struct node {
+    struct resource *resource;
+    struct json_object *source;
+    bool never;     /* `false` */
+    bool is_simple; /* nothing but what the type's rules say: no applicator in place */
+    unsigned types; /* 0 = all */
+    struct object_rules *object;
+    struct array_rules *array;
+    struct string_rules *string;
+    struct number_rules *number;
+    struct json_object *constant; /* valid with `has_constant` */
+    bool has_constant;
+    struct json_object *choices; /* enum's array */
+    const struct format *format;
+    const char *format_name;
+    struct node *reference;
+    const char *reference_keyword;
+    struct str dynamic_anchor; /* of a $dynamicRef whose target has one; absent = none */
+    bool recursive;            /* a $recursiveRef whose target has an anchor */
+    struct node_list all_of, any_of, one_of;
+    struct node * not, *condition, *then, *otherwise;
+    struct node *unevaluated_items, *unevaluated_properties;
+    bool tracks; /* it needs to know what others have evaluated */
+};
+
+struct schema {
+    struct arena arena;
+    struct node *root;
+    struct document *documents;
+};
