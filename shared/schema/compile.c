@@ -87,18 +87,29 @@ static void compile_string(struct compiler *c, struct json_object *schema, struc
     *node->string = rules;
 }
 
+static const struct cell *number_of(struct compiler *c, struct json_object *schema,
+                                    const char *name)
+{
+    struct json_object *value = member(schema, name);
+    bool is_number = json_object_is_type(value, json_type_int) ||
+                     json_object_is_type(value, json_type_double);
+    return is_number ? cell_of(value, c->arena) : NULL;
+}
+
 static void compile_number(struct compiler *c, struct json_object *schema, struct node *node)
 {
     struct number_rules rules = {
-        .minimum = member(schema, "minimum"),
-        .maximum = member(schema, "maximum"),
-        .above = member(schema, "exclusiveMinimum"),
-        .below = member(schema, "exclusiveMaximum"),
-        .multiple_of = member(schema, "multipleOf"),
+        .minimum = number_of(c, schema, "minimum"),
+        .maximum = number_of(c, schema, "maximum"),
+        .above = number_of(c, schema, "exclusiveMinimum"),
+        .below = number_of(c, schema, "exclusiveMaximum"),
+        .multiple_of = number_of(c, schema, "multipleOf"),
     };
-    if (node->resource->draft == SCHEMA_4) { /* they are truths, about the limits beside them */
-        rules.above = json_object_get_boolean(rules.above) ? rules.minimum : NULL;
-        rules.below = json_object_get_boolean(rules.below) ? rules.maximum : NULL;
+    if (node->resource->draft == SCHEMA_4) { /* truths, about the limits beside them */
+        if (json_object_get_boolean(member(schema, "exclusiveMinimum")))
+            rules.above = rules.minimum;
+        if (json_object_get_boolean(member(schema, "exclusiveMaximum")))
+            rules.below = rules.maximum;
     }
     if (!rules.minimum && !rules.maximum && !rules.above && !rules.below && !rules.multiple_of)
         return;
@@ -172,35 +183,33 @@ static void compile_array(struct compiler *c, struct json_object *schema, struct
     *node->array = rules;
 }
 
-uint32_t schema_name_hash(const char *name, size_t len)
+static struct name name_of(const char *text)
 {
-    uint32_t hash = (uint32_t)len * 2654435761u;
-    for (size_t i = 0; i < len; i++)
-        hash = (hash ^ (unsigned char)name[i]) * 16777619u;
-    return hash;
+    uint32_t len = (uint32_t)strlen(text);
+    return (struct name){text, len, cell_hash(text, len)};
 }
 
-static struct name_entry *name_place(struct name_table *table, const char *name)
+static struct name_entry *name_place(struct name_table *table, const char *text)
 {
-    uint32_t len = (uint32_t)strlen(name), hash = schema_name_hash(name, len);
-    uint32_t i = hash & table->mask;
-    while (table->at[i].name && strcmp(table->at[i].name, name) != 0)
+    const struct name name = name_of(text);
+    uint32_t i = name.hash & table->mask;
+    while (table->at[i].name && strcmp(table->at[i].name, text) != 0)
         i = (i + 1) & table->mask;
-    table->at[i].name = name;
-    table->at[i].len = len;
-    table->at[i].hash = hash;
+    table->at[i].name = text;
+    table->at[i].len = name.len;
+    table->at[i].hash = name.hash;
     return &table->at[i];
 }
 
-static const char **compile_names(struct compiler *c, struct json_object *list, size_t *count)
+static struct name *compile_names(struct compiler *c, struct json_object *list, size_t *count)
 {
     size_t length = json_object_is_type(list, json_type_array) ? json_object_array_length(list) : 0;
-    const char **names = arena_alloc(c->arena, (length + 1) * sizeof *names);
+    struct name *names = arena_alloc(c->arena, (length + 1) * sizeof *names);
     *count = 0;
     for (size_t i = 0; i < length; i++) {
         struct str name = text_of(json_object_array_get_idx(list, i));
         if (name.at)
-            names[(*count)++] = name.at;
+            names[(*count)++] = name_of(name.at);
     }
     return names;
 }
@@ -224,7 +233,7 @@ static void compile_table(struct compiler *c, struct json_object *properties,
             node_of(c, value, node->resource);
     }
     for (size_t i = 0; i < rules->required_count; i++) {
-        struct name_entry *entry = name_place(&rules->names, rules->required[i]);
+        struct name_entry *entry = name_place(&rules->names, rules->required[i].text);
         rules->names.required += !entry->required;
         entry->required = true;
     }
@@ -262,7 +271,7 @@ static void compile_dependencies(struct compiler *c, struct json_object *schema,
     json_object_object_foreach(map, name, value)
     {
         struct dependency *one = &all[rules->dependencies_count++];
-        one->name = name;
+        one->name = name_of(name);
         one->keyword = keyword;
         if (json_object_is_type(value, json_type_array))
             one->required = compile_names(c, value, &one->required_count);
@@ -330,10 +339,13 @@ static unsigned compile_types(struct json_object *type)
 static void compile_validation(struct compiler *c, struct json_object *schema, struct node *node)
 {
     struct json_object *choices = member(schema, "enum");
-    node->types = compile_types(member(schema, "type"));
-    node->choices = json_object_is_type(choices, json_type_array) ? choices : NULL;
-    if (node->resource->draft >= SCHEMA_6)
-        node->has_constant = json_object_object_get_ex(schema, "const", &node->constant);
+    struct json_object *constant = NULL, *type = member(schema, "type");
+    if (type)
+        node->types = compile_types(type);
+    if (json_object_is_type(choices, json_type_array))
+        node->choices = cell_of(choices, c->arena);
+    if (node->resource->draft >= SCHEMA_6 && json_object_object_get_ex(schema, "const", &constant))
+        node->constant = cell_of(constant, c->arena);
     compile_string(c, schema, node);
     compile_number(c, schema, node);
 }
@@ -416,6 +428,7 @@ static void compile_references(struct compiler *c, struct json_object *schema, s
         other = arena_alloc(c->arena, sizeof *other);
         other->resource = node->resource;
         other->source = schema;
+        other->types = TYPE_ALL;
         struct node **all = arena_alloc(c->arena, (node->all_of.count + 1) * sizeof *all);
         memcpy(all, node->all_of.at, node->all_of.count * sizeof *all);
         all[node->all_of.count] = other;
@@ -447,9 +460,12 @@ static void compile(struct compiler *c, struct json_object *schema, struct node 
         compile_unevaluated(c, schema, node);
     }
     compile_references(c, schema, node);
+    node->dots_count = node->resource->draft == SCHEMA_4;
     node->is_simple = !node->reference &&
                       node->all_of.count + node->any_of.count + node->one_of.count == 0 &&
-                      !node->not &&!node->condition && !node->tracks;
+                      !node->not && !node->condition && !node->tracks;
+    node->is_plain = node->is_simple && !node->object && !node->array && !node->format &&
+                     !node->dots_count && !(node->string && node->string->pattern);
 }
 
 static void note_dynamic_anchor(struct json_object *schema, struct node *node)
@@ -476,9 +492,11 @@ static struct node *node_of(struct compiler *c, struct json_object *schema,
     *place = node;
     node->resource = resource;
     node->source = schema;
+    node->types = TYPE_ALL;
     if (json_object_is_type(schema, json_type_boolean)) {
         node->never = !json_object_get_boolean(schema);
         node->is_simple = true;
+        node->is_plain = !node->never;
     } else if (json_object_is_type(schema, json_type_object)) {
         note_dynamic_anchor(schema, node);
         compile(c, schema, node);
@@ -559,8 +577,11 @@ static bool check(const struct resource *resource, struct json_object *document,
 {
     enum schema_draft draft;
     struct schema_errors errors = {0};
+    struct arena arena = {0};
     bool valid = metaschema_draft(resource->uri, &draft) ||
-                 schema_validate(metaschema_of(resource->draft), document, &errors);
+                 schema_validate(metaschema_of(resource->draft),
+                                 schema_instance(document, &arena), &errors);
+    arena_free(&arena);
     if (!valid)
         tell(fault, errors.at[0].instance_path, errors.at[0].message);
     schema_errors_free(&errors);

@@ -4,21 +4,9 @@
 
 #include "shared/base/arena.h"
 #include "shared/base/str.h"
+#include "shared/schema/cell.h"
 #include "shared/schema/pattern.h"
 #include "shared/schema/schema.h"
-
-#include <stdint.h>
-
-/* Bits of `types`. */
-enum {
-    TYPE_NULL = 1,
-    TYPE_BOOLEAN = 2,
-    TYPE_INTEGER = 4,
-    TYPE_NUMBER = 8, /* that is no integer */
-    TYPE_STRING = 16,
-    TYPE_ARRAY = 32,
-    TYPE_OBJECT = 64,
-};
 
 struct node;
 
@@ -68,9 +56,14 @@ struct pattern_entry {
     struct node *node;
 };
 
+struct name {
+    const char *text;
+    uint32_t len, hash;
+};
+
 struct dependency {
-    const char *name;
-    const char **required;
+    struct name name;
+    struct name *required;
     size_t required_count;
     struct node *schema; /* NULL = `required` */
     const char *keyword;
@@ -86,7 +79,7 @@ struct object_rules {
     struct node *additional, *property_names;
     struct dependency *dependencies;
     size_t dependencies_count;
-    const char **required;
+    struct name *required;
     size_t required_count;
     int64_t min, max;
 };
@@ -110,7 +103,7 @@ struct string_rules {
 };
 
 struct number_rules {
-    struct json_object *minimum, *maximum, *above, *below, *multiple_of; /* NULL = none */
+    const struct cell *minimum, *maximum, *above, *below, *multiple_of; /* NULL = none */
 };
 
 struct format;
@@ -120,14 +113,15 @@ struct node {
     struct json_object *source;
     bool never;     /* `false` */
     bool is_simple; /* nothing but what the type's rules say: no applicator in place */
-    unsigned types; /* 0 = all */
+    bool is_plain;  /* likewise, and nothing in it has a schema of its own */
+    bool dots_count; /* 1.0 is no integer */
+    unsigned types;  /* TYPE_ALL = whatever */
     struct object_rules *object;
     struct array_rules *array;
     struct string_rules *string;
     struct number_rules *number;
-    struct json_object *constant; /* valid with `has_constant` */
-    bool has_constant;
-    struct json_object *choices; /* enum's array */
+    const struct cell *constant; /* NULL = none */
+    const struct cell *choices;  /* enum's array; NULL = none */
     const struct format *format;
     const char *format_name;
     struct node *reference;

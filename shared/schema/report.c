@@ -1,9 +1,12 @@
 #include "shared/schema/report.h"
 
-#include "shared/base/json.h"
+#include "shared/base/json_text.h"
+#include "shared/schema/cell.h"
 
 #include <stdarg.h>
 #include <stdio.h>
+
+enum { SHOWN_MAX = 60 }; /* bytes of a value */
 
 void pointer_add(struct buf *out, const char *name)
 {
@@ -69,13 +72,51 @@ void report(struct schema_errors *errors, const struct place *place, const struc
     };
 }
 
-const char *report_value(struct schema_errors *errors, struct json_object *value)
+static void write_cell(struct buf *out, const struct cell *cell);
+
+static void write_member(struct buf *out, const struct member *member)
 {
-    enum { SHOWN_MAX = 60 };
+    json_write_string(out, (struct str){member->name, member->len});
+    buf_putc(out, ':');
+    write_cell(out, &member->value);
+}
+
+/* So much of it as is shown. */
+static void write_cells(struct buf *out, const struct cell *cell)
+{
+    bool is_object = cell->type == TYPE_OBJECT;
+    buf_putc(out, is_object ? '{' : '[');
+    for (uint32_t i = 0; i < cell->count && out->len <= SHOWN_MAX; i++) {
+        if (i > 0)
+            buf_putc(out, ',');
+        if (is_object)
+            write_member(out, &cell->members[i]);
+        else
+            write_cell(out, &cell->elements[i]);
+    }
+    buf_putc(out, is_object ? '}' : ']');
+}
+
+static void write_cell(struct buf *out, const struct cell *cell)
+{
+    if (cell->type & (TYPE_OBJECT | TYPE_ARRAY))
+        write_cells(out, cell);
+    else if (cell->type == TYPE_STRING)
+        json_write_string(out, (struct str){cell->text, cell->count});
+    else if (cell->is_small)
+        buf_i64(out, cell->integer);
+    else if (cell->type & (TYPE_INTEGER | TYPE_NUMBER))
+        buf_puts(out, cell->source);
+    else
+        buf_puts(out, cell->type == TYPE_NULL ? "null" : cell->truth ? "true" : "false");
+}
+
+const char *report_value(struct schema_errors *errors, const struct cell *value)
+{
     struct buf text = {0};
     if (errors->hide_values)
         return "…";
-    json_write(&text, value);
+    write_cell(&text, value);
     if (text.len > SHOWN_MAX) {
         text.len = SHOWN_MAX;
         while (text.len > 0 && ((unsigned char)text.data[text.len] & 0xC0) == 0x80)

@@ -27,4 +27,4 @@ void report(struct schema_errors *errors, const struct place *place, const struc
 /* A name behind a pointer. */
 void pointer_add(struct buf *pointer, const char *name);
 /* The value as JSON, cut, or "…" where values are hidden. In the errors' arena. */
-const char *report_value(struct schema_errors *errors, struct json_object *value);
+const char *report_value(struct schema_errors *errors, const struct cell *value);

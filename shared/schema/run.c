@@ -4,7 +4,6 @@
 #include "shared/schema/format.h"
 #include "shared/schema/program.h"
 #include "shared/schema/report.h"
-#include "shared/schema/value.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,19 +39,13 @@ struct scope {
     const struct resource *resource;
 };
 
-/* A value of the instance, or a member's name. */
-struct item {
-    struct json_object *json;
-    const char *name; /* not NULL: this string */
-};
-
 struct here {
     const struct place *place;
     const struct way *way;
     const struct scope *scope;
 };
 
-static bool run_node(struct run *run, const struct node *node, struct item item,
+static bool run_node(struct run *run, const struct node *node, const struct cell *value,
                      const struct here *here, struct seen *seen);
 
 /* --- marks --- */
@@ -98,11 +91,9 @@ static void merge(struct seen *into, const struct seen *from)
 }
 
 /* How many members or elements a value has. */
-static size_t size_of(struct json_object *value)
+static size_t size_of(const struct cell *value)
 {
-    if (json_object_is_type(value, json_type_object))
-        return (size_t)json_object_object_length(value);
-    return json_object_is_type(value, json_type_array) ? json_object_array_length(value) : 0;
+    return value->type & (TYPE_OBJECT | TYPE_ARRAY) ? value->count : 0;
 }
 
 /* --- helpers --- */
@@ -121,17 +112,17 @@ static size_t size_of(struct json_object *value)
            __VA_ARGS__)
 
 /* A subschema for the same value. */
-static bool run_in_place(struct run *run, const struct node *node, struct item item,
+static bool run_in_place(struct run *run, const struct node *node, const struct cell *value,
                          const struct here *here, const char *keyword, size_t index,
                          struct seen *seen)
 {
     const struct way way = {here->way, keyword, NULL, index};
     const struct here there = {here->place, &way, here->scope};
-    return run_node(run, node, item, &there, seen);
+    return run_node(run, node, value, &there, seen);
 }
 
 /* Its failure is not the instance's. */
-static bool try_in_place(struct run *run, const struct node *node, struct item item,
+static bool try_in_place(struct run *run, const struct node *node, const struct cell *value,
                          const struct here *here, const char *keyword, size_t index,
                          struct seen *seen)
 {
@@ -141,7 +132,7 @@ static bool try_in_place(struct run *run, const struct node *node, struct item i
     if (seen)
         own = new_seen(run, seen->count);
     run->errors = NULL;
-    bool valid = run_in_place(run, node, item, here, keyword, index, seen ? &own : NULL);
+    bool valid = run_in_place(run, node, value, here, keyword, index, seen ? &own : NULL);
     run->errors = errors;
     if (valid && seen)
         merge(seen, &own);
@@ -151,39 +142,25 @@ static bool try_in_place(struct run *run, const struct node *node, struct item i
 
 /* --- strings and numbers --- */
 
-static struct str text_of(struct item item)
+static struct str text_of(const struct cell *value)
 {
-    if (item.name)
-        return (struct str){item.name, strlen(item.name)};
-    return (struct str){json_object_get_string(item.json),
-                        (size_t)json_object_get_string_len(item.json)};
+    return (struct str){value->text, value->count};
 }
 
-static int64_t count_characters(struct str text)
-{
-    int64_t count = 0;
-    for (size_t i = 0; i < text.len; i++)
-        count += ((unsigned char)text.at[i] & 0xC0) != 0x80;
-    return count;
-}
-
-static bool run_string(struct run *run, const struct string_rules *rules, struct item item,
+static bool run_string(struct run *run, const struct string_rules *rules, const struct cell *value,
                        const struct here *here)
 {
     bool ok = true;
-    struct str text = text_of(item);
-    if (rules->min != NO_LIMIT || rules->max != NO_LIMIT) {
-        int64_t length = count_characters(text);
-        if (rules->min != NO_LIMIT && length < rules->min)
-            FAIL(run, here, "minLength", "must have at least %lld characters, not %lld",
-                 (long long)rules->min, (long long)length);
-        if (rules->max != NO_LIMIT && length > rules->max)
-            FAIL(run, here, "maxLength", "must have at most %lld characters, not %lld",
-                 (long long)rules->max, (long long)length);
-    }
+    int64_t length = value->characters;
+    if (rules->min != NO_LIMIT && length < rules->min)
+        FAIL(run, here, "minLength", "must have at least %lld characters, not %lld",
+             (long long)rules->min, (long long)length);
+    if (rules->max != NO_LIMIT && length > rules->max)
+        FAIL(run, here, "maxLength", "must have at most %lld characters, not %lld",
+             (long long)rules->max, (long long)length);
     if (!rules->pattern)
         return ok;
-    enum pattern_verdict verdict = pattern_match(rules->pattern, text);
+    enum pattern_verdict verdict = pattern_match(rules->pattern, text_of(value));
     if (verdict == PATTERN_TOO_COSTLY)
         FAIL(run, here, "pattern", "cannot be held against the pattern %.200s: that takes too long",
              rules->pattern_source);
@@ -192,46 +169,79 @@ static bool run_string(struct run *run, const struct string_rules *rules, struct
     return ok;
 }
 
-static bool run_number(struct run *run, const struct number_rules *rules, struct json_object *value,
+static bool run_number(struct run *run, const struct number_rules *rules, const struct cell *value,
                        const struct here *here)
 {
     bool ok = true;
-    if (rules->minimum && number_compare(value, rules->minimum) < 0)
-        FAIL(run, here, "minimum", "must be at least %s",
-             report_value(run->errors, rules->minimum));
-    if (rules->maximum && number_compare(value, rules->maximum) > 0)
+    if (rules->minimum && cell_compare(value, rules->minimum) < 0)
+        FAIL(run, here, "minimum", "must be at least %s", report_value(run->errors, rules->minimum));
+    if (rules->maximum && cell_compare(value, rules->maximum) > 0)
         FAIL(run, here, "maximum", "must be at most %s", report_value(run->errors, rules->maximum));
-    if (rules->above && number_compare(value, rules->above) <= 0)
+    if (rules->above && cell_compare(value, rules->above) <= 0)
         FAIL(run, here, "exclusiveMinimum", "must be more than %s",
              report_value(run->errors, rules->above));
-    if (rules->below && number_compare(value, rules->below) >= 0)
+    if (rules->below && cell_compare(value, rules->below) >= 0)
         FAIL(run, here, "exclusiveMaximum", "must be less than %s",
              report_value(run->errors, rules->below));
-    if (rules->multiple_of && !number_is_multiple(value, rules->multiple_of))
+    if (rules->multiple_of && !cell_is_multiple(value, rules->multiple_of))
         FAIL(run, here, "multipleOf", "must be a multiple of %s",
              report_value(run->errors, rules->multiple_of));
     return ok;
 }
 
+/* --- the short way --- */
+
+static bool is_one_of(const struct cell *choices, const struct cell *value)
+{
+    for (uint32_t i = 0; i < choices->count; i++)
+        if (cell_equal(&choices->elements[i], value))
+            return true;
+    return false;
+}
+
+static bool number_fits(const struct number_rules *rules, const struct cell *value)
+{
+    return (!rules->minimum || cell_compare(value, rules->minimum) >= 0) &&
+           (!rules->maximum || cell_compare(value, rules->maximum) <= 0) &&
+           (!rules->above || cell_compare(value, rules->above) > 0) &&
+           (!rules->below || cell_compare(value, rules->below) < 0) &&
+           (!rules->multiple_of || cell_is_multiple(value, rules->multiple_of));
+}
+
+/* Of a plain node, where nobody wants to know why. */
+static inline bool fits_plainly(const struct node *node, const struct cell *value)
+{
+    if (!(node->types & value->type) || (node->choices && !is_one_of(node->choices, value)) ||
+        (node->constant && !cell_equal(node->constant, value)))
+        return false;
+    if (value->type == TYPE_STRING && node->string)
+        return (node->string->min == NO_LIMIT || value->characters >= node->string->min) &&
+               (node->string->max == NO_LIMIT || value->characters <= node->string->max);
+    return !node->number || !(value->type & (TYPE_INTEGER | TYPE_NUMBER)) ||
+           number_fits(node->number, value);
+}
+
 /* --- arrays --- */
 
-static bool run_element(struct run *run, const struct node *node, struct json_object *array,
+static bool run_element(struct run *run, const struct node *node, const struct cell *array,
                         size_t i, const char *keyword, size_t index, const struct here *here)
 {
+    const struct cell *value = &array->elements[i];
+    if (node->is_plain && !run->errors)
+        return fits_plainly(node, value);
     const struct place place = {here->place, NULL, i};
     const struct way way = {here->way, keyword, NULL, index};
     const struct here there = {&place, &way, here->scope};
-    return run_node(run, node, (struct item){json_object_array_get_idx(array, i), NULL}, &there,
-                    NULL);
+    return run_node(run, node, value, &there, NULL);
 }
 
 static bool run_contains(struct run *run, const struct array_rules *rules,
-                         struct json_object *array, const struct here *here, struct seen *seen)
+                         const struct cell *array, const struct here *here, struct seen *seen)
 {
     bool ok = true;
     struct schema_errors *errors = run->errors;
     int64_t found = 0;
-    size_t count = json_object_array_length(array);
+    size_t count = array->count;
     struct seen *marks = rules->contains_evaluates ? seen : NULL;
     run->errors = NULL;
     for (size_t i = 0; i < count; i++) {
@@ -254,10 +264,10 @@ static bool run_contains(struct run *run, const struct array_rules *rules,
 }
 
 static bool run_elements(struct run *run, const struct array_rules *rules,
-                         struct json_object *array, const struct here *here, struct seen *seen)
+                         const struct cell *array, const struct here *here, struct seen *seen)
 {
     bool ok = true;
-    size_t count = json_object_array_length(array), i = 0;
+    size_t count = array->count, i = 0;
     const char *keyword = rules->items_listed ? "items" : "prefixItems";
     for (; i < count && i < rules->prefix.count; i++) {
         mark(seen, i);
@@ -276,18 +286,18 @@ static bool run_elements(struct run *run, const struct array_rules *rules,
     return ok;
 }
 
-static bool run_array(struct run *run, const struct array_rules *rules, struct json_object *array,
+static bool run_array(struct run *run, const struct array_rules *rules, const struct cell *array,
                       const struct here *here, struct seen *seen)
 {
     bool ok = true;
-    int64_t count = (int64_t)json_object_array_length(array);
+    int64_t count = (int64_t)array->count;
     if (rules->min != NO_LIMIT && count < rules->min)
         FAIL(run, here, "minItems", "must have at least %lld elements, not %lld",
              (long long)rules->min, (long long)count);
     if (rules->max != NO_LIMIT && count > rules->max)
         FAIL(run, here, "maxItems", "must have at most %lld elements, not %lld",
              (long long)rules->max, (long long)count);
-    if (rules->unique && !values_are_unique(array))
+    if (rules->unique && !cell_is_unique(array))
         FAIL(run, here, "uniqueItems", "must have no element twice");
     if (rules->prefix.count > 0 || rules->items)
         ok = run_elements(run, rules, array, here, seen) && ok;
@@ -300,44 +310,43 @@ static bool run_array(struct run *run, const struct array_rules *rules, struct j
 
 /* --- objects --- */
 
-uint32_t schema_name_hash(const char *name, size_t len);
-
-static const struct name_entry *find_name(const struct name_table *table, const char *name)
+static const struct name_entry *find_name(const struct name_table *table,
+                                          const struct member *member)
 {
-    size_t len = strlen(name);
-    uint32_t hash = schema_name_hash(name, len);
-    for (uint32_t i = hash & table->mask; table->at[i].name; i = (i + 1) & table->mask)
-        if (table->at[i].hash == hash && table->at[i].len == len &&
-            memcmp(table->at[i].name, name, len) == 0)
+    for (uint32_t i = member->hash & table->mask; table->at[i].name; i = (i + 1) & table->mask)
+        if (table->at[i].hash == member->hash && table->at[i].len == member->len &&
+            memcmp(table->at[i].name, member->name, member->len) == 0)
             return &table->at[i];
     return NULL;
 }
 
-static bool run_member(struct run *run, const struct node *node, const char *name,
-                       struct json_object *value, const char *keyword, const char *by,
-                       const struct here *here)
+static bool run_member(struct run *run, const struct node *node, const struct member *member,
+                       const char *keyword, const char *by, const struct here *here)
 {
-    const struct place place = {here->place, name, 0};
+    if (node->is_plain && !run->errors)
+        return fits_plainly(node, &member->value);
+    const struct place place = {here->place, member->name, 0};
     const struct way way = {here->way, keyword, by, NO_INDEX};
     const struct here there = {&place, &way, here->scope};
-    return run_node(run, node, (struct item){value, NULL}, &there, NULL);
+    return run_node(run, node, &member->value, &there, NULL);
 }
 
 /* A member whose name fits, or might. */
-static bool run_pattern(struct run *run, const struct pattern_entry *entry, const char *name,
-                        struct json_object *value, const struct here *here, bool *known)
+static bool run_pattern(struct run *run, const struct pattern_entry *entry,
+                        const struct member *member, const struct here *here, bool *known)
 {
     bool ok = true;
-    const struct place place = {here->place, name, 0};
+    const struct place place = {here->place, member->name, 0};
     const struct here there = {&place, here->way, here->scope};
-    enum pattern_verdict verdict = pattern_match(entry->pattern, (struct str){name, strlen(name)});
+    enum pattern_verdict verdict =
+        pattern_match(entry->pattern, (struct str){member->name, member->len});
     if (verdict == PATTERN_TOO_COSTLY)
         FAIL(run, &there, "patternProperties",
              "has a name that cannot be held against the pattern %.200s: that takes too long",
              entry->source);
     *known = *known || verdict != PATTERN_DIFFERS;
     return verdict == PATTERN_MATCHES
-               ? run_member(run, entry->node, name, value, "patternProperties", entry->source, here)
+               ? run_member(run, entry->node, member, "patternProperties", entry->source, here)
                : ok;
 }
 
@@ -347,92 +356,92 @@ struct members {
     struct seen *seen;
 };
 
-static bool run_one_member(struct run *run, struct members *members, size_t i, const char *name,
-                           struct json_object *value, const struct here *here)
+static bool run_name(struct run *run, const struct node *node, const struct member *member,
+                     const struct here *here)
+{
+    const struct cell name = cell_of_name(member->name, member->len);
+    const struct place place = {here->place, member->name, 0};
+    const struct way way = {here->way, "propertyNames", NULL, NO_INDEX};
+    const struct here there = {&place, &way, here->scope};
+    return run_node(run, node, &name, &there, NULL);
+}
+
+static bool run_one_member(struct run *run, struct members *members, const struct member *member,
+                           size_t i, const struct here *here)
 {
     const struct object_rules *rules = members->rules;
-    const struct name_entry *entry = rules->has_names ? find_name(&rules->names, name) : NULL;
+    const struct name_entry *entry = rules->has_names ? find_name(&rules->names, member) : NULL;
     bool ok = true, known = false;
     if (entry) {
         members->required += entry->required;
         known = entry->node;
     }
     if (known)
-        ok = run_member(run, entry->node, name, value, "properties", name, here);
+        ok = run_member(run, entry->node, member, "properties", member->name, here);
     for (size_t j = 0; j < rules->patterns_count; j++)
-        ok = run_pattern(run, &rules->patterns[j], name, value, here, &known) && ok;
+        ok = run_pattern(run, &rules->patterns[j], member, here, &known) && ok;
     if (!known && rules->additional) {
         known = true;
-        ok = run_member(run, rules->additional, name, value, "additionalProperties", NULL, here) &&
-             ok;
+        ok = run_member(run, rules->additional, member, "additionalProperties", NULL, here) && ok;
     }
-    if (rules->property_names) {
-        const struct place place = {here->place, name, 0};
-        const struct way way = {here->way, "propertyNames", NULL, NO_INDEX};
-        const struct here there = {&place, &way, here->scope};
-        ok = run_node(run, rules->property_names, (struct item){NULL, name}, &there, NULL) && ok;
-    }
+    if (rules->property_names)
+        ok = run_name(run, rules->property_names, member, here) && ok;
     if (known)
         mark(members->seen, i);
     return ok;
 }
 
-static bool has_member(struct json_object *object, const char *name)
+static bool has_member(const struct cell *object, const struct name *name)
 {
-    return json_object_object_get_ex(object, name, NULL);
+    return cell_member(object, name->text, name->len, name->hash);
 }
 
 static bool run_required(struct run *run, const struct object_rules *rules,
-                         struct json_object *object, const struct here *here)
+                         const struct cell *object, const struct here *here)
 {
     bool ok = true;
     for (size_t i = 0; i < rules->required_count; i++)
-        if (!has_member(object, rules->required[i]))
-            FAIL(run, here, "required", "must have the member %s", rules->required[i]);
+        if (!has_member(object, &rules->required[i]))
+            FAIL(run, here, "required", "must have the member %s", rules->required[i].text);
     return ok;
 }
 
 static bool run_dependency(struct run *run, const struct dependency *dependency,
-                           struct json_object *object, const struct here *here, struct seen *seen)
+                           const struct cell *object, const struct here *here, struct seen *seen)
 {
     bool ok = true;
-    const struct way way = {here->way, dependency->keyword, dependency->name, NO_INDEX};
+    const struct way way = {here->way, dependency->keyword, dependency->name.text, NO_INDEX};
     const struct here there = {here->place, &way, here->scope};
-    if (!has_member(object, dependency->name))
+    if (!has_member(object, &dependency->name))
         return true;
     if (dependency->schema)
-        return run_node(run, dependency->schema, (struct item){object, NULL}, &there, seen);
+        return run_node(run, dependency->schema, object, &there, seen);
     for (size_t i = 0; i < dependency->required_count; i++) {
-        if (has_member(object, dependency->required[i]))
+        if (has_member(object, &dependency->required[i]))
             continue;
         if (!run->errors)
             return false;
         report(run->errors, here->place, &way, "must have the member %s, for it has %s",
-               dependency->required[i], dependency->name);
+               dependency->required[i].text, dependency->name.text);
         ok = false;
     }
     return ok;
 }
 
 static bool run_object(struct run *run, const struct object_rules *rules,
-                       struct json_object *object, const struct here *here, struct seen *seen)
+                       const struct cell *object, const struct here *here, struct seen *seen)
 {
     bool ok = true;
-    int64_t count = json_object_object_length(object);
+    int64_t count = object->count;
     struct members members = {rules, 0, seen};
-    size_t i = 0;
     if (rules->min != NO_LIMIT && count < rules->min)
         FAIL(run, here, "minProperties", "must have at least %lld members, not %lld",
              (long long)rules->min, (long long)count);
     if (rules->max != NO_LIMIT && count > rules->max)
         FAIL(run, here, "maxProperties", "must have at most %lld members, not %lld",
              (long long)rules->max, (long long)count);
-    struct lh_entry *entry;
-    lh_foreach(json_object_get_object(object), entry)
-    {
-        ok = run_one_member(run, &members, i++, lh_entry_k(entry),
-                            (struct json_object *)lh_entry_v(entry), here) &&
-             ok;
+    for (uint32_t i = 0; i < object->count; i++) {
+        ok = run_one_member(run, &members, &object->members[i], i, here) && ok;
         if (!ok && !run->errors)
             return false;
     }
@@ -451,25 +460,20 @@ static bool run_object(struct run *run, const struct object_rules *rules,
 
 /* --- what nobody has looked at --- */
 
-static bool run_unevaluated(struct run *run, const struct node *node, struct json_object *value,
+static bool run_unevaluated(struct run *run, const struct node *node, const struct cell *value,
                             const struct here *here, struct seen *seen)
 {
     bool ok = true;
-    size_t i = 0;
-    if (node->unevaluated_properties && json_object_is_type(value, json_type_object)) {
-        struct lh_entry *entry;
-        lh_foreach(json_object_get_object(value), entry)
-        {
-            if (!is_marked(seen, i++))
-                ok = run_member(run, node->unevaluated_properties, lh_entry_k(entry),
-                                (struct json_object *)lh_entry_v(entry), "unevaluatedProperties",
-                                NULL, here) &&
+    if (node->unevaluated_properties && value->type == TYPE_OBJECT) {
+        for (uint32_t i = 0; i < value->count; i++)
+            if (!is_marked(seen, i))
+                ok = run_member(run, node->unevaluated_properties, &value->members[i],
+                                "unevaluatedProperties", NULL, here) &&
                      ok;
-        }
         mark_all(seen);
     }
-    if (node->unevaluated_items && json_object_is_type(value, json_type_array)) {
-        for (i = 0; i < json_object_array_length(value); i++)
+    if (node->unevaluated_items && value->type == TYPE_ARRAY) {
+        for (uint32_t i = 0; i < value->count; i++)
             if (!is_marked(seen, i))
                 ok = run_element(run, node->unevaluated_items, value, i, "unevaluatedItems",
                                  NO_INDEX, here) &&
@@ -505,35 +509,35 @@ static const struct node *target_of(const struct node *node, const struct scope 
     return target;
 }
 
-static bool run_choices(struct run *run, const struct node *node, struct item item,
+static bool run_choices(struct run *run, const struct node *node, const struct cell *value,
                         const struct here *here, struct seen *seen)
 {
     bool ok = true, any = node->any_of.count == 0;
     size_t fitting = 0;
     for (size_t i = 0; i < node->any_of.count && (!any || seen); i++)
-        any = try_in_place(run, node->any_of.at[i], item, here, "anyOf", i, seen) || any;
+        any = try_in_place(run, node->any_of.at[i], value, here, "anyOf", i, seen) || any;
     if (!any)
         FAIL(run, here, "anyOf", "must fit one of %zu schemas at least, and fits none",
              node->any_of.count);
     for (size_t i = 0; i < node->one_of.count && fitting < 2; i++)
-        fitting += try_in_place(run, node->one_of.at[i], item, here, "oneOf", i, seen);
+        fitting += try_in_place(run, node->one_of.at[i], value, here, "oneOf", i, seen);
     if (node->one_of.count > 0 && fitting != 1)
         FAIL(run, here, "oneOf", "must fit exactly one of %zu schemas, and fits %s",
              node->one_of.count, fitting == 0 ? "none" : "more");
-    if (node->not &&try_in_place(run, node->not, item, here, "not", NO_INDEX, NULL))
+    if (node->not &&try_in_place(run, node->not, value, here, "not", NO_INDEX, NULL))
         FAIL(run, here, "not", "must not fit the schema");
     return ok;
 }
 
-static bool run_condition(struct run *run, const struct node *node, struct item item,
+static bool run_condition(struct run *run, const struct node *node, const struct cell *value,
                           const struct here *here, struct seen *seen)
 {
-    bool holds = try_in_place(run, node->condition, item, here, "if", NO_INDEX, seen);
+    bool holds = try_in_place(run, node->condition, value, here, "if", NO_INDEX, seen);
     const struct node *next = holds ? node->then : node->otherwise;
-    return !next || run_in_place(run, next, item, here, holds ? "then" : "else", NO_INDEX, seen);
+    return !next || run_in_place(run, next, value, here, holds ? "then" : "else", NO_INDEX, seen);
 }
 
-static bool run_applicators(struct run *run, const struct node *node, struct item item,
+static bool run_applicators(struct run *run, const struct node *node, const struct cell *value,
                             const struct here *here, struct seen *seen)
 {
     bool ok = true;
@@ -541,15 +545,15 @@ static bool run_applicators(struct run *run, const struct node *node, struct ite
         const struct node *target = node->dynamic_anchor.at || node->recursive
                                         ? target_of(node, here->scope)
                                         : node->reference;
-        ok = run_in_place(run, target, item, here, node->reference_keyword, NO_INDEX, seen);
+        ok = run_in_place(run, target, value, here, node->reference_keyword, NO_INDEX, seen);
     }
     for (size_t i = 0; i < node->all_of.count && (ok || run->errors); i++)
-        ok = run_in_place(run, node->all_of.at[i], item, here, "allOf", i, seen) && ok;
+        ok = run_in_place(run, node->all_of.at[i], value, here, "allOf", i, seen) && ok;
     if (!ok && !run->errors)
         return false;
-    ok = run_choices(run, node, item, here, seen) && ok;
+    ok = run_choices(run, node, value, here, seen) && ok;
     if (node->condition && (ok || run->errors))
-        ok = run_condition(run, node, item, here, seen) && ok;
+        ok = run_condition(run, node, value, here, seen) && ok;
     return ok;
 }
 
@@ -569,80 +573,74 @@ static const char *type_words(unsigned types, char words[160])
     return words;
 }
 
-static unsigned type_of(const struct node *node, struct item item)
+/* Kept apart: its texts are large, and most values are of their type. */
+static __attribute__((noinline)) void report_type(struct run *run, const struct node *node,
+                                                  unsigned type, const struct here *here)
 {
-    return item.name ? (unsigned)TYPE_STRING
-                     : value_type(item.json, node->resource->draft != SCHEMA_4);
+    char wanted[160], found[160];
+    fail(run, here, "type", "must be %s, not %s", type_words(node->types, wanted),
+         type_words(type, found));
 }
 
-static bool item_equals(struct item item, struct json_object *value)
-{
-    if (!item.name)
-        return value_equal(item.json, value);
-    return json_object_is_type(value, json_type_string) &&
-           str_eq(text_of(item), text_of((struct item){value, NULL}));
-}
-
-static bool run_fixed(struct run *run, const struct node *node, struct item item,
+static bool run_fixed(struct run *run, const struct node *node, const struct cell *value,
                       const struct here *here)
 {
     bool ok = true;
-    if (node->has_constant && !item_equals(item, node->constant))
+    if (node->constant && !cell_equal(node->constant, value))
         FAIL(run, here, "const", "must be %s", report_value(run->errors, node->constant));
-    if (!node->choices)
-        return ok;
-    size_t count = json_object_array_length(node->choices), i = 0;
-    while (i < count && !item_equals(item, json_object_array_get_idx(node->choices, i)))
-        i++;
-    if (i == count)
+    if (node->choices && !is_one_of(node->choices, value))
         FAIL(run, here, "enum", "must be one of %s", report_value(run->errors, node->choices));
     return ok;
 }
 
-static bool run_rules(struct run *run, const struct node *node, struct item item,
+static bool run_rules(struct run *run, const struct node *node, const struct cell *value,
                       const struct here *here, struct seen *seen)
 {
     bool ok = true;
-    char wanted[160], found[160];
-    unsigned type = type_of(node, item);
-    if (node->types && !(node->types & type))
-        FAIL(run, here, "type", "must be %s, not %s", type_words(node->types, wanted),
-             type_words(type, found));
-    if (node->has_constant || node->choices)
-        ok = run_fixed(run, node, item, here) && ok;
+    unsigned type = value->type;
+    if (node->dots_count && value->is_dotted)
+        type = TYPE_NUMBER;
+    if (!(node->types & type)) {
+        if (!run->errors)
+            return false;
+        report_type(run, node, type, here);
+        ok = false;
+    }
+    if (node->constant || node->choices)
+        ok = run_fixed(run, node, value, here) && ok;
     if (!ok && !run->errors)
         return false;
     if (type == TYPE_STRING && node->string)
-        ok = run_string(run, node->string, item, here) && ok;
+        ok = run_string(run, node->string, value, here) && ok;
     else if ((type & (TYPE_INTEGER | TYPE_NUMBER)) && node->number)
-        ok = run_number(run, node->number, item.json, here) && ok;
+        ok = run_number(run, node->number, value, here) && ok;
     else if (type == TYPE_ARRAY && node->array)
-        ok = run_array(run, node->array, item.json, here, seen) && ok;
+        ok = run_array(run, node->array, value, here, seen) && ok;
     else if (type == TYPE_OBJECT && node->object)
-        ok = run_object(run, node->object, item.json, here, seen) && ok;
-    if (type == TYPE_STRING && node->format && !format_fits(node->format, text_of(item)))
+        ok = run_object(run, node->object, value, here, seen) && ok;
+    if (type == TYPE_STRING && node->format && !format_fits(node->format, text_of(value)))
         FAIL(run, here, "format", "must be of the format %s", node->format_name);
     return ok;
 }
 
 /* One that needs to know what the others have looked at has marks of its own. */
-static bool run_tracking(struct run *run, const struct node *node, struct item item,
+static bool run_tracking(struct run *run, const struct node *node, const struct cell *value,
                          const struct here *here, struct seen *outer)
 {
     size_t used = run->used;
-    struct seen seen = new_seen(run, size_of(item.json));
-    bool ok = run_rules(run, node, item, here, &seen);
+    struct seen seen = new_seen(run, size_of(value));
+    bool ok = run_rules(run, node, value, here, &seen);
     if (ok || run->errors)
-        ok = run_applicators(run, node, item, here, &seen) && ok;
+        ok = run_applicators(run, node, value, here, &seen) && ok;
     if (ok || run->errors)
-        ok = run_unevaluated(run, node, item.json, here, &seen) && ok;
+        ok = run_unevaluated(run, node, value, here, &seen) && ok;
     if (outer)
         merge(outer, &seen);
     run->used = used;
     return ok;
 }
 
-static bool run_scoped(struct run *run, const struct node *node, struct item item,
+static bool run_scoped(struct run *run, const struct node *node, const struct cell *value,
                        const struct here *here, struct seen *seen)
 {
     if (node->never) {
@@ -650,15 +648,15 @@ static bool run_scoped(struct run *run, const struct node *node, struct item ite
             report(run->errors, here->place, here->way, "must not be there");
         return false;
     }
-    if (node->tracks && !item.name)
-        return run_tracking(run, node, item, here, seen);
-    bool ok = run_rules(run, node, item, here, seen);
+    if (node->tracks)
+        return run_tracking(run, node, value, here, seen);
+    bool ok = run_rules(run, node, value, here, seen);
     if (!node->is_simple && (ok || run->errors))
-        ok = run_applicators(run, node, item, here, seen) && ok;
+        ok = run_applicators(run, node, value, here, seen) && ok;
     return ok;
 }
 
-static bool run_node(struct run *run, const struct node *node, struct item item,
+static bool run_node(struct run *run, const struct node *node, const struct cell *value,
                      const struct here *here, struct seen *seen)
 {
     bool ok;
@@ -671,11 +669,11 @@ static bool run_node(struct run *run, const struct node *node, struct item item,
     run->steps++;
     run->depth++;
     if (here->scope && here->scope->resource == node->resource) {
-        ok = run_scoped(run, node, item, here, seen);
+        ok = run_scoped(run, node, value, here, seen);
     } else {
         const struct scope scope = {here->scope, node->resource};
         const struct here there = {here->place, here->way, &scope};
-        ok = run_scoped(run, node, item, &there, seen);
+        ok = run_scoped(run, node, value, &there, seen);
     }
     run->depth--;
     return ok;
@@ -686,7 +684,7 @@ struct verdict {
     const char *given_up;
 };
 
-static struct verdict start(const struct schema *schema, struct json_object *instance,
+static struct verdict start(const struct schema *schema, const struct cell *instance,
                             struct schema_errors *errors)
 {
     struct run run;
@@ -696,7 +694,7 @@ static struct verdict start(const struct schema *schema, struct json_object *ins
     run.given_up = NULL;
     run.used = 0;
     run.blocks = NULL;
-    bool valid = run_node(&run, schema->root, (struct item){instance, NULL}, &here, NULL);
+    bool valid = run_node(&run, schema->root, instance, &here, NULL);
     while (run.blocks) {
         struct block *block = run.blocks;
         run.blocks = block->next;
@@ -705,7 +703,12 @@ static struct verdict start(const struct schema *schema, struct json_object *ins
     return (struct verdict){valid && !run.given_up, run.given_up};
 }
 
-bool schema_validate(const struct schema *schema, struct json_object *instance,
+const struct cell *schema_instance(struct json_object *value, struct arena *arena)
+{
+    return cell_of(value, arena);
+}
+
+bool schema_validate(const struct schema *schema, const struct cell *instance,
                      struct schema_errors *errors)
 {
     struct verdict verdict = start(schema, instance, NULL);

@@ -1,8 +1,8 @@
 /* JSON Schema, drafts 4, 6, 7, 2019-09 and 2020-12: a schema is compiled once and then run without
  * allocation, as long as the instance is valid. Source: json-schema.org.
  *
- * Instances are json-c values as json_read makes them: numbers carry their source text, so that
- * comparisons and multipleOf are exact. References lead into the schema itself, to the metaschemas,
+ * Instances come from json-c values as json_read makes them: numbers carry their source text, so
+ * that comparisons and multipleOf are exact. References lead into the schema itself, to the metaschemas,
  * which are built in, and to what the caller's loader gives; nothing is fetched. */
 #pragma once
 
@@ -60,7 +60,12 @@ struct schema_errors {
     bool hide_values; /* no message shows a value of the instance's */
 };
 
+/* A value to be validated, as often as you like. */
+struct cell;
+
+/* Lives as long as the value and the arena. */
+const struct cell *schema_instance(struct json_object *value, struct arena *arena);
 /* Whether the instance is valid. `errors` may be NULL; then the first one ends it. */
-bool schema_validate(const struct schema *schema, struct json_object *instance,
+bool schema_validate(const struct schema *schema, const struct cell *instance,
                      struct schema_errors *errors);
 void schema_errors_free(struct schema_errors *errors);

@@ -36,7 +36,9 @@ static bool fits(const char *schema_text, const char *instance_text)
 {
     struct schema *schema = compile(schema_text);
     struct json_object *instance = json(instance_text);
-    bool valid = schema_validate(schema, instance, NULL);
+    struct arena arena = {0};
+    bool valid = schema_validate(schema, schema_instance(instance, &arena), NULL);
+    arena_free(&arena);
     json_object_put(instance);
     schema_free(&schema);
     return valid;
@@ -49,7 +51,7 @@ static void expect_errors(const char *schema_text, const char *instance_text, co
     struct json_object *instance = json(instance_text);
     struct schema_errors errors = {0};
     struct buf told = {0};
-    assert_false(schema_validate(schema, instance, &errors));
+    assert_false(schema_validate(schema, schema_instance(instance, &errors.arena), &errors));
     for (size_t i = 0; i < errors.count; i++)
         buf_printf(&told, "%s | %s | %s\n", errors.at[i].instance_path, errors.at[i].schema_path,
                    errors.at[i].message);
@@ -125,7 +127,7 @@ static void errors_end_at_twenty(void **state)
     struct schema *schema = compile("{\"items\":{\"type\":\"string\"}}");
     struct json_object *instance = json("[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21]");
     struct schema_errors errors = {0};
-    assert_false(schema_validate(schema, instance, &errors));
+    assert_false(schema_validate(schema, schema_instance(instance, &errors.arena), &errors));
     assert_int_equal(errors.count, SCHEMA_ERRORS_MAX);
     assert_true(errors.more);
     schema_errors_free(&errors);
@@ -210,7 +212,7 @@ static void values_can_be_hidden(void **state)
     struct schema *schema = compile("{\"const\":1}");
     struct json_object *instance = json("\"secret\"");
     struct schema_errors errors = {.hide_values = true};
-    assert_false(schema_validate(schema, instance, &errors));
+    assert_false(schema_validate(schema, schema_instance(instance, &errors.arena), &errors));
     assert_string_equal(errors.at[0].message, "must be …");
     schema_errors_free(&errors);
     json_object_put(instance);

@@ -1,0 +1,71 @@
+/* A JSON value as programs read it: everything that a check asks for stands in one place. Made once
+ * of a json-c value, which has to stay: texts and numbers' sources are its. Private to this
+ * folder. */
+#pragma once
+
+#include "shared/base/arena.h"
+#include "shared/base/str.h"
+
+#include <json-c/json.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum {
+    TYPE_NULL = 1,
+    TYPE_BOOLEAN = 2,
+    TYPE_INTEGER = 4,
+    TYPE_NUMBER = 8, /* that is no integer */
+    TYPE_STRING = 16,
+    TYPE_ARRAY = 32,
+    TYPE_OBJECT = 64,
+    TYPE_ALL = 127,
+};
+
+struct member;
+
+struct cell {
+    uint8_t type;   /* one of them */
+    bool is_small;  /* a number: `integer` is all of it */
+    bool is_dotted; /* 1.0: an integer, but not in draft 4 */
+    uint32_t count; /* bytes, elements, members */
+    uint32_t characters;
+    union {
+        bool truth;
+        int64_t integer;
+        double number; /* the nearest */
+        const char *text;
+        const struct cell *elements;
+        const struct member *members;
+    };
+    const char *source; /* of a number that is not small: as it was written */
+};
+
+struct member {
+    const char *name;
+    uint32_t len, hash;
+    struct cell value;
+};
+
+/* The value is the arena's. */
+const struct cell *cell_of(struct json_object *value, struct arena *arena);
+struct cell cell_of_name(const char *name, uint32_t len);
+/* The member of an object; NULL when there is none. `hash` is the name's. */
+const struct cell *cell_member(const struct cell *object, const char *name, uint32_t len,
+                               uint32_t hash);
+uint32_t cell_hash(const char *name, size_t len);
+
+/* ---- comparing: numbers by their exact value, objects without order */
+
+int cell_compare_slowly(const struct cell *a, const struct cell *b);
+/* The nearest doubles tell two numbers apart, unless they are the same. */
+static inline int cell_compare(const struct cell *a, const struct cell *b)
+{
+    if (a->is_small && b->is_small)
+        return (a->integer > b->integer) - (a->integer < b->integer);
+    return cell_compare_slowly(a, b);
+}
+/* `divisor` is positive. */
+bool cell_is_multiple(const struct cell *value, const struct cell *divisor);
+bool cell_equal(const struct cell *a, const struct cell *b);
+/* Allocates for long arrays only. */
+bool cell_is_unique(const struct cell *array);
