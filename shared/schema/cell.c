@@ -9,13 +9,22 @@
 
 /* --- making them --- */
 
-/* FNV-1a. */
-uint32_t cell_hash(const char *name, size_t len)
+static uint64_t word_of(const char *bytes, size_t len)
 {
-    uint32_t hash = 2166136261u;
-    for (size_t i = 0; i < len; i++)
-        hash = (hash ^ (unsigned char)name[i]) * 16777619u;
-    return hash;
+    uint64_t word = 0;
+    memcpy(&word, bytes, len < sizeof word ? len : sizeof word);
+    return word;
+}
+
+struct name name_of(const char *text)
+{
+    struct name name = {.text = text, .len = (uint32_t)strlen(text)};
+    name.head = word_of(text, name.len);
+    name.tail = name.len > 8 ? word_of(text + name.len - 8, 8) : 0;
+    uint64_t hash = (name.head ^ name.tail * UINT64_C(0xC2B2AE3D27D4EB4F) ^ name.len) *
+                    UINT64_C(0x9E3779B97F4A7C15);
+    name.hash = (uint32_t)(hash >> 32);
+    return name;
 }
 
 static uint32_t count_characters(const char *text, size_t len)
@@ -32,12 +41,13 @@ static void set_text(struct cell *cell, const char *text, uint32_t len)
     cell->count = len;
     cell->characters = count_characters(text, len);
     cell->text = text;
+    cell->head = word_of(text, len);
 }
 
-struct cell cell_of_name(const char *name, uint32_t len)
+struct cell cell_of_name(const struct name *name)
 {
     struct cell cell = {0};
-    set_text(&cell, name, len);
+    set_text(&cell, name->text, name->len);
     return cell;
 }
 
@@ -64,9 +74,7 @@ static void fill_object(struct cell *cell, struct json_object *value, struct are
     cell->members = members;
     lh_foreach(json_object_get_object(value), entry)
     {
-        members->name = lh_entry_k(entry);
-        members->len = (uint32_t)strlen(members->name);
-        members->hash = cell_hash(members->name, members->len);
+        members->name = name_of(lh_entry_k(entry));
         fill(&members->value, (struct json_object *)lh_entry_v(entry), arena);
         members++;
     }
@@ -130,14 +138,11 @@ const struct cell *cell_of(struct json_object *value, struct arena *arena)
     return cell;
 }
 
-const struct cell *cell_member(const struct cell *object, const char *name, uint32_t len,
-                               uint32_t hash)
+const struct cell *cell_member(const struct cell *object, const struct name *name)
 {
-    for (uint32_t i = 0; i < object->count; i++) {
-        const struct member *member = &object->members[i];
-        if (member->hash == hash && member->len == len && memcmp(member->name, name, len) == 0)
-            return &member->value;
-    }
+    for (uint32_t i = 0; i < object->count; i++)
+        if (name_equal(&object->members[i].name, name))
+            return &object->members[i].value;
     return NULL;
 }
 
@@ -253,7 +258,7 @@ static struct decimal decimal_of_cell(const struct cell *cell, char text[NUMBER_
     return decimal_of(str_of(text));
 }
 
-static int compare_exactly(const struct cell *a, const struct cell *b)
+int cell_compare_exactly(const struct cell *a, const struct cell *b)
 {
     char text_a[NUMBER_TEXT], text_b[NUMBER_TEXT];
     struct decimal left = decimal_of_cell(a, text_a), right = decimal_of_cell(b, text_b);
@@ -261,15 +266,6 @@ static int compare_exactly(const struct cell *a, const struct cell *b)
         return left.negative ? -1 : 1;
     int order = compare_magnitudes(&left, &right);
     return left.negative ? -order : order;
-}
-
-int cell_compare_slowly(const struct cell *a, const struct cell *b)
-{
-    double left = a->is_small ? (double)a->integer : a->number;
-    double right = b->is_small ? (double)b->integer : b->number;
-    if (left != right)
-        return left > right ? 1 : -1;
-    return compare_exactly(a, b);
 }
 
 static bool is_whole(struct str text)
@@ -323,7 +319,7 @@ bool cell_is_multiple(const struct cell *value, const struct cell *divisor)
     if (digits_of(&right) == 0)
         return false;
     if (digits_of(&right) > DIVISOR_DIGITS)
-        return compare_exactly(value, divisor) == 0;
+        return cell_compare_exactly(value, divisor) == 0;
     if (shift < 0)
         return false;
     uint64_t modulus = integer_of(&right), rest = 0;
@@ -346,7 +342,7 @@ static bool objects_equal(const struct cell *a, const struct cell *b)
 {
     for (uint32_t i = 0; i < a->count; i++) {
         const struct member *one = &a->members[i];
-        const struct cell *other = cell_member(b, one->name, one->len, one->hash);
+        const struct cell *other = cell_member(b, &one->name);
         if (!other || !cell_equal(&one->value, other))
             return false;
     }
@@ -363,7 +359,7 @@ bool cell_equal(const struct cell *a, const struct cell *b)
     case TYPE_BOOLEAN:
         return a->truth == b->truth;
     case TYPE_STRING:
-        return memcmp(a->text, b->text, a->count) == 0;
+        return cell_same_text(a, b);
     case TYPE_ARRAY:
         return arrays_equal(a, b);
     case TYPE_OBJECT:
@@ -371,6 +367,21 @@ bool cell_equal(const struct cell *a, const struct cell *b)
     default:
         return true; /* null */
     }
+}
+
+bool cell_is_among(const struct cell *array, const struct cell *value)
+{
+    if (value->type == TYPE_STRING) {
+        for (uint32_t i = 0; i < array->count; i++)
+            if (array->elements[i].type == TYPE_STRING &&
+                cell_same_text(&array->elements[i], value))
+                return true;
+        return false;
+    }
+    for (uint32_t i = 0; i < array->count; i++)
+        if (cell_equal(&array->elements[i], value))
+            return true;
+    return false;
 }
 
 /* --- uniqueItems --- */
@@ -400,8 +411,8 @@ static uint64_t hash_of(const struct cell *cell)
         return hash;
     case TYPE_OBJECT:
         for (uint32_t i = 0; i < cell->count; i++)
-            hash += mix(hash_of(&cell->members[i].value), cell->members[i].name,
-                        cell->members[i].len);
+            hash += mix(hash_of(&cell->members[i].value), cell->members[i].name.text,
+                        cell->members[i].name.len);
         return hash;
     default:
         return cell->type == TYPE_BOOLEAN ? hash + cell->truth : hash;

@@ -9,6 +9,7 @@
 #include <json-c/json.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 enum {
     TYPE_NULL = 1,
@@ -37,35 +38,59 @@ struct cell {
         const struct cell *elements;
         const struct member *members;
     };
-    const char *source; /* of a number that is not small: as it was written */
+    union {
+        const char *source; /* of a number that is not small: as it was written */
+        uint64_t head;      /* of a string: its first bytes */
+    };
+};
+
+/* Most names are told apart by their ends alone. */
+struct name {
+    const char *text;
+    uint64_t head, tail; /* the first and the last 8 bytes; zeroes where there are none */
+    uint32_t len, hash;
 };
 
 struct member {
-    const char *name;
-    uint32_t len, hash;
+    struct name name;
     struct cell value;
 };
 
 /* The value is the arena's. */
 const struct cell *cell_of(struct json_object *value, struct arena *arena);
-struct cell cell_of_name(const char *name, uint32_t len);
-/* The member of an object; NULL when there is none. `hash` is the name's. */
-const struct cell *cell_member(const struct cell *object, const char *name, uint32_t len,
-                               uint32_t hash);
-uint32_t cell_hash(const char *name, size_t len);
+struct cell cell_of_name(const struct name *name);
+struct name name_of(const char *text);
+static inline bool name_equal(const struct name *a, const struct name *b)
+{
+    return a->head == b->head && a->tail == b->tail && a->len == b->len &&
+           (a->len <= 16 || memcmp(a->text, b->text, a->len) == 0);
+}
+/* The member of an object; NULL when there is none. */
+const struct cell *cell_member(const struct cell *object, const struct name *name);
 
 /* ---- comparing: numbers by their exact value, objects without order */
 
-int cell_compare_slowly(const struct cell *a, const struct cell *b);
+int cell_compare_exactly(const struct cell *a, const struct cell *b);
 /* The nearest doubles tell two numbers apart, unless they are the same. */
 static inline int cell_compare(const struct cell *a, const struct cell *b)
 {
     if (a->is_small && b->is_small)
         return (a->integer > b->integer) - (a->integer < b->integer);
-    return cell_compare_slowly(a, b);
+    double left = a->is_small ? (double)a->integer : a->number;
+    double right = b->is_small ? (double)b->integer : b->number;
+    if (left != right)
+        return left > right ? 1 : -1;
+    return cell_compare_exactly(a, b);
+}
+static inline bool cell_same_text(const struct cell *a, const struct cell *b)
+{
+    return a->head == b->head && a->count == b->count &&
+           (a->count <= 8 || memcmp(a->text, b->text, a->count) == 0);
 }
 /* `divisor` is positive. */
 bool cell_is_multiple(const struct cell *value, const struct cell *divisor);
 bool cell_equal(const struct cell *a, const struct cell *b);
+/* One of the elements. */
+bool cell_is_among(const struct cell *array, const struct cell *value);
 /* Allocates for long arrays only. */
 bool cell_is_unique(const struct cell *array);

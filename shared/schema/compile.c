@@ -183,21 +183,13 @@ static void compile_array(struct compiler *c, struct json_object *schema, struct
     *node->array = rules;
 }
 
-static struct name name_of(const char *text)
-{
-    uint32_t len = (uint32_t)strlen(text);
-    return (struct name){text, len, cell_hash(text, len)};
-}
-
 static struct name_entry *name_place(struct name_table *table, const char *text)
 {
     const struct name name = name_of(text);
     uint32_t i = name.hash & table->mask;
-    while (table->at[i].name && strcmp(table->at[i].name, text) != 0)
+    while (table->at[i].name.text && !name_equal(&table->at[i].name, &name))
         i = (i + 1) & table->mask;
-    table->at[i].name = text;
-    table->at[i].len = name.len;
-    table->at[i].hash = name.hash;
+    table->at[i].name = name;
     return &table->at[i];
 }
 
@@ -229,8 +221,14 @@ static void compile_table(struct compiler *c, struct json_object *properties,
     rules->names.at = arena_alloc(c->arena, size * sizeof *rules->names.at);
     rules->names.mask = size - 1;
     if (is_map) {
-        json_object_object_foreach(properties, name, value) name_place(&rules->names, name)->node =
-            node_of(c, value, node->resource);
+        const struct name_entry **next = &rules->names.first;
+        json_object_object_foreach(properties, name, value)
+        {
+            struct name_entry *entry = name_place(&rules->names, name);
+            entry->node = node_of(c, value, node->resource);
+            *next = entry;
+            next = &entry->next;
+        }
     }
     for (size_t i = 0; i < rules->required_count; i++) {
         struct name_entry *entry = name_place(&rules->names, rules->required[i].text);
@@ -446,6 +444,17 @@ static void compile_references(struct compiler *c, struct json_object *schema, s
 
 /* --- nodes --- */
 
+static bool is_quick_object(const struct object_rules *rules)
+{
+    return !rules ||
+           (rules->patterns_count == 0 && !rules->property_names && rules->dependencies_count == 0);
+}
+
+static bool is_quick_array(const struct array_rules *rules)
+{
+    return !rules || !rules->contains;
+}
+
 static void compile(struct compiler *c, struct json_object *schema, struct node *node)
 {
     bool only_ref = node->resource->draft <= SCHEMA_7 && text_of(member(schema, "$ref")).at;
@@ -464,8 +473,12 @@ static void compile(struct compiler *c, struct json_object *schema, struct node 
     node->is_simple = !node->reference &&
                       node->all_of.count + node->any_of.count + node->one_of.count == 0 &&
                       !node->not && !node->condition && !node->tracks;
-    node->is_plain = node->is_simple && !node->object && !node->array && !node->format &&
-                     !node->dots_count && !(node->string && node->string->pattern);
+    bool scalar = !node->format && !node->dots_count;
+    node->is_plain = node->is_simple && scalar && !node->object && !node->array;
+    node->is_quick = scalar && !node->tracks && !node->dynamic_anchor.at && !node->recursive &&
+                     is_quick_object(node->object) && is_quick_array(node->array);
+    if (only_ref || json_object_object_length(schema) == 1)
+        node->stands_for = node->is_quick ? node->reference : NULL;
 }
 
 static void note_dynamic_anchor(struct json_object *schema, struct node *node)

@@ -38,15 +38,16 @@ struct node_list {
 
 /* Names that `properties` and `required` have, in a table by their hash. */
 struct name_entry {
-    const char *name; /* NULL = free */
-    uint32_t len, hash;
+    struct name name;  /* without text: free */
     struct node *node; /* of `properties`; may be NULL */
     bool required;
+    const struct name_entry *next; /* in the schema's order; NULL behind the last */
 };
 
 struct name_table {
     struct name_entry *at;
     uint32_t mask;
+    const struct name_entry *first;
     uint32_t required;
 };
 
@@ -54,11 +55,6 @@ struct pattern_entry {
     const struct pattern *pattern;
     const char *source;
     struct node *node;
-};
-
-struct name {
-    const char *text;
-    uint32_t len, hash;
 };
 
 struct dependency {
@@ -114,6 +110,7 @@ struct node {
     bool never;     /* `false` */
     bool is_simple; /* nothing but what the type's rules say: no applicator in place */
     bool is_plain;  /* likewise, and nothing in it has a schema of its own */
+    bool is_quick;  /* quick.c has all of its keywords */
     bool dots_count; /* 1.0 is no integer */
     unsigned types;  /* TYPE_ALL = whatever */
     struct object_rules *object;
@@ -126,6 +123,7 @@ struct node {
     const char *format_name;
     struct node *reference;
     const char *reference_keyword;
+    const struct node *stands_for; /* the reference, where it is all there is; NULL = there is more */
     struct str dynamic_anchor; /* of a $dynamicRef whose target has one; absent = none */
     bool recursive;            /* a $recursiveRef whose target has an anchor */
     struct node_list all_of, any_of, one_of;

@@ -76,7 +76,7 @@ static void write_cell(struct buf *out, const struct cell *cell);
 
 static void write_member(struct buf *out, const struct member *member)
 {
-    json_write_string(out, (struct str){member->name, member->len});
+    json_write_string(out, (struct str){member->name.text, member->name.len});
     buf_putc(out, ':');
     write_cell(out, &member->value);
 }

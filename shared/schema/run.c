@@ -2,41 +2,24 @@
  * wants to know why, to say what is wrong. */
 #include "shared/base/xalloc.h"
 #include "shared/schema/format.h"
-#include "shared/schema/program.h"
 #include "shared/schema/report.h"
+#include "shared/schema/run.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* A way of so many schemas within each other has no end, or as good as none; alternatives within
- * alternatives may take longer than anybody waits. */
-enum { DEPTH_MAX = 3000, STEPS_MAX = 10000000, MARK_WORDS = 256, BITS = 64 };
+enum { BITS = 64 };
 
 struct block {
     struct block *next;
     uint64_t words[];
 };
 
-struct run {
-    struct schema_errors *errors; /* NULL = the first one ends it */
-    unsigned depth, steps;
-    const char *given_up; /* why; NULL = it goes on */
-    size_t used;          /* of marks */
-    uint64_t marks[MARK_WORDS];
-    struct block *blocks; /* for what has no room there */
-};
-
 /* Which members or elements of a value something has looked at. NULL bits: nobody asks. */
 struct seen {
     uint64_t *bits;
     size_t count;
-};
-
-/* The resources that the way has led through, for references that depend on it. */
-struct scope {
-    const struct scope *outer;
-    const struct resource *resource;
 };
 
 struct here {
@@ -189,38 +172,6 @@ static bool run_number(struct run *run, const struct number_rules *rules, const 
     return ok;
 }
 
-/* --- the short way --- */
-
-static bool is_one_of(const struct cell *choices, const struct cell *value)
-{
-    for (uint32_t i = 0; i < choices->count; i++)
-        if (cell_equal(&choices->elements[i], value))
-            return true;
-    return false;
-}
-
-static bool number_fits(const struct number_rules *rules, const struct cell *value)
-{
-    return (!rules->minimum || cell_compare(value, rules->minimum) >= 0) &&
-           (!rules->maximum || cell_compare(value, rules->maximum) <= 0) &&
-           (!rules->above || cell_compare(value, rules->above) > 0) &&
-           (!rules->below || cell_compare(value, rules->below) < 0) &&
-           (!rules->multiple_of || cell_is_multiple(value, rules->multiple_of));
-}
-
-/* Of a plain node, where nobody wants to know why. */
-static inline bool fits_plainly(const struct node *node, const struct cell *value)
-{
-    if (!(node->types & value->type) || (node->choices && !is_one_of(node->choices, value)) ||
-        (node->constant && !cell_equal(node->constant, value)))
-        return false;
-    if (value->type == TYPE_STRING && node->string)
-        return (node->string->min == NO_LIMIT || value->characters >= node->string->min) &&
-               (node->string->max == NO_LIMIT || value->characters <= node->string->max);
-    return !node->number || !(value->type & (TYPE_INTEGER | TYPE_NUMBER)) ||
-           number_fits(node->number, value);
-}
-
 /* --- arrays --- */
 
 static bool run_element(struct run *run, const struct node *node, const struct cell *array,
@@ -228,7 +179,7 @@ static bool run_element(struct run *run, const struct node *node, const struct c
 {
     const struct cell *value = &array->elements[i];
     if (node->is_plain && !run->errors)
-        return fits_plainly(node, value);
+        return quick_fits_plainly(node, value);
     const struct place place = {here->place, NULL, i};
     const struct way way = {here->way, keyword, NULL, index};
     const struct here there = {&place, &way, here->scope};
@@ -310,12 +261,10 @@ static bool run_array(struct run *run, const struct array_rules *rules, const st
 
 /* --- objects --- */
 
-static const struct name_entry *find_name(const struct name_table *table,
-                                          const struct member *member)
+static const struct name_entry *find_name(const struct name_table *table, const struct name *name)
 {
-    for (uint32_t i = member->hash & table->mask; table->at[i].name; i = (i + 1) & table->mask)
-        if (table->at[i].hash == member->hash && table->at[i].len == member->len &&
-            memcmp(table->at[i].name, member->name, member->len) == 0)
+    for (uint32_t i = name->hash & table->mask; table->at[i].name.text; i = (i + 1) & table->mask)
+        if (name_equal(&table->at[i].name, name))
             return &table->at[i];
     return NULL;
 }
@@ -324,8 +273,8 @@ static bool run_member(struct run *run, const struct node *node, const struct me
                        const char *keyword, const char *by, const struct here *here)
 {
     if (node->is_plain && !run->errors)
-        return fits_plainly(node, &member->value);
-    const struct place place = {here->place, member->name, 0};
+        return quick_fits_plainly(node, &member->value);
+    const struct place place = {here->place, member->name.text, 0};
     const struct way way = {here->way, keyword, by, NO_INDEX};
     const struct here there = {&place, &way, here->scope};
     return run_node(run, node, &member->value, &there, NULL);
@@ -336,10 +285,10 @@ static bool run_pattern(struct run *run, const struct pattern_entry *entry,
                         const struct member *member, const struct here *here, bool *known)
 {
     bool ok = true;
-    const struct place place = {here->place, member->name, 0};
+    const struct place place = {here->place, member->name.text, 0};
     const struct here there = {&place, here->way, here->scope};
     enum pattern_verdict verdict =
-        pattern_match(entry->pattern, (struct str){member->name, member->len});
+        pattern_match(entry->pattern, (struct str){member->name.text, member->name.len});
     if (verdict == PATTERN_TOO_COSTLY)
         FAIL(run, &there, "patternProperties",
              "has a name that cannot be held against the pattern %.200s: that takes too long",
@@ -359,8 +308,8 @@ struct members {
 static bool run_name(struct run *run, const struct node *node, const struct member *member,
                      const struct here *here)
 {
-    const struct cell name = cell_of_name(member->name, member->len);
-    const struct place place = {here->place, member->name, 0};
+    const struct cell name = cell_of_name(&member->name);
+    const struct place place = {here->place, member->name.text, 0};
     const struct way way = {here->way, "propertyNames", NULL, NO_INDEX};
     const struct here there = {&place, &way, here->scope};
     return run_node(run, node, &name, &there, NULL);
@@ -370,14 +319,14 @@ static bool run_one_member(struct run *run, struct members *members, const struc
                            size_t i, const struct here *here)
 {
     const struct object_rules *rules = members->rules;
-    const struct name_entry *entry = rules->has_names ? find_name(&rules->names, member) : NULL;
+    const struct name_entry *entry = rules->has_names ? find_name(&rules->names, &member->name) : NULL;
     bool ok = true, known = false;
     if (entry) {
         members->required += entry->required;
         known = entry->node;
     }
     if (known)
-        ok = run_member(run, entry->node, member, "properties", member->name, here);
+        ok = run_member(run, entry->node, member, "properties", member->name.text, here);
     for (size_t j = 0; j < rules->patterns_count; j++)
         ok = run_pattern(run, &rules->patterns[j], member, here, &known) && ok;
     if (!known && rules->additional) {
@@ -393,7 +342,7 @@ static bool run_one_member(struct run *run, struct members *members, const struc
 
 static bool has_member(const struct cell *object, const struct name *name)
 {
-    return cell_member(object, name->text, name->len, name->hash);
+    return cell_member(object, name);
 }
 
 static bool run_required(struct run *run, const struct object_rules *rules,
@@ -588,7 +537,7 @@ static bool run_fixed(struct run *run, const struct node *node, const struct cel
     bool ok = true;
     if (node->constant && !cell_equal(node->constant, value))
         FAIL(run, here, "const", "must be %s", report_value(run->errors, node->constant));
-    if (node->choices && !is_one_of(node->choices, value))
+    if (node->choices && !cell_is_among(node->choices, value))
         FAIL(run, here, "enum", "must be one of %s", report_value(run->errors, node->choices));
     return ok;
 }
@@ -659,24 +608,23 @@ static bool run_scoped(struct run *run, const struct node *node, const struct ce
 static bool run_node(struct run *run, const struct node *node, const struct cell *value,
                      const struct here *here, struct seen *seen)
 {
-    bool ok;
-    if (run->depth >= DEPTH_MAX)
-        run->given_up = "the schema refers to itself without an end";
-    else if (run->steps >= STEPS_MAX)
-        run->given_up = "that takes too long";
-    if (run->given_up)
+    bool ok, same = here->scope && here->scope->resource == node->resource;
+    const struct scope scope = {here->scope, node->resource};
+    const struct here there = {here->place, here->way, same ? here->scope : &scope};
+    if (node->is_quick && !run->errors && !seen)
+        return quick_fits(run, node, value, there.scope);
+    if (!run_enter(run))
         return false;
-    run->steps++;
-    run->depth++;
-    if (here->scope && here->scope->resource == node->resource) {
-        ok = run_scoped(run, node, value, here, seen);
-    } else {
-        const struct scope scope = {here->scope, node->resource};
-        const struct here there = {here->place, here->way, &scope};
-        ok = run_scoped(run, node, value, &there, seen);
-    }
+    ok = run_scoped(run, node, value, &there, seen);
     run->depth--;
     return ok;
+}
+
+bool run_fits(struct run *run, const struct node *node, const struct cell *value,
+              const struct scope *scope)
+{
+    const struct here here = {NULL, NULL, scope};
+    return run_node(run, node, value, &here, NULL);
 }
 
 struct verdict {

@@ -1,0 +1,151 @@
+/* The short way through what most schemas are made of, for when nobody wants to know why. */
+#include "shared/schema/run.h"
+
+static bool number_fits(const struct number_rules *rules, const struct cell *value)
+{
+    return (!rules->minimum || cell_compare(value, rules->minimum) >= 0) &&
+           (!rules->maximum || cell_compare(value, rules->maximum) <= 0) &&
+           (!rules->above || cell_compare(value, rules->above) > 0) &&
+           (!rules->below || cell_compare(value, rules->below) < 0) &&
+           (!rules->multiple_of || cell_is_multiple(value, rules->multiple_of));
+}
+
+static bool string_fits(const struct string_rules *rules, const struct cell *value)
+{
+    if ((rules->min != NO_LIMIT && value->characters < rules->min) ||
+        (rules->max != NO_LIMIT && value->characters > rules->max))
+        return false;
+    return !rules->pattern ||
+           pattern_match(rules->pattern, (struct str){value->text, value->count}) == PATTERN_MATCHES;
+}
+
+static inline bool scalar_fits(const struct node *node, const struct cell *value)
+{
+    if (!(node->types & value->type))
+        return false;
+    if (node->choices && !cell_is_among(node->choices, value))
+        return false;
+    if (node->constant && !cell_equal(node->constant, value))
+        return false;
+    if (value->type == TYPE_STRING)
+        return !node->string || string_fits(node->string, value);
+    if (value->type & (TYPE_INTEGER | TYPE_NUMBER))
+        return !node->number || number_fits(node->number, value);
+    return true;
+}
+
+bool quick_fits_plainly(const struct node *node, const struct cell *value)
+{
+    return scalar_fits(node, value);
+}
+
+static inline bool child_fits(struct run *run, const struct node *node, const struct cell *value,
+                              const struct scope *scope)
+{
+    if (node->stands_for)
+        node = node->stands_for;
+    if (node->is_plain)
+        return scalar_fits(node, value);
+    if (node->is_quick && node->resource == scope->resource)
+        return quick_fits(run, node, value, scope);
+    return run_fits(run, node, value, scope);
+}
+
+/* Members often come in the order that the schema has them. */
+static inline const struct name_entry *look_up(const struct object_rules *rules,
+                                               const struct name *name,
+                                               const struct name_entry **guess)
+{
+    const struct name_table *table = &rules->names;
+    if (*guess && name_equal(&(*guess)->name, name)) {
+        const struct name_entry *found = *guess;
+        *guess = found->next;
+        return found;
+    }
+    for (uint32_t i = name->hash & table->mask; table->at[i].name.text; i = (i + 1) & table->mask)
+        if (name_equal(&table->at[i].name, name)) {
+            *guess = table->at[i].next;
+            return &table->at[i];
+        }
+    return NULL;
+}
+
+static bool object_fits(struct run *run, const struct object_rules *rules,
+                        const struct cell *object, const struct scope *scope)
+{
+    const struct name_entry *guess = rules->names.first;
+    uint32_t required = 0;
+    if ((rules->min != NO_LIMIT && object->count < rules->min) ||
+        (rules->max != NO_LIMIT && object->count > rules->max))
+        return false;
+    for (uint32_t i = 0; i < object->count; i++) {
+        const struct member *member = &object->members[i];
+        const struct node *node = rules->additional;
+        const struct name_entry *entry =
+            rules->has_names ? look_up(rules, &member->name, &guess) : NULL;
+        if (entry) {
+            required += entry->required;
+            node = entry->node ? entry->node : node;
+        }
+        if (node && !child_fits(run, node, &member->value, scope))
+            return false;
+    }
+    return required == rules->names.required;
+}
+
+static bool array_fits(struct run *run, const struct array_rules *rules, const struct cell *array,
+                       const struct scope *scope)
+{
+    uint32_t i = 0;
+    if ((rules->min != NO_LIMIT && array->count < rules->min) ||
+        (rules->max != NO_LIMIT && array->count > rules->max) ||
+        (rules->unique && !cell_is_unique(array)))
+        return false;
+    for (; i < array->count && i < rules->prefix.count; i++)
+        if (!child_fits(run, rules->prefix.at[i], &array->elements[i], scope))
+            return false;
+    for (; rules->items && i < array->count; i++)
+        if (!child_fits(run, rules->items, &array->elements[i], scope))
+            return false;
+    return true;
+}
+
+static bool choices_fit(struct run *run, const struct node *node, const struct cell *value,
+                        const struct scope *scope)
+{
+    bool any = node->any_of.count == 0;
+    size_t fitting = 0;
+    for (size_t i = 0; i < node->all_of.count; i++)
+        if (!child_fits(run, node->all_of.at[i], value, scope))
+            return false;
+    for (size_t i = 0; i < node->any_of.count && !any; i++)
+        any = child_fits(run, node->any_of.at[i], value, scope);
+    for (size_t i = 0; i < node->one_of.count && fitting < 2; i++)
+        fitting += child_fits(run, node->one_of.at[i], value, scope);
+    if (!any || (node->one_of.count > 0 && fitting != 1) ||
+        (node->not && child_fits(run, node->not, value, scope)))
+        return false;
+    if (!node->condition)
+        return true;
+    const struct node *next =
+        child_fits(run, node->condition, value, scope) ? node->then : node->otherwise;
+    return !next || child_fits(run, next, value, scope);
+}
+
+bool quick_fits(struct run *run, const struct node *node, const struct cell *value,
+                const struct scope *scope)
+{
+    if (!run_enter(run))
+        return false;
+    bool fits = scalar_fits(node, value);
+    if (fits && value->type == TYPE_OBJECT && node->object)
+        fits = object_fits(run, node->object, value, scope);
+    else if (fits && value->type == TYPE_ARRAY && node->array)
+        fits = array_fits(run, node->array, value, scope);
+    if (fits && node->reference)
+        fits = child_fits(run, node->reference, value, scope);
+    if (fits && !node->is_simple)
+        fits = choices_fit(run, node, value, scope);
+    run->depth--;
+    return fits && !run->given_up;
+}
