@@ -207,7 +207,7 @@ static bool explain_subject(struct subject *subject, const struct cli_options *o
     struct shm_header blank = {0};
     struct buf out = {0};
     struct json_object *told;
-    const char *source = "those of the running gateway";
+    const char *source = "those of the gateway";
     bool opened = live_open(options->config, &counters);
     bool live = opened && find_accounts(&counters, subject);
     if (opened && !live)

@@ -119,8 +119,7 @@ static void fill(struct cell *cell, struct json_object *value, struct arena *are
         fill_number(cell, value, arena);
         break;
     case json_type_string:
-        set_text(cell, json_object_get_string(value),
-                 (uint32_t)json_object_get_string_len(value));
+        set_text(cell, json_object_get_string(value), (uint32_t)json_object_get_string_len(value));
         break;
     case json_type_array:
         fill_array(cell, value, arena);

@@ -91,8 +91,8 @@ static const struct cell *number_of(struct compiler *c, struct json_object *sche
                                     const char *name)
 {
     struct json_object *value = member(schema, name);
-    bool is_number = json_object_is_type(value, json_type_int) ||
-                     json_object_is_type(value, json_type_double);
+    bool is_number =
+        json_object_is_type(value, json_type_int) || json_object_is_type(value, json_type_double);
     return is_number ? cell_of(value, c->arena) : NULL;
 }
 
@@ -472,7 +472,7 @@ static void compile(struct compiler *c, struct json_object *schema, struct node 
     node->dots_count = node->resource->draft == SCHEMA_4;
     node->is_simple = !node->reference &&
                       node->all_of.count + node->any_of.count + node->one_of.count == 0 &&
-                      !node->not && !node->condition && !node->tracks;
+                      !node->not &&!node->condition && !node->tracks;
     bool scalar = !node->format && !node->dots_count;
     node->is_plain = node->is_simple && scalar && !node->object && !node->array;
     node->is_quick = scalar && !node->tracks && !node->dynamic_anchor.at && !node->recursive &&
@@ -591,9 +591,9 @@ static bool check(const struct resource *resource, struct json_object *document,
     enum schema_draft draft;
     struct schema_errors errors = {0};
     struct arena arena = {0};
-    bool valid = metaschema_draft(resource->uri, &draft) ||
-                 schema_validate(metaschema_of(resource->draft),
-                                 schema_instance(document, &arena), &errors);
+    bool valid =
+        metaschema_draft(resource->uri, &draft) ||
+        schema_validate(metaschema_of(resource->draft), schema_instance(document, &arena), &errors);
     arena_free(&arena);
     if (!valid)
         tell(fault, errors.at[0].instance_path, errors.at[0].message);

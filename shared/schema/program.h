@@ -107,10 +107,10 @@ struct format;
 struct node {
     struct resource *resource;
     struct json_object *source;
-    bool never;     /* `false` */
-    bool is_simple; /* nothing but what the type's rules say: no applicator in place */
-    bool is_plain;  /* likewise, and nothing in it has a schema of its own */
-    bool is_quick;  /* quick.c has all of its keywords */
+    bool never;      /* `false` */
+    bool is_simple;  /* nothing but what the type's rules say: no applicator in place */
+    bool is_plain;   /* likewise, and nothing in it has a schema of its own */
+    bool is_quick;   /* quick.c has all of its keywords */
     bool dots_count; /* 1.0 is no integer */
     unsigned types;  /* TYPE_ALL = whatever */
     struct object_rules *object;
@@ -123,7 +123,8 @@ struct node {
     const char *format_name;
     struct node *reference;
     const char *reference_keyword;
-    const struct node *stands_for; /* the reference, where it is all there is; NULL = there is more */
+    const struct node
+        *stands_for;           /* the reference, where it is all there is; NULL = there is more */
     struct str dynamic_anchor; /* of a $dynamicRef whose target has one; absent = none */
     bool recursive;            /* a $recursiveRef whose target has an anchor */
     struct node_list all_of, any_of, one_of;

@@ -16,7 +16,8 @@ static bool string_fits(const struct string_rules *rules, const struct cell *val
         (rules->max != NO_LIMIT && value->characters > rules->max))
         return false;
     return !rules->pattern ||
-           pattern_match(rules->pattern, (struct str){value->text, value->count}) == PATTERN_MATCHES;
+           pattern_match(rules->pattern, (struct str){value->text, value->count}) ==
+               PATTERN_MATCHES;
 }
 
 static inline bool scalar_fits(const struct node *node, const struct cell *value)
@@ -123,7 +124,7 @@ static bool choices_fit(struct run *run, const struct node *node, const struct c
     for (size_t i = 0; i < node->one_of.count && fitting < 2; i++)
         fitting += child_fits(run, node->one_of.at[i], value, scope);
     if (!any || (node->one_of.count > 0 && fitting != 1) ||
-        (node->not && child_fits(run, node->not, value, scope)))
+        (node->not &&child_fits(run, node->not, value, scope)))
         return false;
     if (!node->condition)
         return true;

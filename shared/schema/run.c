@@ -1,9 +1,9 @@
 /* A schema's program at work: once to say yes or no, and a second time, when it is no and somebody
  * wants to know why, to say what is wrong. */
+#include "shared/schema/run.h"
 #include "shared/base/xalloc.h"
 #include "shared/schema/format.h"
 #include "shared/schema/report.h"
-#include "shared/schema/run.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -157,7 +157,8 @@ static bool run_number(struct run *run, const struct number_rules *rules, const 
 {
     bool ok = true;
     if (rules->minimum && cell_compare(value, rules->minimum) < 0)
-        FAIL(run, here, "minimum", "must be at least %s", report_value(run->errors, rules->minimum));
+        FAIL(run, here, "minimum", "must be at least %s",
+             report_value(run->errors, rules->minimum));
     if (rules->maximum && cell_compare(value, rules->maximum) > 0)
         FAIL(run, here, "maximum", "must be at most %s", report_value(run->errors, rules->maximum));
     if (rules->above && cell_compare(value, rules->above) <= 0)
@@ -186,8 +187,8 @@ static bool run_element(struct run *run, const struct node *node, const struct c
     return run_node(run, node, value, &there, NULL);
 }
 
-static bool run_contains(struct run *run, const struct array_rules *rules,
-                         const struct cell *array, const struct here *here, struct seen *seen)
+static bool run_contains(struct run *run, const struct array_rules *rules, const struct cell *array,
+                         const struct here *here, struct seen *seen)
 {
     bool ok = true;
     struct schema_errors *errors = run->errors;
@@ -214,8 +215,8 @@ static bool run_contains(struct run *run, const struct array_rules *rules,
     return ok;
 }
 
-static bool run_elements(struct run *run, const struct array_rules *rules,
-                         const struct cell *array, const struct here *here, struct seen *seen)
+static bool run_elements(struct run *run, const struct array_rules *rules, const struct cell *array,
+                         const struct here *here, struct seen *seen)
 {
     bool ok = true;
     size_t count = array->count, i = 0;
@@ -319,7 +320,8 @@ static bool run_one_member(struct run *run, struct members *members, const struc
                            size_t i, const struct here *here)
 {
     const struct object_rules *rules = members->rules;
-    const struct name_entry *entry = rules->has_names ? find_name(&rules->names, &member->name) : NULL;
+    const struct name_entry *entry =
+        rules->has_names ? find_name(&rules->names, &member->name) : NULL;
     bool ok = true, known = false;
     if (entry) {
         members->required += entry->required;
@@ -377,8 +379,8 @@ static bool run_dependency(struct run *run, const struct dependency *dependency,
     return ok;
 }
 
-static bool run_object(struct run *run, const struct object_rules *rules,
-                       const struct cell *object, const struct here *here, struct seen *seen)
+static bool run_object(struct run *run, const struct object_rules *rules, const struct cell *object,
+                       const struct here *here, struct seen *seen)
 {
     bool ok = true;
     int64_t count = object->count;

@@ -2,8 +2,8 @@
  * allocation, as long as the instance is valid. Source: json-schema.org.
  *
  * Instances come from json-c values as json_read makes them: numbers carry their source text, so
- * that comparisons and multipleOf are exact. References lead into the schema itself, to the metaschemas,
- * which are built in, and to what the caller's loader gives; nothing is fetched. */
+ * that comparisons and multipleOf are exact. References lead into the schema itself, to the
+ * metaschemas, which are built in, and to what the caller's loader gives; nothing is fetched. */
 #pragma once
 
 #include "shared/base/arena.h"

@@ -93,6 +93,7 @@ before(async () => {
             ...template('second', 'spare-1'),
             ...template('garbling', 'malformed'),
             ...template('overloaded', 'status-503'),
+            ...template('hanging', 'never-ends-body'),
             ...template('dear', 'dear-1', { input: 100, output: 200 }),
         },
         projects: demo({
@@ -104,6 +105,7 @@ before(async () => {
             'told-long': { ...first, model: 'status-429', retries: 3 },
             'for-good': { ...first, model: 'never-again', retries: 3 },
             'lacking': { ...first, model: 'status-500', client_parameters: ['temperature'] },
+            'all-hang': { ...first, model: 'never-answers', timeout: '1s', failover: [{ template: 'hanging' }] },
             'pictures': { provider: 'ollama', model: 'llava', failover: chain },
             'streams': { ...first, credential: 'stream', model: 'x', streaming_enabled: true,
                          timeout: '4s' },
@@ -183,6 +185,17 @@ describe('whatever the first target does', () => {
                          [['status-500', 'provider_error', 500],
                           ['malformed', 'provider_bad_response', 200],
                           ['status-503', 'provider_error', 503]]);
+    });
+
+    test('all of them together take no longer than the endpoint has time', async () => {
+        const began = Date.now();
+        const answer = await gateway.post('all-hang', { message: 'Hi' });
+        assertError(answer, 504, 'provider_timeout');
+        const ms = Date.now() - began;
+        assert.ok(ms >= 900 && ms < 5000, `${ms} ms`);
+        const attempts = JSON.parse((await gateway.row(answer.id)).attempts);
+        assert.deepEqual(attempts.map(({ status }) => status), ['provider_timeout', 'provider_timeout']);
+        assert.ok(Math.abs(attempts[0].ms - 500) < 200, `its half: ${attempts[0].ms}`);
     });
 
     test('nothing stays reserved', async () => {
