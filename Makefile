@@ -293,6 +293,9 @@ $(peers)/.there: packaging/unpack.sh
 		test $$pause != 0 || exit 1; sleep $$pause; done
 	@touch $@
 
+$(BUILD)/schema-pairs: $(BUILD)/obj/test/e2e/schema_pairs.o $(BUILD)/libshared.a
+	$(CC) $(LDFLAGS) -o $@ $^ $(call package_libs,$(shared_libs))
+
 $(BUILD)/notify-listen: $(BUILD)/obj/test/e2e/notify_listen.o
 	$(CC) $(LDFLAGS) -o $@ $^
 
@@ -301,6 +304,7 @@ $(BUILD)/notify-listen: $(BUILD)/obj/test/e2e/notify_listen.o
 TESTS ?= test/e2e/*.test.mjs
 .PHONY: e2e
 e2e: $(BUILD)/promptgate $(BUILD)/load $(BUILD)/counters-dump $(BUILD)/notify-listen \
+		$(BUILD)/schema-pairs \
 		$(peers)/.there $(e2e_modules) $(if $(STEPS),$(BUILD)/steps/list)
 	PROMPTGATE=$(abspath $(BUILD)/promptgate) LOAD=$(abspath $(BUILD)/load) SANITIZE=$(SANITIZE) \
 		STORE=$(STORE) STEPS=$(STEPS) $(if $(STEPS),PROMPTGATE_STEPS_SEEN=$(steps_seen)) \

@@ -1,0 +1,120 @@
+// The JSON Schema engine beside ajv: random schemas and instances. They must agree,
+// but where ajv is known to be wrong: beside unevaluatedItems and unevaluatedProperties it keeps what
+// a branch has evaluated that fails, and takes nothing from `if` alone nor from `contains`. (The
+// official suite has these right, test_schema_suite.c.) SEED=n repeats a run, PAIRS=n makes more.
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { createRequire } from 'node:module';
+import path from 'node:path';
+import { test } from 'node:test';
+
+import { Random } from '../soak/random.mjs';
+import { PROMPTGATE } from './harness.mjs';
+
+const Ajv = createRequire(import.meta.url)('ajv/dist/2020').default;
+const SEED = Number(process.env.SEED || Date.now() % 2 ** 31);
+const PAIRS = Number(process.env.PAIRS || 20_000);
+const EACH = 10; // instances of a schema: ajv takes its time to compile one
+
+const NAMES = ['a', 'b', 'c', 'ab', 'a/b', 'x~y', 'long_member_name_1', 'long_member_name_2'];
+const TEXTS = ['', 'a', 'ab', 'abc', 'A1', '\u{1F600}', 'é', 'long text of some words', 'long text of some worlds'];
+const NUMBERS = [0, 1, 2, 3, -1, 10, 1.5, 2.25, 0.5, 100, 1e3, -2.5];
+const PATTERNS = ['^a', 'b$', '^[a-z]+$', '[0-9]', '^.{1,3}$', 'x~'];
+const TYPES = ['null', 'boolean', 'integer', 'number', 'string', 'array', 'object'];
+
+function value(random, depth = 3) {
+    const kinds = [
+        () => random.pick([null, true, false]), () => random.pick(NUMBERS), () => random.pick(TEXTS),
+        () => random.pick(TEXTS), () => random.pick(NUMBERS),
+        () => Array.from({ length: random.between(0, 4) }, () => value(random, depth - 1)),
+        () => Object.fromEntries(Array.from({ length: random.between(0, 4) },
+                                            () => [random.pick(NAMES), value(random, depth - 1)])),
+    ];
+    return random.pick(depth > 0 ? kinds : kinds.slice(0, 5))();
+}
+
+const some = (random, most, make) => Array.from({ length: random.between(1, most) }, make);
+const map = (random, names, make) => Object.fromEntries(some(random, 3, () => [random.pick(names), make()]));
+
+function schema(random, depth = 3) {
+    if (depth === 0 || random.chance(0.08)) {
+        return random.pick([true, true, false, {}, { type: random.pick(TYPES) }]);
+    }
+    const sub = () => schema(random, depth - 1);
+    const keywords = {
+        type: () => random.chance(0.7) ? random.pick(TYPES) : [...new Set(some(random, 3, () => random.pick(TYPES)))],
+        enum: () => some(random, 4, () => value(random, 1)),
+        const: () => value(random, 2),
+        minimum: () => random.pick(NUMBERS), maximum: () => random.pick(NUMBERS),
+        exclusiveMinimum: () => random.pick(NUMBERS), exclusiveMaximum: () => random.pick(NUMBERS),
+        multipleOf: () => random.pick([1, 2, 0.5, 0.25, 3]),
+        minLength: () => random.between(0, 4), maxLength: () => random.between(0, 24),
+        pattern: () => random.pick(PATTERNS),
+        minItems: () => random.between(0, 3), maxItems: () => random.between(0, 4), uniqueItems: () => random.chance(0.7),
+        prefixItems: () => some(random, 3, sub), items: sub, contains: sub,
+        minContains: () => random.between(0, 2), maxContains: () => random.between(1, 3),
+        properties: () => map(random, NAMES, sub), patternProperties: () => map(random, PATTERNS, sub),
+        additionalProperties: sub, propertyNames: sub,
+        required: () => [...new Set(some(random, 3, () => random.pick(NAMES)))],
+        minProperties: () => random.between(0, 3), maxProperties: () => random.between(0, 4),
+        dependentRequired: () => map(random, NAMES, () => [...new Set(some(random, 2, () => random.pick(NAMES)))]),
+        dependentSchemas: () => map(random, NAMES, sub),
+        allOf: () => some(random, 3, sub), anyOf: () => some(random, 3, sub), oneOf: () => some(random, 3, sub),
+        not: sub, if: sub, then: sub, else: sub,
+        unevaluatedProperties: sub, unevaluatedItems: sub,
+        $ref: () => `#/$defs/${random.pick(['p', 'q'])}`,
+    };
+    const names = Object.keys(keywords);
+    const made = Object.fromEntries(some(random, 4, () => random.pick(names)).map((name) => [name, keywords[name]()]));
+    if (made.prefixItems) {
+        delete made.contains; // beside prefixItems ajv takes an empty array (the specification: 10.3.1.3 does not)
+    }
+    return made;
+}
+
+/** Definitions refer to nothing, so that no schema is without an end. */
+function whole(random) {
+    const plain = () => JSON.parse(JSON.stringify(schema(random, 2), (name, it) => name === '$ref' ? undefined : it));
+    const root = schema(random);
+    return typeof root === 'boolean' ? root : { ...root, $defs: { p: plain(), q: plain() } };
+}
+
+test(`random schemas and instances: as ajv (SEED=${SEED})`, { timeout: 600_000 }, (t) => {
+    const random = new Random(SEED);
+    const schemas = Array.from({ length: PAIRS / EACH }, () => whole(random));
+    const pairs = schemas.flatMap((one) => Array.from({ length: EACH }, () => [one, value(random)]));
+    const input = pairs.flatMap((pair) => pair.map((it) => JSON.stringify(it))).join('\n') + '\n';
+    const tool = path.join(path.dirname(PROMPTGATE), 'schema-pairs');
+    const own = execFileSync(tool, { input, encoding: 'utf8', maxBuffer: 1 << 26 }).trim().split('\n');
+    assert.equal(own.length, pairs.length);
+    const counts = { valid: 0, invalid: 0, thrown: 0, unevaluated: 0 };
+    const differences = [];
+    const compiled = schemas.map((one) => {
+        try {
+            return new Ajv({ strict: false, validateFormats: false, logger: false }).compile(one);
+        } catch {
+            return null;
+        }
+    });
+    pairs.forEach(([one, instance], i) => {
+        const validate = compiled[Math.floor(i / EACH)];
+        let theirs;
+        try {
+            theirs = !validate ? '-' : validate(instance) ? '1' : '0';
+        } catch (error) { // in the code that ajv has made
+            assert.ok(error instanceof TypeError);
+            counts.thrown++;
+            theirs = own[i];
+        }
+        counts[own[i] === '1' ? 'valid' : 'invalid']++;
+        if (theirs !== own[i] && JSON.stringify(one).includes('unevaluated')) {
+            counts.unevaluated++;
+        } else if (theirs !== own[i]) {
+            differences.push(`${own[i]} here, ${theirs} there: ${JSON.stringify(one)} ${JSON.stringify(instance)}`);
+        }
+    });
+    t.diagnostic(`${counts.valid} valid, ${counts.invalid} not, ajv threw ${counts.thrown} times, ${counts.unevaluated} with unevaluated*, ${differences.length} other differences`);
+    assert.ok(counts.thrown + counts.unevaluated < PAIRS / 500);
+    assert.ok(counts.valid > PAIRS / 10 && counts.invalid > PAIRS / 10, JSON.stringify(counts));
+    assert.deepEqual(differences.slice(0, 5), []);
+});
