@@ -96,6 +96,30 @@ static const struct cell *number_of(struct compiler *c, struct json_object *sche
     return is_number ? cell_of(value, c->arena) : NULL;
 }
 
+/* Limits that are small integers themselves, and nothing else. */
+static void set_range(struct number_rules *rules)
+{
+    const struct cell *const limits[] = {rules->minimum, rules->maximum, rules->above,
+                                         rules->below};
+    rules->least = INT64_MIN;
+    rules->most = INT64_MAX;
+    rules->is_range = !rules->multiple_of;
+    for (int i = 0; i < 4; i++) {
+        if (!limits[i])
+            continue;
+        int64_t limit = limits[i]->integer;
+        rules->is_range = rules->is_range && limits[i]->is_small && limit > INT64_MIN &&
+                          limit < INT64_MAX;
+        if (!rules->is_range)
+            return;
+        limit += i == 2 ? 1 : i == 3 ? -1 : 0;
+        if (i % 2 == 0)
+            rules->least = limit > rules->least ? limit : rules->least;
+        else
+            rules->most = limit < rules->most ? limit : rules->most;
+    }
+}
+
 static void compile_number(struct compiler *c, struct json_object *schema, struct node *node)
 {
     struct number_rules rules = {
@@ -113,6 +137,7 @@ static void compile_number(struct compiler *c, struct json_object *schema, struc
     }
     if (!rules.minimum && !rules.maximum && !rules.above && !rules.below && !rules.multiple_of)
         return;
+    set_range(&rules);
     node->number = arena_alloc(c->arena, sizeof rules);
     *node->number = rules;
 }
@@ -474,6 +499,8 @@ static void compile(struct compiler *c, struct json_object *schema, struct node 
                       node->all_of.count + node->any_of.count + node->one_of.count == 0 &&
                       !node->not &&!node->condition && !node->tracks;
     bool scalar = !node->format && !node->dots_count;
+    node->is_bare = node->is_simple && scalar && !node->object && !node->array && !node->string &&
+                    !node->number && !node->constant && !node->choices;
     node->is_plain = node->is_simple && scalar && !node->object && !node->array;
     node->is_quick = scalar && !node->tracks && !node->dynamic_anchor.at && !node->recursive &&
                      is_quick_object(node->object) && is_quick_array(node->array);
@@ -509,7 +536,7 @@ static struct node *node_of(struct compiler *c, struct json_object *schema,
     if (json_object_is_type(schema, json_type_boolean)) {
         node->never = !json_object_get_boolean(schema);
         node->is_simple = true;
-        node->is_plain = !node->never;
+        node->is_plain = node->is_bare = !node->never;
     } else if (json_object_is_type(schema, json_type_object)) {
         note_dynamic_anchor(schema, node);
         compile(c, schema, node);

@@ -99,6 +99,8 @@ struct string_rules {
 };
 
 struct number_rules {
+    bool is_range;       /* for small integers all of it is these two */
+    int64_t least, most;
     const struct cell *minimum, *maximum, *above, *below, *multiple_of; /* NULL = none */
 };
 
@@ -109,6 +111,7 @@ struct node {
     struct json_object *source;
     bool never;      /* `false` */
     bool is_simple;  /* nothing but what the type's rules say: no applicator in place */
+    bool is_bare;   /* nothing but types */
     bool is_plain;   /* likewise, and nothing in it has a schema of its own */
     bool is_quick;   /* quick.c has all of its keywords */
     bool dots_count; /* 1.0 is no integer */

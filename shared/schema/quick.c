@@ -1,8 +1,10 @@
 /* The short way through what most schemas are made of, for when nobody wants to know why. */
 #include "shared/schema/run.h"
 
-static bool number_fits(const struct number_rules *rules, const struct cell *value)
+static inline bool number_fits(const struct number_rules *rules, const struct cell *value)
 {
+    if (rules->is_range && value->is_small)
+        return value->integer >= rules->least && value->integer <= rules->most;
     return (!rules->minimum || cell_compare(value, rules->minimum) >= 0) &&
            (!rules->maximum || cell_compare(value, rules->maximum) <= 0) &&
            (!rules->above || cell_compare(value, rules->above) > 0) &&
@@ -20,7 +22,7 @@ static bool string_fits(const struct string_rules *rules, const struct cell *val
                PATTERN_MATCHES;
 }
 
-static inline bool scalar_fits(const struct node *node, const struct cell *value)
+static inline __attribute__((always_inline)) bool scalar_fits(const struct node *node, const struct cell *value)
 {
     if (!(node->types & value->type))
         return false;
@@ -40,11 +42,13 @@ bool quick_fits_plainly(const struct node *node, const struct cell *value)
     return scalar_fits(node, value);
 }
 
-static inline bool child_fits(struct run *run, const struct node *node, const struct cell *value,
+static inline __attribute__((always_inline)) bool child_fits(struct run *run, const struct node *node, const struct cell *value,
                               const struct scope *scope)
 {
     if (node->stands_for)
         node = node->stands_for;
+    if (node->is_bare)
+        return node->types & value->type;
     if (node->is_plain)
         return scalar_fits(node, value);
     if (node->is_quick && node->resource == scope->resource)
