@@ -13,6 +13,7 @@
 struct compiler {
     struct index index;
     struct arena *arena;
+    struct kept_pattern *patterns;
     struct json_object *problem_at; /* the subschema; NULL = no problem, or nowhere */
 };
 
@@ -60,11 +61,14 @@ static bool has(const struct resource *resource, unsigned vocabulary)
 
 static const struct pattern *compile_pattern(struct compiler *c, struct str source)
 {
-    struct pattern *pattern = NULL;
+    struct kept_pattern *kept = arena_alloc(c->arena, sizeof *kept);
     struct error error;
     size_t offset;
-    if (pattern_compile_javascript(source, c->arena, &pattern, &offset, &error))
-        return pattern;
+    if (pattern_compile_javascript(source, c->arena, &kept->pattern, &offset, &error)) {
+        kept->next = c->patterns;
+        c->patterns = kept;
+        return kept->pattern;
+    }
     if (!c->index.problem)
         c->index.problem =
             arena_printf(c->arena, "the pattern %.*s is none: %s",
@@ -108,8 +112,8 @@ static void set_range(struct number_rules *rules)
         if (!limits[i])
             continue;
         int64_t limit = limits[i]->integer;
-        rules->is_range = rules->is_range && limits[i]->is_small && limit > INT64_MIN &&
-                          limit < INT64_MAX;
+        rules->is_range =
+            rules->is_range && limits[i]->is_small && limit > INT64_MIN && limit < INT64_MAX;
         if (!rules->is_range)
             return;
         limit += i == 2 ? 1 : i == 3 ? -1 : 0;
@@ -480,6 +484,32 @@ static bool is_quick_array(const struct array_rules *rules)
     return !rules || !rules->contains;
 }
 
+static bool is_quick(const struct node *node)
+{
+    return !node->format && !node->dots_count && !node->tracks && !node->dynamic_anchor.at &&
+           !node->recursive && is_quick_object(node->object) && is_quick_array(node->array);
+}
+
+static enum node_kind kind_of(const struct node *node)
+{
+    bool holder = node->object || node->array;
+    bool fixed = node->constant || node->choices;
+    bool scalar = fixed || node->string || node->number;
+    if (!is_quick(node))
+        return NODE_SLOW;
+    if (node->has_applicators || (node->object && node->array) || (holder && scalar))
+        return NODE_QUICK;
+    if (node->reference)
+        return holder || scalar || node->types != TYPE_ALL ? NODE_QUICK : NODE_REFERENCE;
+    if (holder)
+        return node->object ? NODE_OBJECT : NODE_ARRAY;
+    if (!scalar)
+        return NODE_TYPES;
+    if (!fixed && !node->number && !node->string->pattern)
+        return NODE_TEXT;
+    return !fixed && !node->string && node->number->is_range ? NODE_RANGE : NODE_SCALAR;
+}
+
 static void compile(struct compiler *c, struct json_object *schema, struct node *node)
 {
     bool only_ref = node->resource->draft <= SCHEMA_7 && text_of(member(schema, "$ref")).at;
@@ -495,17 +525,11 @@ static void compile(struct compiler *c, struct json_object *schema, struct node 
     }
     compile_references(c, schema, node);
     node->dots_count = node->resource->draft == SCHEMA_4;
-    node->is_simple = !node->reference &&
-                      node->all_of.count + node->any_of.count + node->one_of.count == 0 &&
-                      !node->not &&!node->condition && !node->tracks;
-    bool scalar = !node->format && !node->dots_count;
-    node->is_bare = node->is_simple && scalar && !node->object && !node->array && !node->string &&
-                    !node->number && !node->constant && !node->choices;
-    node->is_plain = node->is_simple && scalar && !node->object && !node->array;
-    node->is_quick = scalar && !node->tracks && !node->dynamic_anchor.at && !node->recursive &&
-                     is_quick_object(node->object) && is_quick_array(node->array);
-    if (only_ref || json_object_object_length(schema) == 1)
-        node->stands_for = node->is_quick ? node->reference : NULL;
+    node->has_applicators =
+        node->all_of.count + node->any_of.count + node->one_of.count > 0 || node->not ||
+        node->condition || node->tracks;
+    node->is_simple = !node->reference && !node->has_applicators;
+    node->kind = kind_of(node);
 }
 
 static void note_dynamic_anchor(struct json_object *schema, struct node *node)
@@ -536,7 +560,7 @@ static struct node *node_of(struct compiler *c, struct json_object *schema,
     if (json_object_is_type(schema, json_type_boolean)) {
         node->never = !json_object_get_boolean(schema);
         node->is_simple = true;
-        node->is_plain = node->is_bare = !node->never;
+        node->kind = node->never ? NODE_SLOW : NODE_TYPES;
     } else if (json_object_is_type(schema, json_type_object)) {
         note_dynamic_anchor(schema, node);
         compile(c, schema, node);
@@ -642,6 +666,7 @@ struct schema *schema_compile(struct json_object *document, struct str uri,
         compile_anchors(&c);
     }
     schema->documents = c.index.documents;
+    schema->patterns = c.patterns;
     if (c.index.problem)
         tell_problem(&c, document, fault);
     if (!checked || c.index.problem)
@@ -675,6 +700,8 @@ void schema_free(struct schema **place)
         return;
     for (struct document *one = schema->documents; one; one = one->next)
         json_object_put(one->root);
+    for (struct kept_pattern *one = schema->patterns; one; one = one->next)
+        pattern_free(one->pattern);
     arena_free(&schema->arena);
     free(schema);
 }

@@ -380,6 +380,8 @@ static bool is_regex(struct str text)
     struct error error;
     size_t offset;
     bool valid = pattern_compile_javascript(text, &arena, &pattern, &offset, &error);
+    if (valid)
+        pattern_free(pattern);
     arena_free(&arena);
     return valid;
 }

@@ -51,11 +51,20 @@ bool pattern_compile(struct str source, struct arena *arena, struct pattern **re
     return compile(source, 0, arena, result, offset, error);
 }
 
+/* Without machine code it is interpreted: where memory may not be both written and run. */
 bool pattern_compile_javascript(struct str source, struct arena *arena, struct pattern **result,
                                 size_t *offset, struct error *error)
 {
-    return compile(source, PCRE2_ALT_BSUX | PCRE2_ALLOW_EMPTY_CLASS | PCRE2_MATCH_UNSET_BACKREF,
-                   arena, result, offset, error);
+    if (!compile(source, PCRE2_ALT_BSUX | PCRE2_ALLOW_EMPTY_CLASS | PCRE2_MATCH_UNSET_BACKREF,
+                 arena, result, offset, error))
+        return false;
+    (void)pcre2_jit_compile((*result)->code, PCRE2_JIT_COMPLETE);
+    return true;
+}
+
+void pattern_free(struct pattern *pattern)
+{
+    pcre2_code_free(pattern->code);
 }
 
 /* Made once, for all patterns: a match needs no memory but this, and what its limit allows. */
@@ -78,10 +87,17 @@ static pcre2_match_context *match_context(void)
     return context;
 }
 
+static int match(const struct pattern *pattern, struct str text, uint32_t more)
+{
+    return pcre2_match(pattern->code, (PCRE2_SPTR)(text.at ? text.at : ""), text.len, 0,
+                       PCRE2_NO_UTF_CHECK | more, match_data(), match_context());
+}
+
 enum pattern_verdict pattern_match(const struct pattern *pattern, struct str text)
 {
-    int found = pcre2_match(pattern->code, (PCRE2_SPTR)(text.at ? text.at : ""), text.len, 0,
-                            PCRE2_NO_UTF_CHECK, match_data(), match_context());
+    int found = match(pattern, text, 0);
+    if (found == PCRE2_ERROR_JIT_STACKLIMIT)
+        found = match(pattern, text, PCRE2_NO_JIT);
     if (found >= 0)
         return PATTERN_MATCHES;
     return found == PCRE2_ERROR_NOMATCH ? PATTERN_DIFFERS : PATTERN_TOO_COSTLY;

@@ -18,9 +18,11 @@ enum pattern_verdict {
  * byte of `source` where. */
 bool pattern_compile(struct str source, struct arena *arena, struct pattern **result,
                      size_t *offset, struct error *error) __attribute__((warn_unused_result));
-/* The same in JavaScript's syntax, as far as PCRE2 has it. */
+/* The same in JavaScript's syntax, as far as PCRE2 has it, and made into machine code where the
+ * system lets it: give that back with pattern_free. */
 bool pattern_compile_javascript(struct str source, struct arena *arena, struct pattern **result,
                                 size_t *offset, struct error *error)
     __attribute__((warn_unused_result));
+void pattern_free(struct pattern *pattern);
 /* `text` is valid UTF-8. One thread at a time. */
 enum pattern_verdict pattern_match(const struct pattern *pattern, struct str text);

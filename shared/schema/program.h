@@ -99,21 +99,33 @@ struct string_rules {
 };
 
 struct number_rules {
-    bool is_range;       /* for small integers all of it is these two */
+    bool is_range; /* for small integers all of it is these two */
     int64_t least, most;
     const struct cell *minimum, *maximum, *above, *below, *multiple_of; /* NULL = none */
 };
 
 struct format;
 
+/* What quick.c takes a node for: the first that fits. */
+enum node_kind {
+    NODE_SLOW,      /* none of what follows */
+    NODE_QUICK,     /* has no keyword that quick.c has not */
+    NODE_TYPES,     /* nothing but types */
+    NODE_TEXT,      /* types, and how long a string may be */
+    NODE_RANGE,     /* types, and a range of small integers */
+    NODE_SCALAR,    /* nothing in it has a schema of its own */
+    NODE_OBJECT,    /* types, and an object's rules */
+    NODE_ARRAY,     /* types, and an array's rules */
+    NODE_REFERENCE, /* nothing but a reference */
+};
+
 struct node {
+    enum node_kind kind;
     struct resource *resource;
     struct json_object *source;
     bool never;      /* `false` */
-    bool is_simple;  /* nothing but what the type's rules say: no applicator in place */
-    bool is_bare;   /* nothing but types */
-    bool is_plain;   /* likewise, and nothing in it has a schema of its own */
-    bool is_quick;   /* quick.c has all of its keywords */
+    bool has_applicators; /* for the same value, but for a reference */
+    bool is_simple; /* nothing but what the type's rules say: no applicator in place */
     bool dots_count; /* 1.0 is no integer */
     unsigned types;  /* TYPE_ALL = whatever */
     struct object_rules *object;
@@ -126,8 +138,6 @@ struct node {
     const char *format_name;
     struct node *reference;
     const char *reference_keyword;
-    const struct node
-        *stands_for;           /* the reference, where it is all there is; NULL = there is more */
     struct str dynamic_anchor; /* of a $dynamicRef whose target has one; absent = none */
     bool recursive;            /* a $recursiveRef whose target has an anchor */
     struct node_list all_of, any_of, one_of;
@@ -136,8 +146,14 @@ struct node {
     bool tracks; /* it needs to know what others have evaluated */
 };
 
+struct kept_pattern {
+    struct pattern *pattern;
+    struct kept_pattern *next;
+};
+
 struct schema {
     struct arena arena;
     struct node *root;
     struct document *documents;
+    struct kept_pattern *patterns;
 };

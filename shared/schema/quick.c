@@ -22,7 +22,8 @@ static bool string_fits(const struct string_rules *rules, const struct cell *val
                PATTERN_MATCHES;
 }
 
-static inline __attribute__((always_inline)) bool scalar_fits(const struct node *node, const struct cell *value)
+static inline __attribute__((always_inline)) bool scalar_fits(const struct node *node,
+                                                              const struct cell *value)
 {
     if (!(node->types & value->type))
         return false;
@@ -37,23 +38,43 @@ static inline __attribute__((always_inline)) bool scalar_fits(const struct node 
     return true;
 }
 
-bool quick_fits_plainly(const struct node *node, const struct cell *value)
+static bool object_fits(struct run *run, const struct object_rules *rules,
+                        const struct cell *object, const struct scope *scope);
+static bool array_fits(struct run *run, const struct array_rules *rules, const struct cell *array,
+                       const struct scope *scope);
+
+bool quick_fits_scalar(const struct node *node, const struct cell *value)
 {
     return scalar_fits(node, value);
 }
 
-static inline __attribute__((always_inline)) bool child_fits(struct run *run, const struct node *node, const struct cell *value,
-                              const struct scope *scope)
+/* What may refer to itself, or lies in another resource, goes the counted way. */
+static bool counted_fits(struct run *run, const struct node *node, const struct cell *value,
+                         const struct scope *scope)
 {
-    if (node->stands_for)
-        node = node->stands_for;
-    if (node->is_bare)
+    if (node->kind == NODE_SLOW || node->resource != scope->resource)
+        return run_fits(run, node, value, scope);
+    return quick_fits(run, node, value, scope);
+}
+
+/* An object's or an array's children are smaller than it, so nothing has to be counted. */
+static inline __attribute__((always_inline)) bool
+child_fits(struct run *run, const struct node *node, const struct cell *value,
+           const struct scope *scope)
+{
+    if (node->kind == NODE_REFERENCE && node->reference->resource == scope->resource)
+        node = node->reference;
+    if (node->kind == NODE_TYPES)
         return node->types & value->type;
-    if (node->is_plain)
+    if (node->kind >= NODE_TEXT && node->kind <= NODE_SCALAR)
         return scalar_fits(node, value);
-    if (node->is_quick && node->resource == scope->resource)
-        return quick_fits(run, node, value, scope);
-    return run_fits(run, node, value, scope);
+    if (node->kind == NODE_OBJECT && node->resource == scope->resource)
+        return (node->types & value->type) &&
+               (value->type != TYPE_OBJECT || object_fits(run, node->object, value, scope));
+    if (node->kind == NODE_ARRAY && node->resource == scope->resource)
+        return (node->types & value->type) &&
+               (value->type != TYPE_ARRAY || array_fits(run, node->array, value, scope));
+    return counted_fits(run, node, value, scope);
 }
 
 /* Members often come in the order that the schema has them. */

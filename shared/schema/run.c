@@ -173,14 +173,19 @@ static bool run_number(struct run *run, const struct number_rules *rules, const 
     return ok;
 }
 
+static bool is_scalar(const struct node *node)
+{
+    return node->kind >= NODE_TYPES && node->kind <= NODE_SCALAR;
+}
+
 /* --- arrays --- */
 
 static bool run_element(struct run *run, const struct node *node, const struct cell *array,
                         size_t i, const char *keyword, size_t index, const struct here *here)
 {
     const struct cell *value = &array->elements[i];
-    if (node->is_plain && !run->errors)
-        return quick_fits_plainly(node, value);
+    if (is_scalar(node) && !run->errors)
+        return quick_fits_scalar(node, value);
     const struct place place = {here->place, NULL, i};
     const struct way way = {here->way, keyword, NULL, index};
     const struct here there = {&place, &way, here->scope};
@@ -273,8 +278,8 @@ static const struct name_entry *find_name(const struct name_table *table, const 
 static bool run_member(struct run *run, const struct node *node, const struct member *member,
                        const char *keyword, const char *by, const struct here *here)
 {
-    if (node->is_plain && !run->errors)
-        return quick_fits_plainly(node, &member->value);
+    if (is_scalar(node) && !run->errors)
+        return quick_fits_scalar(node, &member->value);
     const struct place place = {here->place, member->name.text, 0};
     const struct way way = {here->way, keyword, by, NO_INDEX};
     const struct here there = {&place, &way, here->scope};
@@ -613,7 +618,7 @@ static bool run_node(struct run *run, const struct node *node, const struct cell
     bool ok, same = here->scope && here->scope->resource == node->resource;
     const struct scope scope = {here->scope, node->resource};
     const struct here there = {here->place, here->way, same ? here->scope : &scope};
-    if (node->is_quick && !run->errors && !seen)
+    if (node->kind != NODE_SLOW && !run->errors && !seen)
         return quick_fits(run, node, value, there.scope);
     if (!run_enter(run))
         return false;
