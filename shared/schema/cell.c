@@ -372,7 +372,8 @@ bool cell_is_among(const struct cell *array, const struct cell *value)
 {
     if (value->type == TYPE_STRING) {
         for (uint32_t i = 0; i < array->count; i++)
-            if (array->elements[i].head == value->head && cell_equal(&array->elements[i], value))
+            if (array->elements[i].head == value->head && array->elements[i].type == TYPE_STRING &&
+                cell_same_text(&array->elements[i], value))
                 return true;
         return false;
     }

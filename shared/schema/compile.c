@@ -525,9 +525,8 @@ static void compile(struct compiler *c, struct json_object *schema, struct node 
     }
     compile_references(c, schema, node);
     node->dots_count = node->resource->draft == SCHEMA_4;
-    node->has_applicators =
-        node->all_of.count + node->any_of.count + node->one_of.count > 0 || node->not ||
-        node->condition || node->tracks;
+    node->has_applicators = node->all_of.count + node->any_of.count + node->one_of.count > 0 ||
+                            node->not || node->condition || node->tracks;
     node->is_simple = !node->reference && !node->has_applicators;
     node->kind = kind_of(node);
 }

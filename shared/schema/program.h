@@ -123,11 +123,11 @@ struct node {
     enum node_kind kind;
     struct resource *resource;
     struct json_object *source;
-    bool never;      /* `false` */
+    bool never;           /* `false` */
     bool has_applicators; /* for the same value, but for a reference */
-    bool is_simple; /* nothing but what the type's rules say: no applicator in place */
-    bool dots_count; /* 1.0 is no integer */
-    unsigned types;  /* TYPE_ALL = whatever */
+    bool is_simple;       /* nothing but what the type's rules say: no applicator in place */
+    bool dots_count;      /* 1.0 is no integer */
+    unsigned types;       /* TYPE_ALL = whatever */
     struct object_rules *object;
     struct array_rules *array;
     struct string_rules *string;

@@ -12,14 +12,23 @@ static inline bool number_fits(const struct number_rules *rules, const struct ce
            (!rules->multiple_of || cell_is_multiple(value, rules->multiple_of));
 }
 
+/* NO_LIMIT is less than all counts, and without a sign more than all. */
+static inline bool count_fits(uint32_t count, int64_t min, int64_t max)
+{
+    return (int64_t)count >= min && (uint64_t)count <= (uint64_t)max;
+}
+
+static inline bool length_fits(const struct string_rules *rules, const struct cell *value)
+{
+    return count_fits(value->characters, rules->min, rules->max);
+}
+
 static bool string_fits(const struct string_rules *rules, const struct cell *value)
 {
-    if ((rules->min != NO_LIMIT && value->characters < rules->min) ||
-        (rules->max != NO_LIMIT && value->characters > rules->max))
-        return false;
-    return !rules->pattern ||
-           pattern_match(rules->pattern, (struct str){value->text, value->count}) ==
-               PATTERN_MATCHES;
+    return length_fits(rules, value) &&
+           (!rules->pattern ||
+            pattern_match(rules->pattern, (struct str){value->text, value->count}) ==
+                PATTERN_MATCHES);
 }
 
 static inline __attribute__((always_inline)) bool scalar_fits(const struct node *node,
@@ -58,15 +67,22 @@ static bool counted_fits(struct run *run, const struct node *node, const struct 
 }
 
 /* An object's or an array's children are smaller than it, so nothing has to be counted. */
-static inline __attribute__((always_inline)) bool
-child_fits(struct run *run, const struct node *node, const struct cell *value,
-           const struct scope *scope)
+static inline __attribute__((always_inline)) bool child_fits(struct run *run,
+                                                             const struct node *node,
+                                                             const struct cell *value,
+                                                             const struct scope *scope)
 {
     if (node->kind == NODE_REFERENCE && node->reference->resource == scope->resource)
         node = node->reference;
     if (node->kind == NODE_TYPES)
         return node->types & value->type;
-    if (node->kind >= NODE_TEXT && node->kind <= NODE_SCALAR)
+    if (node->kind == NODE_TEXT)
+        return (node->types & value->type) &&
+               (value->type != TYPE_STRING || length_fits(node->string, value));
+    if (node->kind == NODE_RANGE && value->is_small)
+        return (node->types & TYPE_INTEGER) && value->integer >= node->number->least &&
+               value->integer <= node->number->most;
+    if (node->kind == NODE_RANGE || node->kind == NODE_SCALAR)
         return scalar_fits(node, value);
     if (node->kind == NODE_OBJECT && node->resource == scope->resource)
         return (node->types & value->type) &&
@@ -101,8 +117,7 @@ static bool object_fits(struct run *run, const struct object_rules *rules,
 {
     const struct name_entry *guess = rules->names.first;
     uint32_t required = 0;
-    if ((rules->min != NO_LIMIT && object->count < rules->min) ||
-        (rules->max != NO_LIMIT && object->count > rules->max))
+    if (!count_fits(object->count, rules->min, rules->max))
         return false;
     for (uint32_t i = 0; i < object->count; i++) {
         const struct member *member = &object->members[i];
@@ -123,8 +138,7 @@ static bool array_fits(struct run *run, const struct array_rules *rules, const s
                        const struct scope *scope)
 {
     uint32_t i = 0;
-    if ((rules->min != NO_LIMIT && array->count < rules->min) ||
-        (rules->max != NO_LIMIT && array->count > rules->max) ||
+    if (!count_fits(array->count, rules->min, rules->max) ||
         (rules->unique && !cell_is_unique(array)))
         return false;
     for (; i < array->count && i < rules->prefix.count; i++)
