@@ -18,6 +18,7 @@ static const struct command {
     {"status", cmd_status, "show the running gateway and its processes"},
     {"check", cmd_check, "read the configuration and print every error"},
     {"explain", cmd_explain, "say what would happen to a request"},
+    {"schema", cmd_schema, "check a JSON Schema, or a value against one"},
     {"token", cmd_token, "create, list, revoke and rotate client tokens"},
     {"project", cmd_project, "create and list projects"},
     {"logs", cmd_logs, "show what was logged of requests"},

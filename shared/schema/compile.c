@@ -645,8 +645,12 @@ static bool check(const struct resource *resource, struct json_object *document,
         metaschema_draft(resource->uri, &draft) ||
         schema_validate(metaschema_of(resource->draft), schema_instance(document, &arena), &errors);
     arena_free(&arena);
-    if (!valid)
-        tell(fault, errors.at[0].instance_path, errors.at[0].message);
+    if (!valid) {
+        const struct schema_error *first = &errors.at[0];
+        bool chose = errors.count > 1 && strcmp(first->keyword, "anyOf") == 0;
+        first += chose; /* what is wrong by the alternative that was meant says more */
+        tell(fault, first->instance_path, first->message);
+    }
     schema_errors_free(&errors);
     return valid;
 }

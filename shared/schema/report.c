@@ -72,6 +72,20 @@ void report(struct schema_errors *errors, const struct place *place, const struc
     };
 }
 
+void report_again(struct schema_errors *errors, const struct schema_error *error)
+{
+    if (errors->count == SCHEMA_ERRORS_MAX) {
+        errors->more = true;
+        return;
+    }
+    errors->at[errors->count++] = (struct schema_error){
+        .instance_path = arena_strdup(&errors->arena, error->instance_path),
+        .schema_path = arena_strdup(&errors->arena, error->schema_path),
+        .keyword = error->keyword, /* the schema's */
+        .message = arena_strdup(&errors->arena, error->message),
+    };
+}
+
 static void write_cell(struct buf *out, const struct cell *cell);
 
 static void write_member(struct buf *out, const struct member *member)

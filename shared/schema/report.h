@@ -24,6 +24,8 @@ struct way {
 /* The last step of `way` is the keyword that failed. */
 void report(struct schema_errors *errors, const struct place *place, const struct way *way,
             const char *format, ...) __attribute__((format(printf, 4, 5)));
+/* An error that another list has. */
+void report_again(struct schema_errors *errors, const struct schema_error *error);
 /* A name behind a pointer. */
 void pointer_add(struct buf *pointer, const char *name);
 /* The value as JSON, cut, or "…" where values are hidden. In the errors' arena. */

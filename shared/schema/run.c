@@ -465,6 +465,32 @@ static const struct node *target_of(const struct node *node, const struct scope 
     return target;
 }
 
+/* Whether all that is wrong with it is its type: the branch was meant for other values. */
+static bool is_of_another_type(const struct schema_errors *errors, const char *path)
+{
+    return errors->count == 0 || (strcmp(errors->at[0].keyword, "type") == 0 &&
+                                  strcmp(errors->at[0].instance_path, path) == 0);
+}
+
+/* Of branches that all fail: what is wrong by the first that was meant for such a value. */
+static void explain_branches(struct run *run, const struct node_list *branches,
+                             const struct cell *value, const struct here *here, const char *keyword)
+{
+    struct schema_errors *errors = run->errors;
+    const char *path = errors->count > 0 ? errors->at[errors->count - 1].instance_path : "";
+    bool told = false;
+    for (size_t i = 0; i < branches->count && !told; i++) {
+        struct schema_errors own = {.hide_values = errors->hide_values};
+        run->errors = &own;
+        (void)run_in_place(run, branches->at[i], value, here, keyword, i, NULL);
+        run->errors = errors;
+        told = !is_of_another_type(&own, path);
+        for (size_t j = 0; told && j < own.count; j++)
+            report_again(errors, &own.at[j]);
+        schema_errors_free(&own);
+    }
+}
+
 static bool run_choices(struct run *run, const struct node *node, const struct cell *value,
                         const struct here *here, struct seen *seen)
 {
@@ -472,14 +498,19 @@ static bool run_choices(struct run *run, const struct node *node, const struct c
     size_t fitting = 0;
     for (size_t i = 0; i < node->any_of.count && (!any || seen); i++)
         any = try_in_place(run, node->any_of.at[i], value, here, "anyOf", i, seen) || any;
-    if (!any)
+    if (!any) {
         FAIL(run, here, "anyOf", "must fit one of %zu schemas at least, and fits none",
              node->any_of.count);
+        explain_branches(run, &node->any_of, value, here, "anyOf");
+    }
     for (size_t i = 0; i < node->one_of.count && fitting < 2; i++)
         fitting += try_in_place(run, node->one_of.at[i], value, here, "oneOf", i, seen);
-    if (node->one_of.count > 0 && fitting != 1)
+    if (node->one_of.count > 0 && fitting != 1) {
         FAIL(run, here, "oneOf", "must fit exactly one of %zu schemas, and fits %s",
              node->one_of.count, fitting == 0 ? "none" : "more");
+        if (fitting == 0)
+            explain_branches(run, &node->one_of, value, here, "oneOf");
+    }
     if (node->not &&try_in_place(run, node->not, value, here, "not", NO_INDEX, NULL))
         FAIL(run, here, "not", "must not fit the schema");
     return ok;

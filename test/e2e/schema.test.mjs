@@ -4,12 +4,13 @@
 // official suite has these right, test_schema_suite.c.) SEED=n repeats a run, PAIRS=n makes more.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import fs from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
-import { test } from 'node:test';
+import { describe, test } from 'node:test';
 
 import { Random } from '../soak/random.mjs';
-import { PROMPTGATE } from './harness.mjs';
+import { PROMPTGATE, run, temporaryDirectory } from './harness.mjs';
 
 const Ajv = createRequire(import.meta.url)('ajv/dist/2020').default;
 const SEED = Number(process.env.SEED || Date.now() % 2 ** 31);
@@ -117,4 +118,53 @@ test(`random schemas and instances: as ajv (SEED=${SEED})`, { timeout: 600_000 }
     assert.ok(counts.thrown + counts.unevaluated < PAIRS / 500);
     assert.ok(counts.valid > PAIRS / 10 && counts.invalid > PAIRS / 10, JSON.stringify(counts));
     assert.deepEqual(differences.slice(0, 5), []);
+});
+
+describe('promptgate schema check', () => {
+    const folder = temporaryDirectory();
+    const file = (name, content) => {
+        const at = path.join(folder, name);
+        fs.writeFileSync(at, typeof content === 'string' ? content : JSON.stringify(content));
+        return at;
+    };
+    const order = file('order.json', { type: 'object', required: ['id'],
+                                       properties: { id: { $ref: 'id.json' }, due: { format: 'date' } } });
+    file('id.json', { type: 'integer', minimum: 1 });
+
+    async function check(...args) {
+        const { status, stdout, stderr } = await run('schema', 'check', ...args);
+        return { status, stdout, stderr };
+    }
+
+    test('a schema alone', async () => {
+        assert.deepEqual(await check(order), { status: 0, stdout: 'a schema\n', stderr: '' });
+        assert.deepEqual(JSON.parse((await check('--json', order)).stdout), { schema_valid: true });
+    });
+
+    test('an instance that fits, and one that does not', async () => {
+        assert.equal((await check(order, file('good.json', { id: 1, due: 'someday' }))).status, 0);
+        const bad = file('bad.json', { id: 0, due: 'someday' });
+        const told = await check('--formats', 'assert', order, bad);
+        assert.equal(told.status, 1);
+        assert.equal(told.stdout, `${bad}: /id: must be at least 1\n${bad}: /due: must be of the format date\n`);
+        assert.deepEqual(JSON.parse((await check('--json', order, bad)).stdout), {
+            schema_valid: true, valid: false, more: false,
+            errors: [{ path: '/id', schema_path: '/properties/id/$ref/minimum', keyword: 'minimum',
+                       message: 'must be at least 1' }],
+        });
+    });
+
+    test('what is no schema, and files that cannot be read', async () => {
+        const none = file('none.json', { properties: { a: { type: 'strin' } } });
+        const told = await check(none);
+        assert.equal(told.status, 3);
+        assert.match(told.stdout, /: \/properties\/a\/type: must be one of/);
+        assert.equal((await check(file('text.json', 'no JSON'))).status, 3);
+        assert.equal((await check(path.join(folder, 'nothing'))).status, 3);
+        assert.equal((await check(order, path.join(folder, 'nothing'))).status, 3);
+        assert.equal((await check(file('outside.json', { $ref: '../../../../etc/passwd' }))).status, 3);
+        assert.equal((await check(file('far.json', { $ref: 'https://example.com/x.json' }))).status, 3);
+        assert.equal((await check()).status, 2);
+        assert.equal((await check('--formats', 'maybe', order)).status, 2);
+    });
 });
