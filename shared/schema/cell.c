@@ -93,7 +93,7 @@ static void fill_number(struct cell *cell, struct json_object *value, struct are
     cell->source = source;
     cell->number = json_object_get_double(value);
     cell->type = is_whole(str_of(source)) ? TYPE_INTEGER : TYPE_NUMBER;
-    cell->is_dotted = json_object_is_type(value, json_type_double);
+    cell->is_dotted = strpbrk(source, ".eE");
 }
 
 static void fill(struct cell *cell, struct json_object *value, struct arena *arena)

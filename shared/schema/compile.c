@@ -473,21 +473,44 @@ static void compile_references(struct compiler *c, struct json_object *schema, s
 
 /* --- nodes --- */
 
-static bool is_quick_object(const struct object_rules *rules)
+/* Whether all that it leads to is of its own resource. */
+static bool stays(const struct node *node, const struct node *child)
 {
-    return !rules ||
-           (rules->patterns_count == 0 && !rules->property_names && rules->dependencies_count == 0);
+    return !child || child->resource == node->resource;
 }
 
-static bool is_quick_array(const struct array_rules *rules)
+static bool list_stays(const struct node *node, const struct node_list *list)
 {
-    return !rules || !rules->contains;
+    for (size_t i = 0; i < list->count; i++)
+        if (!stays(node, list->at[i]))
+            return false;
+    return true;
+}
+
+static bool is_quick_object(const struct node *node, const struct object_rules *rules)
+{
+    for (const struct name_entry *one = rules->names.first; one; one = one->next)
+        if (!stays(node, one->node))
+            return false;
+    return stays(node, rules->additional) && rules->patterns_count == 0 &&
+           !rules->property_names && rules->dependencies_count == 0;
+}
+
+static bool is_quick_array(const struct node *node, const struct array_rules *rules)
+{
+    return stays(node, rules->items) && list_stays(node, &rules->prefix) && !rules->contains;
 }
 
 static bool is_quick(const struct node *node)
 {
-    return !node->format && !node->dots_count && !node->tracks && !node->dynamic_anchor.at &&
-           !node->recursive && is_quick_object(node->object) && is_quick_array(node->array);
+    bool in_place = stays(node, node->reference) && list_stays(node, &node->all_of) &&
+                    list_stays(node, &node->any_of) && list_stays(node, &node->one_of) &&
+                    stays(node, node->not) && stays(node, node->condition) &&
+                    stays(node, node->then) && stays(node, node->otherwise);
+    return in_place && !node->format && !node->dots_count && !node->tracks &&
+           !node->dynamic_anchor.at && !node->recursive &&
+           (!node->object || is_quick_object(node, node->object)) &&
+           (!node->array || is_quick_array(node, node->array));
 }
 
 static enum node_kind kind_of(const struct node *node)
@@ -507,7 +530,10 @@ static enum node_kind kind_of(const struct node *node)
         return NODE_TYPES;
     if (!fixed && !node->number && !node->string->pattern)
         return NODE_TEXT;
-    return !fixed && !node->string && node->number->is_range ? NODE_RANGE : NODE_SCALAR;
+    if (!fixed && !node->string && node->number->is_range)
+        return NODE_RANGE;
+    return node->choices && !node->constant && !node->string && !node->number ? NODE_CHOICE
+                                                                              : NODE_SCALAR;
 }
 
 static void compile(struct compiler *c, struct json_object *schema, struct node *node)

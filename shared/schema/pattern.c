@@ -1,5 +1,7 @@
 #include "shared/schema/pattern.h"
 
+#include "shared/schema/javascript.h"
+
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
@@ -55,11 +57,15 @@ bool pattern_compile(struct str source, struct arena *arena, struct pattern **re
 bool pattern_compile_javascript(struct str source, struct arena *arena, struct pattern **result,
                                 size_t *offset, struct error *error)
 {
-    if (!compile(source, PCRE2_ALT_BSUX | PCRE2_ALLOW_EMPTY_CLASS | PCRE2_MATCH_UNSET_BACKREF,
-                 arena, result, offset, error))
-        return false;
-    (void)pcre2_jit_compile((*result)->code, PCRE2_JIT_COMPLETE);
-    return true;
+    struct buf translated = {0};
+    bool compiled = javascript_translate(source, &translated, offset, error) &&
+                    compile(buf_view(&translated),
+                            PCRE2_ALT_BSUX | PCRE2_ALLOW_EMPTY_CLASS | PCRE2_MATCH_UNSET_BACKREF,
+                            arena, result, offset, error);
+    buf_free(&translated);
+    if (compiled)
+        (void)pcre2_jit_compile((*result)->code, PCRE2_JIT_COMPLETE);
+    return compiled;
 }
 
 void pattern_free(struct pattern *pattern)

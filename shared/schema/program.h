@@ -113,6 +113,7 @@ enum node_kind {
     NODE_TYPES,     /* nothing but types */
     NODE_TEXT,      /* types, and how long a string may be */
     NODE_RANGE,     /* types, and a range of small integers */
+    NODE_CHOICE,    /* types, and an enum */
     NODE_SCALAR,    /* nothing in it has a schema of its own */
     NODE_OBJECT,    /* types, and an object's rules */
     NODE_ARRAY,     /* types, and an array's rules */

@@ -57,40 +57,40 @@ bool quick_fits_scalar(const struct node *node, const struct cell *value)
     return scalar_fits(node, value);
 }
 
-/* What may refer to itself, or lies in another resource, goes the counted way. */
-static bool counted_fits(struct run *run, const struct node *node, const struct cell *value,
-                         const struct scope *scope)
+/* What is quick leads only to its own resource. An object's or an array's children are smaller than
+ * it, so nothing has to be counted; what may refer to itself is. */
+static inline __attribute__((always_inline)) bool
+child_fits(struct run *run, const struct node *node, const struct cell *value,
+           const struct scope *scope)
 {
-    if (node->kind == NODE_SLOW || node->resource != scope->resource)
-        return run_fits(run, node, value, scope);
-    return quick_fits(run, node, value, scope);
-}
-
-/* An object's or an array's children are smaller than it, so nothing has to be counted. */
-static inline __attribute__((always_inline)) bool child_fits(struct run *run,
-                                                             const struct node *node,
-                                                             const struct cell *value,
-                                                             const struct scope *scope)
-{
-    if (node->kind == NODE_REFERENCE && node->reference->resource == scope->resource)
-        node = node->reference;
-    if (node->kind == NODE_TYPES)
+    switch (node->kind == NODE_REFERENCE ? (node = node->reference)->kind : node->kind) {
+    case NODE_TYPES:
         return node->types & value->type;
-    if (node->kind == NODE_TEXT)
+    case NODE_TEXT:
         return (node->types & value->type) &&
                (value->type != TYPE_STRING || length_fits(node->string, value));
-    if (node->kind == NODE_RANGE && value->is_small)
-        return (node->types & TYPE_INTEGER) && value->integer >= node->number->least &&
-               value->integer <= node->number->most;
-    if (node->kind == NODE_RANGE || node->kind == NODE_SCALAR)
+    case NODE_RANGE:
+        if (value->is_small)
+            return (node->types & TYPE_INTEGER) && value->integer >= node->number->least &&
+                   value->integer <= node->number->most;
         return scalar_fits(node, value);
-    if (node->kind == NODE_OBJECT && node->resource == scope->resource)
+    case NODE_CHOICE:
+        return (node->types & value->type) && cell_is_among(node->choices, value);
+    case NODE_SCALAR:
+        return scalar_fits(node, value);
+    case NODE_OBJECT:
         return (node->types & value->type) &&
                (value->type != TYPE_OBJECT || object_fits(run, node->object, value, scope));
-    if (node->kind == NODE_ARRAY && node->resource == scope->resource)
+    case NODE_ARRAY:
         return (node->types & value->type) &&
                (value->type != TYPE_ARRAY || array_fits(run, node->array, value, scope));
-    return counted_fits(run, node, value, scope);
+    case NODE_QUICK:
+    case NODE_REFERENCE:
+        return quick_fits(run, node, value, scope);
+    case NODE_SLOW:
+        break;
+    }
+    return run_fits(run, node, value, scope);
 }
 
 /* Members often come in the order that the schema has them. */
