@@ -492,8 +492,8 @@ static bool is_quick_object(const struct node *node, const struct object_rules *
     for (const struct name_entry *one = rules->names.first; one; one = one->next)
         if (!stays(node, one->node))
             return false;
-    return stays(node, rules->additional) && rules->patterns_count == 0 &&
-           !rules->property_names && rules->dependencies_count == 0;
+    return stays(node, rules->additional) && rules->patterns_count == 0 && !rules->property_names &&
+           rules->dependencies_count == 0;
 }
 
 static bool is_quick_array(const struct node *node, const struct array_rules *rules)
@@ -505,7 +505,7 @@ static bool is_quick(const struct node *node)
 {
     bool in_place = stays(node, node->reference) && list_stays(node, &node->all_of) &&
                     list_stays(node, &node->any_of) && list_stays(node, &node->one_of) &&
-                    stays(node, node->not) && stays(node, node->condition) &&
+                    stays(node, node->not ) && stays(node, node->condition) &&
                     stays(node, node->then) && stays(node, node->otherwise);
     return in_place && !node->format && !node->dots_count && !node->tracks &&
            !node->dynamic_anchor.at && !node->recursive &&

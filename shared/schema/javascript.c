@@ -56,8 +56,8 @@ static const struct {
 /* Behind "gc=" or "sc=" and their like; scripts have their names in both. */
 static struct str property_value(struct str property)
 {
-    static const char *const prefixes[] = {"General_Category=", "gc=", "Script=", "sc=",
-                                           "Script_Extensions=", "scx="};
+    static const char *const prefixes[] = {
+        "General_Category=", "gc=", "Script=", "sc=", "Script_Extensions=", "scx="};
     for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++) {
         struct str prefix = str_of(prefixes[i]);
         if (str_starts(property, prefix))
@@ -122,7 +122,8 @@ bool javascript_translate(struct str source, struct buf *out, size_t *offset, st
             buf_putc(out, c);
             continue;
         }
-        size_t taken = write_escape((struct str){source.at + i + 1, source.len - i - 1}, in_set, out);
+        size_t taken =
+            write_escape((struct str){source.at + i + 1, source.len - i - 1}, in_set, out);
         if (taken == 0) {
             *offset = i;
             return error_set(error, "\\%c is no escape", source.at[i + 1]);

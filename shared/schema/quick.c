@@ -59,9 +59,10 @@ bool quick_fits_scalar(const struct node *node, const struct cell *value)
 
 /* What is quick leads only to its own resource. An object's or an array's children are smaller than
  * it, so nothing has to be counted; what may refer to itself is. */
-static inline __attribute__((always_inline)) bool
-child_fits(struct run *run, const struct node *node, const struct cell *value,
-           const struct scope *scope)
+static inline __attribute__((always_inline)) bool child_fits(struct run *run,
+                                                             const struct node *node,
+                                                             const struct cell *value,
+                                                             const struct scope *scope)
 {
     switch (node->kind == NODE_REFERENCE ? (node = node->reference)->kind : node->kind) {
     case NODE_TYPES:

@@ -44,7 +44,8 @@ static inline bool run_enter(struct run *run)
 /* Yes or no, of any node. */
 bool run_fits(struct run *run, const struct node *node, const struct cell *value,
               const struct scope *scope);
-/* The same of one that is not slow, whose resource is that of `scope`: without a record of the way. */
+/* The same of one that is not slow, whose resource is that of `scope`: without a record of the way.
+ */
 bool quick_fits(struct run *run, const struct node *node, const struct cell *value,
                 const struct scope *scope);
 /* The same of one from NODE_TYPES to NODE_SCALAR. */

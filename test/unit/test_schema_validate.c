@@ -179,7 +179,8 @@ static void schemas_that_are_none(void **state)
         const char *schema, *pointer, *message;
     } cases[] = {
         {"{\"type\":\"strnig\"}", "/type",
-         "must be one of [\"array\",\"boolean\",\"integer\",\"null\",\"number\",\"object\",\"strin…"},
+         "must be one of "
+         "[\"array\",\"boolean\",\"integer\",\"null\",\"number\",\"object\",\"strin…"},
         {"{\"properties\":{\"a\":{\"minLength\":-1}}}", "/properties/a/minLength",
          "must be at least 0"},
         {"{\"properties\":{\"a\":1}}", "/properties/a",
