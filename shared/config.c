@@ -68,6 +68,12 @@ static void wipe(const char *secret)
         sodium_memzero((char *)(uintptr_t)secret, strlen(secret));
 }
 
+void config_schemas_free(struct config_schema *schemas)
+{
+    for (; schemas; schemas = schemas->next)
+        schema_free(&schemas->schema);
+}
+
 void config_free(struct config **config)
 {
     if (!*config)
@@ -76,6 +82,7 @@ void config_free(struct config **config)
     for (size_t i = 0; i < (*config)->credentials_count; i++)
         wipe((*config)->credentials[i].api_key);
     wipe((*config)->store.dsn);
+    config_schemas_free((*config)->schemas);
     secret_memory_free(&(*config)->secrets);
     secret_memory_free(&(*config)->store_secrets);
     struct arena arena = (*config)->arena;

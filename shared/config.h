@@ -16,6 +16,7 @@
 #include "shared/prompt/template.h"
 #include "shared/prompt/variable.h"
 #include "shared/routing/rules.h"
+#include "shared/schema/schema.h"
 
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -138,6 +139,12 @@ struct config_project;
 
 enum { FAILOVER_MAX = 15 };
 
+/* What has to be given back by itself. */
+struct config_schema {
+    struct schema *schema;
+    struct config_schema *next;
+};
+
 struct config_rule {
     struct routing_rule rule;
     struct config_target target;
@@ -159,6 +166,7 @@ struct config_endpoint {
     struct config_rule *rules;
     size_t rules_count;
     const struct template *system_prompt, *user_prompt; /* NULL = none */
+    const struct schema *input_schema;                  /* NULL = none */
     const struct variable *variables;
     size_t variables_count;
     uint64_t client_parameters; /* members that clients may set, a bit each */
@@ -228,6 +236,7 @@ struct config {
     int64_t log_max_body, log_retention_ms;
     enum log_level log_level;
     enum log_format log_format;
+    struct config_schema *schemas; /* all that were compiled */
     struct config_credential *credentials;
     size_t credentials_count;
     struct config_project *projects; /* sorted by id */
@@ -246,5 +255,7 @@ bool slug_valid(struct str slug);
 bool slug_reserved(struct str slug);
 /* "openai" of PROVIDER_OPENAI. */
 const char *provider_name(enum provider_id id);
+/* Gives back what was compiled; in memory that goes with an arena. */
+void config_schemas_free(struct config_schema *schemas);
 /* Wipes opened keys and gives the memory back; the caller's pointer becomes NULL. */
 void config_free(struct config **config);

@@ -359,7 +359,7 @@ static bool tell(struct exchange *ex, struct json_object *told)
     if (!has_room)
         return refuse_as(told, API_rate_limited);
     if (stage_body_parse(ex) != STAGE_NEXT || stage_input(ex) != STAGE_NEXT ||
-        stage_prompt(ex) != STAGE_NEXT) {
+        stage_check(ex) != STAGE_NEXT || stage_prompt(ex) != STAGE_NEXT) {
         json_object_object_add(told, "refused", failure_of(ex));
         return refuse_as(told, ex->failure.code);
     }

@@ -131,14 +131,17 @@ static int project_list(int argc, const struct cli_options *options)
 {
     struct arena lasting = {0}, scratch = {0};
     struct problems problems = {.arena = &scratch};
-    struct reading reading = {&lasting, &scratch, &problems, options->config, NULL, NULL};
+    struct reading reading = {.lasting = &lasting,
+                              .scratch = &scratch,
+                              .problems = &problems,
+                              .directory = options->config};
     struct drafts drafts = {0};
     struct config_report report = {0};
     unsigned order = 1;
     if (argc > 1)
         return usage();
     struct config_files files =
-        config_folder_fetch(options->config, "projects.d", &order, &scratch);
+        config_folder_fetch(options->config, "projects.d", ".yaml", &order, &scratch);
     config_folder_parse(&files, &scratch, &problems);
     project_drafts_read(&reading, &files, &drafts);
     print(&drafts, options->json);

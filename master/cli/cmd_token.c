@@ -41,8 +41,10 @@ static void view_open(struct token_view *view, const char *directory)
 {
     *view = (struct token_view){0};
     view->problems.arena = &view->scratch;
-    view->reading =
-        (struct reading){&view->lasting, &view->scratch, &view->problems, directory, NULL, NULL};
+    view->reading = (struct reading){.lasting = &view->lasting,
+                                     .scratch = &view->scratch,
+                                     .problems = &view->problems,
+                                     .directory = directory};
 }
 
 static void view_take(struct token_view *view, struct config_files files)
@@ -54,8 +56,8 @@ static void view_take(struct token_view *view, struct config_files files)
 static void view_read_tokens(struct token_view *view)
 {
     unsigned order = 1;
-    view_take(view,
-              config_folder_fetch(view->reading.directory, "tokens.d", &order, &view->scratch));
+    view_take(view, config_folder_fetch(view->reading.directory, "tokens.d", ".yaml", &order,
+                                        &view->scratch));
 }
 
 /* The file that `wanted` begins with, NAME or NAME:PREFIX, if there is such a one: one file is read

@@ -88,10 +88,10 @@ bool config_name_valid(struct str name)
     return true;
 }
 
-static int is_yaml(const struct dirent *entry)
+static bool ends_with(const char *name, const char *ending)
 {
-    size_t len = strlen(entry->d_name);
-    return entry->d_name[0] != '.' && len > 5 && strcmp(entry->d_name + len - 5, ".yaml") == 0;
+    size_t len = strlen(name), ending_len = strlen(ending);
+    return name[0] != '.' && len > ending_len && strcmp(name + len - ending_len, ending) == 0;
 }
 
 static int compare_names(const struct dirent **a, const struct dirent **b)
@@ -99,27 +99,30 @@ static int compare_names(const struct dirent **a, const struct dirent **b)
     return strcmp((*a)->d_name, (*b)->d_name);
 }
 
-struct config_files config_folder_fetch(const char *directory, const char *folder, unsigned *order,
-                                        struct arena *arena)
+struct config_files config_folder_fetch(const char *directory, const char *folder,
+                                        const char *ending, unsigned *order, struct arena *arena)
 {
     struct config_files files = {0};
     const char *path = arena_printf(arena, "%s/%s", directory, folder);
     struct dirent **found;
-    int count = scandir(path, &found, is_yaml, compare_names);
+    int count = scandir(path, &found, NULL, compare_names);
     files.folder = (struct config_file){.path = path, .order = (*order)++};
     if (count < 0) {
         if (errno != ENOENT)
             files.folder.unreadable = arena_printf(arena, "cannot be read: %s", strerror(errno));
         return files;
     }
-    files.count = (size_t)count;
-    files.at = arena_alloc(arena, files.count * sizeof *files.at);
-    for (size_t i = 0; i < files.count; i++) {
-        struct str name = {found[i]->d_name, strlen(found[i]->d_name) - strlen(".yaml")};
-        files.at[i].path = arena_printf(arena, "%s/%s", path, found[i]->d_name);
-        files.at[i].name = arena_copy(arena, name).at;
-        files.at[i].order = (*order)++;
-        config_file_fetch(&files.at[i], arena);
+    files.at = arena_alloc(arena, (size_t)count * sizeof *files.at);
+    for (int i = 0; i < count; i++) {
+        const char *entry = found[i]->d_name;
+        if (ends_with(entry, ending)) {
+            struct config_file *file = &files.at[files.count++];
+            struct str name = {entry, strlen(entry) - strlen(ending)};
+            file->path = arena_printf(arena, "%s/%s", path, entry);
+            file->name = arena_copy(arena, name).at;
+            file->order = (*order)++;
+            config_file_fetch(file, arena);
+        }
         free(found[i]);
     }
     free(found);

@@ -31,10 +31,10 @@ bool config_file_bytes(const char *path, size_t max_bytes, struct arena *arena, 
  * need be, and reports what hinders either. */
 void config_file_fetch(struct config_file *file, struct arena *arena);
 void config_file_parse(struct config_file *file, struct arena *arena, struct problems *problems);
-/* Every NAME.yaml of `directory`/`folder`, sorted by name, numbered from `*order` on. A missing
- * folder is an empty one. */
-struct config_files config_folder_fetch(const char *directory, const char *folder, unsigned *order,
-                                        struct arena *arena);
+/* Every NAME with that ending of `directory`/`folder`, sorted by name, numbered from `*order` on. A
+ * missing folder is an empty one. */
+struct config_files config_folder_fetch(const char *directory, const char *folder,
+                                        const char *ending, unsigned *order, struct arena *arena);
 void config_folder_parse(struct config_files *files, struct arena *arena,
                          struct problems *problems);
 /* [a-z0-9][a-z0-9_-]*, at most 64 bytes. */

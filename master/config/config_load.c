@@ -49,7 +49,7 @@ struct config_source {
     const char *unreadable; /* why the directory is; NULL when it isn't */
     struct config_file main, models;
     bool has_models;
-    struct config_files credentials, templates, projects, tokens;
+    struct config_files schemas, credentials, templates, projects, tokens;
     const char **stray; /* names that nothing reads */
     size_t stray_count;
 };
@@ -101,10 +101,11 @@ struct config_source *config_source_fetch(const char *directory)
     };
     config_file_fetch(&source->main, arena);
     fetch_models(source, order++);
-    source->credentials = config_folder_fetch(directory, "credentials.d", &order, arena);
-    source->templates = config_folder_fetch(directory, "templates.d", &order, arena);
-    source->projects = config_folder_fetch(directory, "projects.d", &order, arena);
-    source->tokens = config_folder_fetch(directory, "tokens.d", &order, arena);
+    source->schemas = config_folder_fetch(directory, "schemas", ".json", &order, arena);
+    source->credentials = config_folder_fetch(directory, "credentials.d", ".yaml", &order, arena);
+    source->templates = config_folder_fetch(directory, "templates.d", ".yaml", &order, arena);
+    source->projects = config_folder_fetch(directory, "projects.d", ".yaml", &order, arena);
+    source->tokens = config_folder_fetch(directory, "tokens.d", ".yaml", &order, arena);
     fetch_stray(source);
     return source;
 }
@@ -178,8 +179,13 @@ static struct config *parse_with(parse_fn *parse, struct config_source *source,
     struct problems problems = {.arena = &scratch};
     struct secret_memory *secrets = secret_memory_new(SECRETS_WORKER),
                          *store_secrets = secret_memory_new(SECRETS_LOGGER);
-    struct reading reading = {&lasting,          &scratch, &problems,
-                              source->directory, secrets,  store_secrets};
+    struct reading reading = {.lasting = &lasting,
+                              .scratch = &scratch,
+                              .problems = &problems,
+                              .directory = source->directory,
+                              .secrets = secrets,
+                              .store_secrets = store_secrets,
+                              .schemas = &source->schemas};
     struct drafts drafts = {0};
     struct config *config = NULL;
     if (check_directory(&reading, source))
@@ -187,12 +193,14 @@ static struct config *parse_with(parse_fn *parse, struct config_source *source,
     if (problems.errors == 0) {
         config = resolve_build(&reading, &drafts);
         config->arena = lasting;
+        config->schemas = reading.compiled;
         config->secrets = secrets;
         config->store_secrets = store_secrets;
         secret_memory_lock(secrets);
         secret_memory_lock(store_secrets);
     } else {
         drafts_wipe(&drafts);
+        config_schemas_free(reading.compiled);
         arena_free(&lasting);
         secret_memory_free(&secrets);
         secret_memory_free(&store_secrets);

@@ -142,6 +142,9 @@ struct endpoint_draft {
     int64_t monthly_nano_usd;
     const char *system_prompt, *user_prompt;
     const struct template *system_template, *user_template;
+    const struct yaml_node *input_schema_node;
+    int formats;
+    const struct schema *input_schema;
     const struct yaml_node *variables_node;
     struct variable *variables;
     size_t variables_count;
@@ -210,6 +213,9 @@ void template_fill(struct reading *reading, const struct drafts *drafts,
 const struct template_draft *template_named(struct reading *reading, const struct drafts *drafts,
                                             struct section *section, enum key_id key,
                                             const char *name);
+/* The schema that a key's value is or names, compiled; NULL when there is none, or it is wrong. */
+const struct schema *schema_read(struct reading *reading, struct section *section, enum key_id key,
+                                 const struct yaml_node *node, bool asserts);
 /* Works out `use->target`: what it leaves out is its template's, and behind that the endpoint's. */
 void failover_read(struct reading *reading, const struct drafts *drafts,
                    struct endpoint_draft *endpoint);

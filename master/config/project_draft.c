@@ -99,6 +99,8 @@ static void read_endpoint(struct reading *reading, const struct drafts *drafts,
     prices_check_endpoint(reading, endpoint);
     parameters_read(reading, &endpoint->section, &endpoint->target);
     template_fill(reading, drafts, endpoint);
+    endpoint->input_schema = schema_read(reading, &endpoint->section, ENDPOINT_input_schema,
+                                         endpoint->input_schema_node, endpoint->formats == 1);
     failover_read(reading, drafts, endpoint);
     rules_read(reading, drafts, endpoint);
     variables_read(reading, endpoint);

@@ -572,6 +572,7 @@ static struct config_endpoint build_endpoint(struct reading *reading, const stru
         .stream_format = (enum stream_format)draft->streaming_format,
         .system_prompt = draft->system_template,
         .user_prompt = draft->user_template,
+        .input_schema = draft->input_schema,
     };
     build_chain(reading, drafts, config, draft, &endpoint);
     return endpoint;

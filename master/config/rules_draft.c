@@ -211,7 +211,8 @@ static void check_possible(struct reading *reading, struct rule_draft *rule,
         warn(reading, rule, key, "never holds: streaming_enabled is false");
     if (condition->fact == FACT_HAS_OUTPUT_SCHEMA && condition->value)
         warn(reading, rule, key, "never holds: the endpoint has no output_schema");
-    if (condition->fact == FACT_HAS_INPUT_SCHEMA && condition->value)
+    if (condition->fact == FACT_HAS_INPUT_SCHEMA && condition->value && !endpoint->input_schema &&
+        !endpoint->section.bad[ENDPOINT_input_schema])
         warn(reading, rule, key, "never holds: the endpoint has no input_schema");
     if (condition->fact == FACT_MONTHLY_SPEND_PCT && endpoint->monthly_nano_usd == INT64_MAX &&
         !endpoint->section.bad[ENDPOINT_monthly_usd])

@@ -13,6 +13,8 @@ struct reading {
     const char *directory;               /* as the caller gave it */
     struct secret_memory *secrets;       /* where keys are opened; NULL where none are */
     struct secret_memory *store_secrets; /* and where what leads to the store is */
+    const struct config_files *schemas;  /* schemas/, for endpoints' schemas; NULL = none */
+    struct config_schema *compiled;      /* of them, to be given back */
 };
 
 /* Where a draft came from. First member of every draft. */

@@ -7,10 +7,10 @@ import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
-import { describe, test } from 'node:test';
+import { after, before, describe, test } from 'node:test';
 
 import { Random } from '../soak/random.mjs';
-import { PROMPTGATE, run, temporaryDirectory } from './harness.mjs';
+import { assertError, demo, PROMPTGATE, run, startGateway, temporaryDirectory, until } from './harness.mjs';
 
 const Ajv = createRequire(import.meta.url)('ajv/dist/2020').default;
 const SEED = Number(process.env.SEED || Date.now() % 2 ** 31);
@@ -166,5 +166,75 @@ describe('promptgate schema check', () => {
         assert.equal((await check(file('far.json', { $ref: 'https://example.com/x.json' }))).status, 3);
         assert.equal((await check()).status, 2);
         assert.equal((await check('--formats', 'maybe', order)).status, 2);
+    });
+});
+
+describe('input_schema', () => {
+    let gateway;
+    const schema = (limit) => JSON.stringify({ type: 'object', required: ['title'], properties: {
+        title: { type: 'string', minLength: 3 }, tags: { type: 'array', maxItems: limit } } });
+
+    before(async () => {
+        const echo = { provider: 'echo', model: 'echo' };
+        gateway = await startGateway({
+            files: { 'schemas/ticket.json': schema(2) },
+            projects: demo({
+                ticket: { ...echo, input_schema: { file: 'schemas/ticket.json' }, user_prompt: 'T: {{input.title}}',
+                          routing: { rules: [{ when: { has_input_schema: true }, use: { model: 'echo' },
+                                               decision: 'checked' }] } },
+                list: { ...echo, input_schema: { type: 'array', items: { type: 'integer' } } },
+                text: { ...echo, input_schema: { type: 'string', maxLength: 5 } },
+            }),
+        });
+    });
+    after(() => gateway?.stop());
+
+    const accepted = {
+        'the member input': ['ticket', { input: { title: 'Lost key' } }],
+        'the whole payload': ['ticket', { title: 'Lost key', tags: [1, 2] }],
+        'a message that is JSON': ['ticket', { message: ' {"title":"Lost key"}' }],
+        'the last message of the user': ['list', { messages: [{ role: 'user', content: 'no JSON' },
+                                                              { role: 'user', content: '[1,2,3]' }] }],
+        'a text': ['text', { message: 'short' }],
+        'a text that only looks like JSON': ['text', { message: '{no}' }],
+    };
+    for (const [what, [slug, body]] of Object.entries(accepted)) {
+        test(`${what} fits`, async () => {
+            const answer = await gateway.post(slug, body);
+            assert.equal(answer.status, 200, answer.text);
+            assert.equal(answer.json.meta.routing_decision, slug === 'ticket' ? 'checked' : undefined);
+        });
+    }
+
+    const refused = {
+        'a member too short': ['ticket', { input: { title: 'x' } }, [['/title', 'minLength']]],
+        'several at once': ['ticket', { title: 1, tags: [1, 2, 3] }, [['/title', 'type'], ['/tags', 'maxItems']]],
+        'a member that is missing': ['ticket', { input: {} }, [['', 'required']]],
+        'a text where an object must be': ['ticket', { message: 'Lost key' }, [['', 'type']]],
+        'an element': ['list', { messages: [{ role: 'user', content: '[1,"2"]' }] }, [['/1', 'type']]],
+        'a text that is too long': ['text', { message: 'too long' }, [['', 'maxLength']]],
+        'a text that is JSON': ['text', { message: '[]' }, [['', 'type']]],
+    };
+    for (const [what, [slug, body, details]] of Object.entries(refused)) {
+        test(`${what} does not`, async () => {
+            const answer = await gateway.post(slug, body);
+            const error = assertError(answer, 422, 'input_invalid');
+            assert.deepEqual(error.details.map(({ path: at, keyword }) => [at, keyword]), details);
+            assert.ok(error.details.every(({ message }) => message.length > 5));
+            const row = await gateway.row(answer.id);
+            assert.deepEqual([row.status, row.attempts, row.cost_nano_usd], ['input_invalid', null, null]);
+            assert.ok(!JSON.stringify(row).includes('Lost key'), 'no value is kept');
+        });
+    }
+
+    test('a reload takes another schema', async () => {
+        fs.writeFileSync(path.join(gateway.config, 'schemas/ticket.json'), schema(3));
+        assert.equal((await run('reload', '--config', gateway.config)).status, 0);
+        await until('the new one', async () => (await gateway.post('ticket', { title: 'abc', tags: [1, 2, 3] })).status === 200);
+        fs.writeFileSync(path.join(gateway.config, 'schemas/ticket.json'), '{"type":7}');
+        const failed = await run('reload', '--config', gateway.config);
+        assert.equal(failed.status, 1);
+        assert.match(failed.stderr + failed.stdout, /schemas\/ticket\.json:1:9: is no JSON Schema: \/type/);
+        assert.equal((await gateway.post('ticket', { title: 'abc', tags: [1, 2, 3] })).status, 200);
     });
 });

@@ -100,7 +100,7 @@ static struct json_object *payload(struct exchange *ex)
 static bool take_payload(struct exchange *ex)
 {
     const struct config_endpoint *endpoint = ex->endpoint;
-    if (!endpoint->user_prompt && endpoint->variables_count == 0) {
+    if (!endpoint->user_prompt && endpoint->variables_count == 0 && !endpoint->input_schema) {
         exchange_fail(ex, API_input_missing, "The body has no messages, message or input.");
         return false;
     }

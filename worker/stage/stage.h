@@ -9,6 +9,7 @@ enum stage_result stage_resolve(struct exchange *ex);
 enum stage_result stage_body_read(struct exchange *ex);
 enum stage_result stage_body_parse(struct exchange *ex);
 enum stage_result stage_input(struct exchange *ex);
+enum stage_result stage_check(struct exchange *ex);
 enum stage_result stage_prompt(struct exchange *ex);
 /* Of the route stage: what its rules are held against. */
 struct routing_facts route_facts(const struct exchange *ex);
