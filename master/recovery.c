@@ -58,8 +58,7 @@ static void fill_target(const struct counters *counters, const struct shm_reques
         .completion_tokens = sums->usage.completion_tokens,
         .cost_nano_usd = sums->basis != COST_NONE ? sums->cost_nano_usd : ATTEMPT_NO_COST,
     };
-    if (sums->attempts > 1)
-        attempt.error = STR("all attempts together: what each came to died with the worker");
+    attempt.tries = sums->attempts; /* what each came to died with the worker */
     attempts_write(attempts, &attempt, 1);
     record->attempts = buf_view(attempts);
     record->provider = attempt.provider;

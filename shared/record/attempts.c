@@ -23,6 +23,8 @@ static void write_one(struct buf *out, const struct attempt_row *attempt)
         buf_printf(out, "%lld", (long long)attempt->cost_nano_usd);
     buf_puts(out, ",\"error\":");
     json_write_string_or_null(out, attempt->error);
+    if (attempt->tries > 1)
+        buf_printf(out, ",\"tries\":%u", attempt->tries);
     buf_putc(out, '}');
 }
 

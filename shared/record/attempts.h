@@ -12,6 +12,7 @@ struct attempt_row {
     int64_t ms, prompt_tokens, completion_tokens;
     int64_t cost_nano_usd; /* ATTEMPT_NO_COST = it has none */
     struct str error;      /* absent = none */
+    unsigned tries;        /* more than 1: it stands for so many together */
 };
 
 #define ATTEMPT_NO_COST INT64_MIN

@@ -262,7 +262,9 @@ export class Audit {
         if (row.endpoint !== request.endpoint && !unresolved) {
             differs('endpoint', row.endpoint, request.endpoint);
         }
-        const attempts = row.attempts === null ? 0 : JSON.parse(row.attempts).length;
+        // What a dead worker had tried stands in one object.
+        const attempts = row.attempts === null ? 0
+            : JSON.parse(row.attempts).reduce((sum, { tries = 1 }) => sum + tries, 0);
         if (request.calls > attempts) {
             differs('attempts', attempts, `${request.calls} calls`);
         }
