@@ -175,6 +175,7 @@ static void the_writer_is_told_when_to_go_on(void **state)
     loopback_stop(l);
 }
 
+/* What room the kernel makes is filled again: nobody is cut who has all there is to send. */
 static bool gone_while_filled(struct loopback *l, struct str piece, int64_t *filled_ms)
 {
     if (strstr(loopback_events(l), "gone /s;"))
@@ -204,7 +205,7 @@ static void without_progress_it_ends(void **state)
     assert_null(strstr(loopback_events(l), "gone"));
     int64_t filled_ms = real_ms();
     turn_until(l, gone_while_filled(l, (struct str){piece, sizeof piece}, &filled_ms));
-    assert_true(real_ms() - filled_ms >= 50);
+    assert_in_range(real_ms() - filled_ms, 50, 2000);
     client_close(&client);
     loopback_stop(l);
 }
