@@ -6,7 +6,7 @@ import http from 'node:http';
 import path from 'node:path';
 import { afterEach, describe, test } from 'node:test';
 
-import { assertError, createToken, demo, makeToken, PATIENCE, PROJECT_ID, run, startGateway,
+import { assertError, createToken, demo, makeToken, PROJECT_ID, run, startGateway,
          writeFiles } from './harness.mjs';
 
 let gateway;
@@ -198,7 +198,7 @@ describe('what the gateway does not take', () => {
     });
 });
 
-test('revoking or adding one among 100,000 takes less than a second, the command included', async (t) => {
+test('revoking or adding one among 100,000 takes less time than reading them all', async (t) => {
     const lists = Object.fromEntries(Array.from({ length: 20 }, (_, i) =>
         [`list-${i}`, Array.from({ length: 5_000 }, () => makeToken())]));
     const tokens = Object.fromEntries(Object.entries(lists)
@@ -209,16 +209,24 @@ test('revoking or adding one among 100,000 takes less than a second, the command
         const result = await run_();
         const took = performance.now() - began;
         t.diagnostic(`${what}: ${took.toFixed(0)} ms`);
-        assert.ok(took < 1000 * PATIENCE, `${what} took ${took} ms`);
+        return [took, result];
+    };
+    const [readingAll, checked] = await timed('check, which reads them all', () => command('check'));
+    assert.equal(checked.status, 0, checked.stderr);
+    const within = async (share, what, run_) => {
+        const [took, result] = await timed(what, run_);
+        assert.ok(took < readingAll * share, `${what}: ${took} ms, reading all: ${readingAll} ms`);
         return result;
     };
     const probe = lists['list-7'][2500];
     assert.equal(await statusOf(probe.token), 200);
-    const made = await timed('create', () => createToken(gateway.config, 'demo', '--name', 'fresh'));
+    const made = await within(1 / 4, 'create', () =>
+        createToken(gateway.config, 'demo', '--name', 'fresh'));
     assert.equal(await statusOf(made), 200);
-    await timed('revoke', () => token('revoke', 'fresh'));
+    await within(1 / 4, 'revoke', () => token('revoke', 'fresh'));
     assert.equal(await statusOf(made), 401);
-    await timed('revoke in a list of 5,000', () => token('revoke', `list-7:${probe.entry.prefix}`));
+    await within(1, 'revoke in a list of 5,000', () =>
+        token('revoke', `list-7:${probe.entry.prefix}`));
     assert.equal(await statusOf(probe.token), 401);
     assert.equal(await statusOf(lists['list-7'][2501].token), 200);
     assert.deepEqual(await generations(), [1]);
