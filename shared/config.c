@@ -70,8 +70,11 @@ static void wipe(const char *secret)
 
 void config_schemas_free(struct config_schema *schemas)
 {
-    for (; schemas; schemas = schemas->next)
+    for (; schemas; schemas = schemas->next) {
         schema_free(&schemas->schema);
+        for (int i = 0; i < CONFIG_SCHEMA_FORMS; i++)
+            free(schemas->forms[i]);
+    }
 }
 
 void config_free(struct config **config)

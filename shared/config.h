@@ -106,9 +106,13 @@ struct config_lacks {
 /* Which of the provider's APIs a model is called by; as keys.def names them. */
 enum model_api { MODEL_API_CHAT, MODEL_API_RESPONSES };
 
+/* How a model is told the schema of its answer; as keys.def names them. */
+enum structured_output { STRUCTURED_AUTO, STRUCTURED_NATIVE, STRUCTURED_PROMPT };
+
 /* What is known of a model (models.yaml). */
 struct config_model {
     enum model_api api; /* responses: OpenAI's alone */
+    enum structured_output structured_output;
     struct config_lacks lacks;
     int64_t output_limit, context_limit; /* tokens; 0 = not known */
     int64_t image_tokens;                /* most of one image; -1 = not known */
@@ -139,9 +143,14 @@ struct config_project;
 
 enum { FAILOVER_MAX = 15 };
 
-/* What has to be given back by itself. */
+enum { CONFIG_SCHEMA_FORMS = 8 };
+
+/* An endpoint's schema. */
 struct config_schema {
-    struct schema *schema;
+    struct schema *schema; /* given back by itself */
+    const char *text;      /* itself as JSON; behind it the files that it refers to */
+    bool refers_to_files;
+    char *forms[CONFIG_SCHEMA_FORMS]; /* as providers take it, made by a worker that needs them */
     struct config_schema *next;
 };
 
@@ -167,6 +176,8 @@ struct config_endpoint {
     size_t rules_count;
     const struct template *system_prompt, *user_prompt; /* NULL = none */
     const struct schema *input_schema;                  /* NULL = none */
+    struct config_schema *output_schema;                /* NULL = none */
+    int64_t output_repair; /* turns for a model whose answer does not fit it */
     const struct variable *variables;
     size_t variables_count;
     uint64_t client_parameters; /* members that clients may set, a bit each */

@@ -75,6 +75,8 @@ static void write_meta(const struct exchange *ex, struct buf *out)
     buf_printf(out, ",\"attempts\":%u", ex->attempts);
     write_cost(ex, out);
     write_ignored(ex->ignored, out);
+    if (ex->endpoint->output_schema)
+        buf_printf(out, ",\"output_checked\":%s", ex->output_checked ? "true" : "false");
     buf_putc(out, '}');
 }
 
@@ -92,6 +94,10 @@ void answer_native(const struct exchange *ex, struct buf *out)
     write_id(ex, out);
     member_string(out, "model", model_of(ex));
     member_string(out, "content", ex->completion.content);
+    if (ex->output_checked) {
+        buf_puts(out, ",\"output\":");
+        json_write(out, ex->output);
+    }
     if (ex->completion.refusal.at)
         member_string(out, "refusal", ex->completion.refusal);
     member_string(out, "finish_reason", str_of(ex->completion.finish_reason));
@@ -138,11 +144,11 @@ void answer_models(const struct exchange *ex, struct buf *out)
     buf_puts(out, "]}");
 }
 
-static void write_details(const struct failure *failure, struct buf *out)
+void answer_details(const struct failure *failure, struct buf *out)
 {
     if (!failure->details)
         return;
-    buf_puts(out, ",\"details\":[");
+    buf_putc(out, '[');
     for (const struct api_detail *one = failure->details; one; one = one->next) {
         if (one != failure->details)
             buf_putc(out, ',');
@@ -184,7 +190,11 @@ void answer_error(const struct failure *failure, const char *request_id, struct 
     member_string(out, "message", message);
     member_string(out, "param", failure->param);
     write_limit(failure, out);
-    write_details(failure, out);
+    if (failure->details)
+        buf_puts(out, ",\"details\":");
+    answer_details(failure, out);
+    if (failure->content.at)
+        member_string(out, "content", failure->content);
     buf_printf(out, "},\"meta\":{\"request_id\":\"%s\"}}", request_id);
 }
 

@@ -11,6 +11,8 @@ void answer_native(const struct exchange *ex, struct buf *out);
 void answer_openai(const struct exchange *ex, struct buf *out);
 /* OpenAI's list of models: the endpoints that the token may call. */
 void answer_models(const struct exchange *ex, struct buf *out);
+/* A failure's details as a JSON array; nothing where there are none. */
+void answer_details(const struct failure *failure, struct buf *out);
 /* The error shape; also for requests that never became an exchange. */
 void answer_error(const struct failure *failure, const char *request_id, struct buf *out);
 /* Headers that every answer has, each line with its CRLF. */

@@ -15,6 +15,7 @@ enum move {
     MOVE_ON,        /* the next target */
     MOVE_AGAIN,     /* the same again, and on when it has had its tries */
     MOVE_WHEN_TOLD, /* likewise, where the provider says when; else the next target */
+    MOVE_REPAIR,    /* the same is shown what is wrong, and on when it has had its turns */
 };
 
 /* What it tells of the credential. */
@@ -36,6 +37,8 @@ static const struct {
     [END_BROKEN] = {MOVE_AGAIN, HEALTH_BAD},
     [END_LATE] = {MOVE_ON, HEALTH_BAD},
     [END_UNUSABLE] = {MOVE_ON, HEALTH_BAD},
+    [END_UNFIT] = {MOVE_REPAIR, HEALTH_GOOD},
+    [END_DECLINED] = {MOVE_ON, HEALTH_GOOD},
 };
 
 /* The longest that a provider may ask to wait: whoever wants more is passed over. */
@@ -112,6 +115,8 @@ static bool take_from(struct exchange *ex, unsigned place)
         chain->place = place;
         chain->tried |= UINT64_C(1) << place;
         chain->tries = 0;
+        chain->repairs = 0;
+        ex->unfit = (struct failure){0};
         chain->share_until_us = 0;
         return true;
     }
@@ -343,6 +348,20 @@ static bool tries_again(const struct exchange *ex, enum attempt_end end, int64_t
     return true;
 }
 
+/* A turn more for the model, with its answer and what is wrong with it. */
+static bool repairs(struct exchange *ex, enum attempt_end end)
+{
+    struct chain *chain = &ex->chain;
+    if (meanings[end].move != MOVE_REPAIR ||
+        chain->repairs >= (unsigned)ex->endpoint->output_repair ||
+        clock_now_us() >= chain->share_until_us)
+        return false;
+    chain->repairs++;
+    chain->tries = 0;
+    ex->unfit = ex->failure;
+    return true;
+}
+
 /* Once the client has got something of an answer, no other one can take its place. */
 static bool is_over(const struct exchange *ex, enum attempt_end end)
 {
@@ -357,8 +376,8 @@ bool chain_goes_on(struct exchange *ex, enum attempt_end end, int64_t *wait_ms)
     report(ex, end);
     delay_cancel(&chain->share);
     *wait_ms = 0;
-    bool goes_on =
-        !is_over(ex, end) && (tries_again(ex, end, wait_ms) || take_next(ex, chain->place + 1));
+    bool goes_on = !is_over(ex, end) && (repairs(ex, end) || tries_again(ex, end, wait_ms) ||
+                                         take_next(ex, chain->place + 1));
     if (goes_on)
         forget_failure(ex);
     else

@@ -33,6 +33,8 @@ enum attempt_end {
     END_BROKEN,          /* it broke before an answer began */
     END_LATE,            /* no answer in time */
     END_UNUSABLE,        /* what came is no answer */
+    END_UNFIT,           /* it does not fit the endpoint's output_schema */
+    END_DECLINED,        /* the model will not say what fits it */
     END_COUNT
 };
 
@@ -47,6 +49,7 @@ struct chain {
     const struct config_rule *rule; /* that fitted; NULL = none */
     unsigned place;                 /* of the target under way: 0 = the first */
     unsigned tries;                 /* of it, that have ended */
+    unsigned repairs;               /* turns that it had to mend its answer */
     uint64_t tried;                 /* targets that had their turn, a bit each */
     bool last_resort;               /* those that are left alone have it now, too */
     bool heard;                     /* the breaker knows that the attempt under way goes well */

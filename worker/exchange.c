@@ -74,6 +74,9 @@ void exchange_begin_attempt(struct exchange *ex, const struct config_target *tar
     ex->retry_hints = (struct retry_hints){0};
     json_object_put(ex->completion.parsed);
     ex->completion = (struct completion){0};
+    json_object_put(ex->output);
+    ex->output = NULL;
+    ex->output_checked = false;
     ex->chain.heard = false;
 }
 
@@ -244,6 +247,7 @@ void exchange_end(struct exchange *ex)
     fit_release(&ex->fitted);
     json_object_put(ex->input_owned);
     json_object_put(ex->completion.parsed);
+    json_object_put(ex->output);
     keep_buffer(&ex->call.body);
     keep_buffer(&ex->reply.body);
     relay_release(ex);

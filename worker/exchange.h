@@ -75,7 +75,8 @@ struct failure {
     bool final;            /* the same again would fail, too */
     struct failed_budget budget;
     struct str message;
-    struct str param; /* absent = null */
+    struct str param;   /* absent = null */
+    struct str content; /* the answer that does not fit its schema; absent = no such failure */
     const struct api_detail {
         const char *path, *keyword, *message;
         const struct api_detail *next;
@@ -188,7 +189,10 @@ struct exchange {
     int64_t upstream_us;
     bool usage_known; /* of one attempt at least */
     struct chain chain;
-    struct failure last_failure;  /* of an attempt, while there are others */
+    struct failure last_failure; /* of an attempt, while there are others */
+    struct failure unfit;        /* of the target's last answer, which it is to mend */
+    struct json_object *output;  /* owned: the answer's value, by output_schema */
+    bool output_checked;
     struct completion completion; /* set by success; of a stream also what came before it broke */
     struct relay relay;
 

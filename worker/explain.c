@@ -4,6 +4,7 @@
 #include "shared/base/money.h"
 #include "shared/counters/rate.h"
 #include "worker/provider/estimate.h"
+#include "worker/provider/structured.h"
 #include "worker/stage/stage.h"
 #include "worker/worst_case.h"
 
@@ -276,6 +277,8 @@ static bool tell_target(struct exchange *ex, struct json_object *chain, enum bre
         json_object_object_add(one, "refused", failure_of(ex));
         return false;
     }
+    if (ex->endpoint->output_schema)
+        set_text(one, "output_schema", str_of(structured_name(&ex->fitted.request.output)));
     tell_worst_case(ex, one);
     *room = tell_budgets(ex, one);
     return true;

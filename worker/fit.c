@@ -1,5 +1,8 @@
 #include "worker/fit.h"
 
+#include "worker/output.h"
+#include "worker/provider/structured.h"
+
 #include <math.h>
 
 void fit_leave_out(struct exchange *ex, const char *name)
@@ -44,6 +47,12 @@ static void drop_forced_tool_choice(struct exchange *ex, struct fitted *fitted)
     fit_leave_out(ex, "tool_choice");
 }
 
+static void say(struct fitted *fitted, struct json_object *messages)
+{
+    json_object_put(fitted->request.messages);
+    fitted->request.messages = messages;
+}
+
 /* A model that can't go on with an answer is not shown its beginning. */
 static void drop_prefill(struct exchange *ex, struct fitted *fitted)
 {
@@ -54,8 +63,7 @@ static void drop_prefill(struct exchange *ex, struct fitted *fitted)
     struct json_object *others = json_object_new_array_ext((int)count);
     for (size_t i = 0; i + 1 < count; i++)
         json_object_array_add(others, json_object_get(json_object_array_get_idx(ex->messages, i)));
-    json_object_put(fitted->request.messages);
-    fitted->request.messages = others;
+    say(fitted, others);
     fit_leave_out(ex, "prefill");
 }
 
@@ -68,6 +76,27 @@ static void limit_tokens(struct exchange *ex, struct fitted *fitted, int64_t lim
     if (ex->parameters.max_tokens > limit)
         fit_leave_out(ex, json_member(ex->body, "max_tokens", NULL) ? "max_tokens"
                                                                     : "max_completion_tokens");
+}
+
+/* The schema of the answer, and a turn to mend one that does not fit it. */
+static void ask_for_output(struct exchange *ex, struct fitted *fitted)
+{
+    struct config_schema *schema = ex->endpoint->output_schema;
+    struct completion_request *request = &fitted->request;
+    struct json_object **format = &fitted->parameters.values[MEMBER_response_format];
+    if (!schema)
+        return;
+    if (*format)
+        fit_leave_out(ex, "response_format");
+    *format = NULL;
+    request->output = structured_for(
+        schema, request->target,
+        (struct structured_request){.has_tools = fitted->parameters.values[MEMBER_tools],
+                                    .streams = request->streams});
+    if (request->output.prompt)
+        say(fitted, output_told(request->output.prompt, request->messages));
+    if (ex->unfit.code != API_OK)
+        say(fitted, output_repair_turn(&ex->unfit, request->messages));
 }
 
 void fit_request(struct exchange *ex, const struct config_target *target, struct fitted *fitted)
@@ -93,6 +122,7 @@ void fit_request(struct exchange *ex, const struct config_target *target, struct
         drop_forced_tool_choice(ex, fitted);
     if (model->lacks.prefill)
         drop_prefill(ex, fitted);
+    ask_for_output(ex, fitted);
 }
 
 void fit_release(struct fitted *fitted)

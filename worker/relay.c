@@ -131,7 +131,8 @@ void relay_start(struct exchange *ex)
         .created_s = ex->created_wall_ms / 1000,
         .default_id = own_id(ex),
         .default_model = str_of(target->model),
-        .keeps_text = ex->services->config->log_bodies != LOG_BODIES_NONE,
+        .keeps_text =
+            ex->services->config->log_bodies != LOG_BODIES_NONE || ex->endpoint->output_schema,
     };
     if (relay->pulse)
         return;
@@ -261,16 +262,20 @@ static void write_failure(struct exchange *ex)
 {
     struct relay *relay = &ex->relay;
     const struct api_error_info *info = api_error_info(ex->failure.code);
+    struct buf details = {0};
+    answer_details(&ex->failure, &details);
     const struct stream_failure failure = {
         .status = info->status,
         .code = info->code,
         .type = info->type,
         .message = ex->failure.message.len ? ex->failure.message : str_of(info->sentence),
+        .details = buf_view(&details),
     };
     if (relay->native)
         exchange_provider(ex)->write_failure(&failure, &relay->out);
     else
         openai_write_failure(&failure, &relay->out);
+    buf_free(&details);
 }
 
 size_t relay_finish(struct exchange *ex)

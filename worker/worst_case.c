@@ -41,7 +41,7 @@ struct worst_case worst_case_of(const struct fitted *fitted, struct str body)
     const struct config_model *model = &request->target->known;
     struct worst_case worst = {.prompt_tokens = (int64_t)body.len};
     worst.bounded = add_parts(request, &worst);
-    if (request->parameters->values[MEMBER_tools])
+    if (request->parameters->values[MEMBER_tools] || request->output.native)
         worst.prompt_tokens += model->tool_overhead;
     if (model->context_limit > 0 && worst.prompt_tokens > model->context_limit)
         worst.prompt_tokens = model->context_limit;

@@ -47,6 +47,7 @@ struct model_draft {
     int64_t above_tokens, limits_context, worst_image_tokens, worst_tool_overhead;
     bool reasons;
     int api;               /* enum model_api */
+    int structured_output; /* enum structured_output */
     int64_t limits_output; /* 0 = not known */
     const struct yaml_node *lacks_node, *parameters_node;
     struct config_lacks lacks;
@@ -142,9 +143,10 @@ struct endpoint_draft {
     int64_t monthly_nano_usd;
     const char *system_prompt, *user_prompt;
     const struct template *system_template, *user_template;
-    const struct yaml_node *input_schema_node;
+    const struct yaml_node *input_schema_node, *output_schema_node;
     int formats;
-    const struct schema *input_schema;
+    struct config_schema *input_schema, *output_schema; /* NULL = none */
+    int64_t output_repair;
     const struct yaml_node *variables_node;
     struct variable *variables;
     size_t variables_count;
@@ -214,8 +216,8 @@ const struct template_draft *template_named(struct reading *reading, const struc
                                             struct section *section, enum key_id key,
                                             const char *name);
 /* The schema that a key's value is or names, compiled; NULL when there is none, or it is wrong. */
-const struct schema *schema_read(struct reading *reading, struct section *section, enum key_id key,
-                                 const struct yaml_node *node, bool asserts);
+struct config_schema *schema_read(struct reading *reading, struct section *section, enum key_id key,
+                                  const struct yaml_node *node, bool asserts);
 /* Works out `use->target`: what it leaves out is its template's, and behind that the endpoint's. */
 void failover_read(struct reading *reading, const struct drafts *drafts,
                    struct endpoint_draft *endpoint);
@@ -229,6 +231,7 @@ void project_drafts_read(struct reading *reading, const struct config_files *fil
 /* The parameters of a map that are sent as they are; `client` are those that clients may set. */
 struct parameters_draft parameters_read_map(struct reading *reading, struct section *section,
                                             const struct yaml_node *map, uint64_t client);
+bool parameters_have(const struct target_draft *target, const char *name);
 /* One of a target's that its clients may set, too; NULL when there is none. */
 const char *parameters_clash(const struct target_draft *target);
 /* An endpoint's and, behind them, those of its model that neither the endpoint nor its clients set,

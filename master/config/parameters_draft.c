@@ -111,6 +111,14 @@ static bool clients_set(const struct target_draft *target, const char *name)
     return member != MEMBER_NONE && (target->client_parameters & MEMBER_BIT(member));
 }
 
+bool parameters_have(const struct target_draft *target, const char *name)
+{
+    for (size_t i = 0; i < target->parameters.count; i++)
+        if (strcmp(target->parameters.at[i].name, name) == 0)
+            return true;
+    return false;
+}
+
 const char *parameters_clash(const struct target_draft *target)
 {
     for (size_t i = 0; i < target->parameters.count; i++)

@@ -72,6 +72,19 @@ static const struct template *compile(struct reading *reading, struct endpoint_d
     return section->bad[key] ? NULL : template;
 }
 
+static void read_output_schema(struct reading *reading, struct endpoint_draft *endpoint)
+{
+    struct section *section = &endpoint->section;
+    endpoint->output_schema = schema_read(reading, section, ENDPOINT_output_schema,
+                                          endpoint->output_schema_node, endpoint->formats == 1);
+    if (endpoint->output_schema_node && parameters_have(&endpoint->target, "response_format"))
+        section_error(reading, section, ENDPOINT_parameters,
+                      "response_format is set by output_schema: remove one of them");
+    if (!endpoint->output_schema_node && section->at[ENDPOINT_output_repair])
+        section_warning(reading, section, ENDPOINT_output_repair,
+                        "has no effect: the endpoint has no output_schema");
+}
+
 static void read_endpoint(struct reading *reading, const struct drafts *drafts,
                           struct project_draft *project, const struct yaml_entry *entry)
 {
@@ -101,6 +114,7 @@ static void read_endpoint(struct reading *reading, const struct drafts *drafts,
     template_fill(reading, drafts, endpoint);
     endpoint->input_schema = schema_read(reading, &endpoint->section, ENDPOINT_input_schema,
                                          endpoint->input_schema_node, endpoint->formats == 1);
+    read_output_schema(reading, endpoint);
     failover_read(reading, drafts, endpoint);
     rules_read(reading, drafts, endpoint);
     variables_read(reading, endpoint);

@@ -123,14 +123,6 @@ static bool provider_needs_key(int provider)
     return needs_key[provider];
 }
 
-static void warn(struct reading *reading, const struct section *section, enum key_id key,
-                 const char *what)
-{
-    const struct yaml_node *node = section->at[key];
-    problem_warning(reading->problems, section->file, node ? node->mark : section->mark,
-                    section_key_path(reading, section, config_keys[key].path), "%s", what);
-}
-
 /* Whether the name is the row's, or that with a date behind it: -2026-01-31, -20260131, @20260131
  * or -0125. */
 static bool is_dated(const char *model, const char *row)
@@ -157,17 +149,18 @@ static void check_model(struct reading *reading, const struct drafts *drafts,
         return;
     uint64_t lacks = model->lacks.parameters;
     if (section->at[keys->temperature] && (lacks & MEMBER_BIT(MEMBER_temperature)))
-        warn(reading, section, keys->temperature,
-             "is not sent: the model does not take it (models.yaml)");
+        section_warning(reading, section, keys->temperature,
+                        "is not sent: the model does not take it (models.yaml)");
     if (section->at[keys->top_p] && (lacks & MEMBER_BIT(MEMBER_top_p)))
-        warn(reading, section, keys->top_p,
-             "is not sent: the model does not take it (models.yaml)");
+        section_warning(reading, section, keys->top_p,
+                        "is not sent: the model does not take it (models.yaml)");
     if (section->at[keys->max_output_tokens] && model->limits_output &&
         target->max_output_tokens > model->limits_output)
-        warn(reading, section, keys->max_output_tokens,
-             arena_printf(reading->scratch,
-                          "is more than the model gives: %lld are asked for (models.yaml)",
-                          (long long)model->limits_output));
+        section_warning(
+            reading, section, keys->max_output_tokens,
+            arena_printf(reading->scratch,
+                         "is more than the model gives: %lld are asked for (models.yaml)",
+                         (long long)model->limits_output));
 }
 
 static bool is_free(const struct model_draft *model)
@@ -183,11 +176,12 @@ static void check_price(struct reading *reading, const struct drafts *drafts,
     const struct model_draft *model = model_draft_for(drafts, target->provider, target->model);
     if (model && target->price.input < 0 && !is_free(model) &&
         !is_dated(target->model, model->model))
-        warn(reading, section, key,
-             arena_printf(reading->scratch,
-                          "takes the price of %s, which may be another model's: give it a row in "
-                          "models.yaml",
-                          *model->model ? model->model : "all models"));
+        section_warning(
+            reading, section, key,
+            arena_printf(reading->scratch,
+                         "takes the price of %s, which may be another model's: give it a row in "
+                         "models.yaml",
+                         *model->model ? model->model : "all models"));
 }
 
 static bool has_budget(const struct project_draft *project, const struct endpoint_draft *endpoint)
@@ -501,6 +495,7 @@ static struct config_model build_model(const struct target_draft *target,
         model.image_tokens = draft->worst_image_tokens;
     model.tool_overhead = draft->worst_tool_overhead;
     model.reasons = draft->reasons;
+    model.structured_output = (enum structured_output)draft->structured_output;
     return model;
 }
 
@@ -572,7 +567,9 @@ static struct config_endpoint build_endpoint(struct reading *reading, const stru
         .stream_format = (enum stream_format)draft->streaming_format,
         .system_prompt = draft->system_template,
         .user_prompt = draft->user_template,
-        .input_schema = draft->input_schema,
+        .input_schema = draft->input_schema ? draft->input_schema->schema : NULL,
+        .output_schema = draft->output_schema,
+        .output_repair = draft->output_repair,
     };
     build_chain(reading, drafts, config, draft, &endpoint);
     return endpoint;

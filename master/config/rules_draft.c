@@ -151,17 +151,6 @@ static bool covers(const struct rule_draft *first, const struct rule_draft *seco
 
 /* --- reading --- */
 
-static void warn(struct reading *reading, const struct rule_draft *rule, enum key_id key,
-                 const char *what)
-{
-    const struct section *section = &rule->section;
-    const struct yaml_node *node = key < KEYS_COUNT ? section->at[key] : NULL;
-    const char *path = key < KEYS_COUNT ? section_key_path(reading, section, config_keys[key].path)
-                                        : section->path;
-    problem_warning(reading->problems, section->file, node ? node->mark : section->mark, path, "%s",
-                    what);
-}
-
 static void check_number(struct reading *reading, struct rule_draft *rule, enum key_id key,
                          const struct routing_condition *condition)
 {
@@ -169,7 +158,7 @@ static void check_number(struct reading *reading, struct rule_draft *rule, enum 
     if (span.high < span.low)
         section_error(reading, &rule->section, key, "can never hold: nothing is less than 0");
     else if (holds_always(condition))
-        warn(reading, rule, key, "holds always: leave it out");
+        section_warning(reading, &rule->section, key, "holds always: leave it out");
     else if (condition->fact == FACT_MONTHLY_SPEND_PCT && span.low > 100 * ROUTING_PCT)
         section_error(reading, &rule->section, key,
                       "can never hold: no more than 100 %% of a budget is spent");
@@ -208,12 +197,15 @@ static void check_possible(struct reading *reading, struct rule_draft *rule,
 {
     enum key_id key = fact_keys[condition->fact];
     if (condition->fact == FACT_STREAMING && condition->value && !endpoint->streaming_enabled)
-        warn(reading, rule, key, "never holds: streaming_enabled is false");
-    if (condition->fact == FACT_HAS_OUTPUT_SCHEMA && condition->value)
-        warn(reading, rule, key, "never holds: the endpoint has no output_schema");
+        section_warning(reading, &rule->section, key, "never holds: streaming_enabled is false");
+    if (condition->fact == FACT_HAS_OUTPUT_SCHEMA && condition->value && !endpoint->output_schema &&
+        !endpoint->section.bad[ENDPOINT_output_schema])
+        section_warning(reading, &rule->section, key,
+                        "never holds: the endpoint has no output_schema");
     if (condition->fact == FACT_HAS_INPUT_SCHEMA && condition->value && !endpoint->input_schema &&
         !endpoint->section.bad[ENDPOINT_input_schema])
-        warn(reading, rule, key, "never holds: the endpoint has no input_schema");
+        section_warning(reading, &rule->section, key,
+                        "never holds: the endpoint has no input_schema");
     if (condition->fact == FACT_MONTHLY_SPEND_PCT && endpoint->monthly_nano_usd == INT64_MAX &&
         !endpoint->section.bad[ENDPOINT_monthly_usd])
         section_error(reading, &rule->section, key,
@@ -268,10 +260,10 @@ static void check_reached(struct reading *reading, const struct endpoint_draft *
     for (const struct rule_draft *before = endpoint->rules; before != rule; before++) {
         if (before->bad || rule->bad || !covers(before, rule))
             continue;
-        warn(reading, rule, KEYS_COUNT,
-             arena_printf(reading->scratch,
-                          "is never reached: the rule in line %u holds wherever this one does",
-                          before->section.mark.line));
+        problem_warning(reading->problems, rule->section.file, rule->section.mark,
+                        rule->section.path,
+                        "is never reached: the rule in line %u holds wherever this one does",
+                        before->section.mark.line);
         return;
     }
 }

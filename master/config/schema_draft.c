@@ -26,17 +26,26 @@ static struct str name_in(struct str text)
     return (struct str){text.at + folder.len, text.len - folder.len - ending.len};
 }
 
+/* What a schema's references are looked up in, and what was found. */
+struct loading {
+    const struct reading *reading;
+    struct buf found; /* each file's name and text */
+};
+
 static struct json_object *load(void *context, struct str uri)
 {
+    struct loading *loading = context;
     struct str folder = STR(SCHEMAS_URI);
     struct json_object *document = NULL;
     struct error error;
     if (!str_starts(uri, folder))
         return NULL;
     struct str rest = {uri.at + strlen("promptgate:/"), uri.len - strlen("promptgate:/")};
-    const struct config_file *file = file_named(context, name_in(rest));
+    const struct config_file *file = file_named(loading->reading, name_in(rest));
     if (!file || file->unreadable || !json_read(file->text, &document, &error))
         return NULL;
+    buf_printf(&loading->found, "\n\n%.*s:\n", STR_ARG(rest));
+    json_write(&loading->found, document);
     return document;
 }
 
@@ -93,28 +102,42 @@ static void report(struct reading *reading, struct section *section, enum key_id
 
 /* --- reading --- */
 
-static const struct schema *compile(struct reading *reading, struct section *section,
-                                    enum key_id key, const struct config_file *file,
-                                    const struct yaml_node *node, struct json_object *document,
-                                    struct str uri, bool asserts)
+static struct config_schema *keep(struct reading *reading, struct schema *schema,
+                                  struct json_object *document, const struct loading *loading)
 {
-    struct schema_fault fault;
-    const struct schema_options options = {
-        .draft = SCHEMA_2020_12, .assert_formats = asserts, .load = load, .context = reading};
-    struct schema *schema = schema_compile(document, uri, &options, &fault);
-    json_object_put(document);
-    if (!schema) {
-        report(reading, section, key, file, node, &fault);
-        return NULL;
-    }
+    struct buf text = {0};
     struct config_schema *kept = arena_alloc(reading->lasting, sizeof *kept);
-    *kept = (struct config_schema){schema, reading->compiled};
+    json_write(&text, document);
+    buf_str(&text, buf_view(&loading->found));
+    *kept = (struct config_schema){.schema = schema,
+                                   .text = arena_copy(reading->lasting, buf_view(&text)).at,
+                                   .refers_to_files = loading->found.len > 0,
+                                   .next = reading->compiled};
     reading->compiled = kept;
-    return schema;
+    buf_free(&text);
+    return kept;
 }
 
-static const struct schema *read_file(struct reading *reading, struct section *section,
-                                      enum key_id key, const struct yaml_node *named, bool asserts)
+static struct config_schema *compile(struct reading *reading, struct section *section,
+                                     enum key_id key, const struct config_file *file,
+                                     const struct yaml_node *node, struct json_object *document,
+                                     struct str uri, bool asserts)
+{
+    struct schema_fault fault;
+    struct loading loading = {.reading = reading};
+    const struct schema_options options = {
+        .draft = SCHEMA_2020_12, .assert_formats = asserts, .load = load, .context = &loading};
+    struct schema *schema = schema_compile(document, uri, &options, &fault);
+    struct config_schema *kept = schema ? keep(reading, schema, document, &loading) : NULL;
+    if (!schema)
+        report(reading, section, key, file, node, &fault);
+    json_object_put(document);
+    buf_free(&loading.found);
+    return kept;
+}
+
+static struct config_schema *read_file(struct reading *reading, struct section *section,
+                                       enum key_id key, const struct yaml_node *named, bool asserts)
 {
     struct json_object *document = NULL;
     struct error error;
@@ -137,8 +160,8 @@ static const struct schema *read_file(struct reading *reading, struct section *s
                    asserts);
 }
 
-const struct schema *schema_read(struct reading *reading, struct section *section, enum key_id key,
-                                 const struct yaml_node *node, bool asserts)
+struct config_schema *schema_read(struct reading *reading, struct section *section, enum key_id key,
+                                  const struct yaml_node *node, bool asserts)
 {
     struct buf text = {0};
     struct json_object *document = NULL;

@@ -33,6 +33,14 @@ void section_error(struct reading *reading, struct section *section, enum key_id
     section->bad[key] = true;
 }
 
+void section_warning(struct reading *reading, const struct section *section, enum key_id key,
+                     const char *what)
+{
+    const struct yaml_node *node = section->at[key];
+    problem_warning(reading->problems, section->file, node ? node->mark : section->mark,
+                    section_key_path(reading, section, config_keys[key].path), "%s", what);
+}
+
 const char *nearest_name(const char *const *names, size_t count, struct str given)
 {
     size_t best = given.len <= 3 ? 2 : given.len <= 6 ? 3 : 4; /* first distance that is too far */

@@ -38,6 +38,9 @@ const char *section_key_path(struct reading *reading, const struct section *sect
 /* Reports a mistake in the value of a key, once: marks the key bad. */
 void section_error(struct reading *reading, struct section *section, enum key_id key,
                    const char *format, ...) __attribute__((format(printf, 4, 5)));
+/* Reports what should be looked at, and is no mistake. */
+void section_warning(struct reading *reading, const struct section *section, enum key_id key,
+                     const char *what);
 /* Reports that a key has to be there, and is not. */
 void section_missing(struct reading *reading, struct section *section, enum key_id key);
 /* The nearest of `count` names to a mistyped one; NULL when none is near. */

@@ -230,6 +230,28 @@ static void write_user(struct json_object *user, struct buf *body)
     buf_putc(body, '}');
 }
 
+/* The answer's schema, and what the configuration adds: both may set output_config. */
+static void write_others(const struct completion_request *request, struct buf *body)
+{
+    const char *parameters = request->target->parameters;
+    if (!request->output.native) {
+        if (parameters)
+            buf_printf(body, ",%s", parameters);
+        return;
+    }
+    struct json_object *others = json_object_new_object(), *config = json_object_new_object();
+    struct json_object *format = block_of("json_schema");
+    struct buf text = {0};
+    chat_put(format, "schema", chat_read(request->output.native));
+    chat_put(config, "format", format);
+    chat_put(others, "output_config", config);
+    chat_write_body(others, parameters, &text);
+    buf_putc(body, ',');
+    buf_str(body, (struct str){text.data + 1, text.len - 2}); /* without its braces */
+    buf_free(&text);
+    json_object_put(others);
+}
+
 static bool write_body(const struct completion_request *request, struct buf *body,
                        struct error *error)
 {
@@ -257,8 +279,7 @@ static bool write_body(const struct completion_request *request, struct buf *bod
     write_user(values[MEMBER_user], body);
     if (request->streams)
         buf_puts(body, ",\"stream\":true");
-    if (target->parameters)
-        buf_printf(body, ",%s", target->parameters);
+    write_others(request, body);
     buf_putc(body, '}');
     json_object_put(turns.all);
     buf_free(&system);

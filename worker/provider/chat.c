@@ -183,6 +183,13 @@ void chat_put_number(struct json_object *object, const char *name, double value)
         json_object_object_add(object, name, json_object_new_double(value));
 }
 
+struct json_object *chat_read(const char *text)
+{
+    struct json_object *value = NULL;
+    struct error ignored;
+    return text && json_read(str_of(text), &value, &ignored) ? value : NULL;
+}
+
 static void join(struct json_object *object, struct json_object *more)
 {
     json_object_object_foreach(more, name, value)

@@ -62,6 +62,8 @@ struct json_object *chat_string(struct str text);
 void chat_put(struct json_object *object, const char *name, struct json_object *value);
 void chat_put_string(struct json_object *object, const char *name, struct str text);
 void chat_put_number(struct json_object *object, const char *name, double value);
+/* JSON that was written here: what it says; NULL for NULL. */
+struct json_object *chat_read(const char *text);
 /* The body's text, with what the configuration adds (members as JSON, or NULL): members of an
  * object that is in both are joined, and what the body has stays. */
 void chat_write_body(struct json_object *body, const char *parameters, struct buf *out);

@@ -122,6 +122,16 @@ static void put_parameters(struct json_object *body, const struct completion_req
         chat_put_number(body, "presence_penalty", chat_number(presence, 0, 0, 1));
 }
 
+static void put_format(struct json_object *body, const struct structured *output)
+{
+    if (!output->native)
+        return;
+    struct json_object *format = json_object_new_object();
+    chat_put_string(format, "type", STR("json_object"));
+    chat_put(format, "json_schema", chat_read(output->native));
+    chat_put(body, "response_format", format);
+}
+
 static bool build(const struct completion_request *request, struct arena *arena,
                   struct upstream_call *call, struct error *error)
 {
@@ -134,6 +144,7 @@ static bool build(const struct completion_request *request, struct arena *arena,
     bool good = put_messages(body, request->messages, error);
     put_tools(body, request->parameters);
     put_parameters(body, request);
+    put_format(body, &request->output);
     if (good)
         chat_write_body(body, target->parameters, &call->body);
     json_object_put(body);

@@ -214,6 +214,10 @@ static struct json_object *generation_of(const struct completion_request *reques
     chat_put(made, "frequencyPenalty", json_object_get(values[MEMBER_frequency_penalty]));
     chat_put(made, "presencePenalty", json_object_get(values[MEMBER_presence_penalty]));
     chat_put(made, "candidateCount", json_object_new_int(1)); /* more would be billed */
+    if (request->output.native) {
+        chat_put_string(made, "responseMimeType", STR("application/json"));
+        chat_put(made, "responseJsonSchema", chat_read(request->output.native));
+    }
     return made;
 }
 

@@ -100,6 +100,7 @@ static bool build(const struct completion_request *request, struct arena *arena,
         good = add_message(list, request->messages, json_object_array_get_idx(request->messages, i),
                            error);
     chat_put(body, "tools", json_object_get(request->parameters->values[MEMBER_tools]));
+    chat_put(body, "format", chat_read(request->output.native));
     chat_put(body, "options", options_of(request));
     if (good)
         chat_write_body(body, target->parameters, &call->body);

@@ -50,6 +50,15 @@ static void add_value(const struct openai_dialect *dialect, struct buf *body, en
         add_member(body, member == MEMBER_seed ? dialect->seed : member_name(member), value);
 }
 
+static void add_format(const struct structured *output, struct buf *body)
+{
+    if (output->native)
+        buf_printf(body,
+                   ",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":"
+                   "{\"name\":\"output\",\"strict\":%s,\"schema\":%s}}",
+                   output->strict ? "true" : "false", output->native);
+}
+
 void openai_build_body(const struct completion_request *request, struct buf *body)
 {
     const struct config_target *target = request->target;
@@ -70,6 +79,7 @@ void openai_build_body(const struct completion_request *request, struct buf *bod
         buf_puts(body, dialect->asks_usage
                            ? ",\"stream\":true,\"stream_options\":{\"include_usage\":true}"
                            : ",\"stream\":true");
+    add_format(&request->output, body);
     for (int i = 0; i < MEMBER_NONE; i++)
         add_value(dialect, body, (enum member)i, request->parameters->values[i]);
     if (target->parameters)
@@ -335,8 +345,11 @@ void openai_write_failure(const struct stream_failure *failure, struct buf *even
 {
     buf_puts(events, "data: {\"error\":{\"message\":");
     json_write_string(events, failure->message);
-    buf_printf(events, ",\"type\":\"%s\",\"param\":null,\"code\":\"%s\"}}\n\n", failure->type,
+    buf_printf(events, ",\"type\":\"%s\",\"param\":null,\"code\":\"%s\"", failure->type,
                failure->code);
+    if (failure->details.len)
+        buf_printf(events, ",\"details\":%.*s", STR_ARG(failure->details));
+    buf_puts(events, "}}\n\n");
 }
 
 /* ---- errors */
@@ -369,11 +382,12 @@ static struct str message_of(struct json_object *object)
     return json_text(detail);
 }
 
-/* Bodies that say otherwise than their status: a call that the model garbled, and a request that is
- * larger than what one provider takes in a minute. */
+/* Bodies that say otherwise than their status: a call or an answer that the model garbled, and a
+ * request that is larger than what one provider takes in a minute. */
 static bool is_of_the_provider(struct str code)
 {
-    return str_eq(code, STR("tool_use_failed")) || str_eq(code, STR("rate_limit_exceeded"));
+    return str_eq(code, STR("tool_use_failed")) || str_eq(code, STR("json_validate_failed")) ||
+           str_eq(code, STR("rate_limit_exceeded"));
 }
 
 enum provider_fault openai_read_error(const struct upstream_reply *reply, struct arena *arena,

@@ -15,6 +15,13 @@ struct client_parameters {
     struct json_object *values[MEMBER_NONE]; /* of all others, by enum member */
 };
 
+/* How the answer's schema is said (structured.h); JSON. All NULL = there is none. */
+struct structured {
+    const char *native; /* by the provider's own means, in its form; NULL = not */
+    bool strict;        /* where it has two modes: the answer can't be another */
+    const char *prompt; /* in the prompt; NULL = not */
+};
+
 /* What is asked, in the OpenAI chat shape. */
 struct completion_request {
     const struct config_target *target;
@@ -22,7 +29,8 @@ struct completion_request {
     const struct client_parameters *parameters;
     double temperature, top_p; /* the endpoint's; NaN = not sent */
     int64_t max_tokens;        /* 0 = the provider's default */
-    bool streams;              /* the answer is to come as a stream, with its usage */
+    struct structured output;
+    bool streams; /* the answer is to come as a stream, with its usage */
 };
 
 struct call_header {
@@ -102,6 +110,7 @@ struct stream_failure {
     int status; /* what the answer would have had */
     const char *code, *type;
     struct str message;
+    struct str details; /* a JSON array; empty = none. Only OpenAI's format has a place for them */
 };
 
 struct provider {

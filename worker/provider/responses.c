@@ -159,10 +159,22 @@ static struct json_object *format_of(struct json_object *response_format)
     return made;
 }
 
-static void put_text(struct json_object *body, struct json_object *const *values)
+static struct json_object *schema_format(const struct structured *output)
 {
+    struct json_object *made = item_of("json_schema");
+    chat_put_string(made, "name", STR("output"));
+    chat_put(made, "strict", json_object_new_boolean(output->strict));
+    chat_put(made, "schema", chat_read(output->native));
+    return made;
+}
+
+static void put_text(struct json_object *body, const struct completion_request *request)
+{
+    struct json_object *const *values = request->parameters->values;
     struct json_object *text = json_object_new_object();
-    if (values[MEMBER_response_format])
+    if (request->output.native)
+        chat_put(text, "format", schema_format(&request->output));
+    else if (values[MEMBER_response_format])
         chat_put(text, "format", format_of(values[MEMBER_response_format]));
     chat_put(text, "verbosity", json_object_get(values[MEMBER_verbosity]));
     if (json_object_object_length(text) > 0)
@@ -190,7 +202,7 @@ static void put_parameters(struct json_object *body, const struct completion_req
         chat_put(reasoning, "effort", json_object_get(values[MEMBER_reasoning_effort]));
         chat_put(body, "reasoning", reasoning);
     }
-    put_text(body, values);
+    put_text(body, request);
 }
 
 /* Nothing is kept there: the conversation comes whole each time. */

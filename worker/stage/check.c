@@ -2,6 +2,7 @@
 #include "worker/stage/stage.h"
 
 #include "shared/schema/schema.h"
+#include "worker/misfit.h"
 
 /* A text that is a JSON object or array counts as that. The caller's to release. */
 static struct json_object *input_value(const struct exchange *ex)
@@ -19,22 +20,6 @@ static struct json_object *input_value(const struct exchange *ex)
                : NULL;
 }
 
-static const struct api_detail *details_of(struct exchange *ex, const struct schema_errors *errors)
-{
-    const struct api_detail *details = NULL;
-    for (size_t i = errors->count; i-- > 0;) {
-        struct api_detail *one = arena_alloc(&ex->arena, sizeof *one);
-        *one = (struct api_detail){
-            .path = arena_strdup(&ex->arena, errors->at[i].instance_path),
-            .keyword = arena_strdup(&ex->arena, errors->at[i].keyword),
-            .message = arena_strdup(&ex->arena, errors->at[i].message),
-            .next = details,
-        };
-        details = one;
-    }
-    return details;
-}
-
 enum stage_result stage_check(struct exchange *ex)
 {
     const struct schema *schema = ex->endpoint->input_schema;
@@ -46,7 +31,7 @@ enum stage_result stage_check(struct exchange *ex)
         exchange_fail_at(ex, API_input_invalid, "input",
                          "The input does not fit the schema of endpoint %s; see details.",
                          ex->endpoint->slug);
-        ex->failure.details = details_of(ex, &errors);
+        ex->failure.details = misfit_details(ex, &errors);
     }
     schema_errors_free(&errors);
     json_object_put(value);

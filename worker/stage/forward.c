@@ -2,7 +2,7 @@
 #include "worker/stage/stage.h"
 
 #include "shared/base/clock.h"
-#include "worker/chain.h"
+#include "worker/output.h"
 #include "worker/pipeline.h"
 #include "worker/secrets.h"
 #include "worker/upstream/delay.h"
@@ -32,9 +32,10 @@ static enum provider_fault as_hinted(const struct exchange *ex, enum provider_fa
 static void note_wait(struct exchange *ex, enum provider_fault fault, int64_t said_ms)
 {
     enum { LONGEST_S = 86400 };
-    int64_t ms = retry_hints_wait_ms(&ex->retry_hints);
-    int64_t seconds = ((ms ? ms : said_ms) + 999) / 1000;
-    ex->attempt.wait_ms = ms ? ms : said_ms;
+    int64_t hinted_ms = retry_hints_wait_ms(&ex->retry_hints);
+    int64_t ms = hinted_ms ? hinted_ms : said_ms;
+    int64_t seconds = (ms + 999) / 1000;
+    ex->attempt.wait_ms = ms;
     ex->failure.final = fault == FAULT_FINAL;
     if ((fault == FAULT_LATER || fault == FAULT_PROVIDER) && seconds <= LONGEST_S)
         ex->failure.retry_after_s = seconds;
@@ -131,6 +132,16 @@ static void judge_stream(struct exchange *ex)
     }
 }
 
+static void judge_output(struct exchange *ex)
+{
+    struct str fault;
+    enum output_verdict verdict = output_judge(ex, &fault);
+    if (verdict == OUTPUT_FITS)
+        return;
+    ex->attempt.end = verdict == OUTPUT_DECLINED ? END_DECLINED : END_UNFIT;
+    ex->attempt.error = fault;
+}
+
 static void judge_answer(struct exchange *ex)
 {
     struct error error;
@@ -145,6 +156,8 @@ static void judge_answer(struct exchange *ex)
         fail_attempt(ex, API_provider_bad_response,
                      arena_printf(&ex->arena, "The provider's answer could not be used: %s.",
                                   error.message));
+    if (ex->failure.code == API_OK)
+        judge_output(ex);
 }
 
 /* --- what follows --- */
@@ -183,7 +196,7 @@ static void end_stream(struct exchange *ex)
         transfer_release(&ex->transfer);
     else
         transfer_cancel(&ex->transfer);
-    judge_stream(ex);
+    judge_answer(ex);
     conclude(ex);
 }
 

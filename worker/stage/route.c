@@ -19,6 +19,7 @@ struct routing_facts route_facts(const struct exchange *ex)
     struct routing_facts facts = {
         .messages_count =
             (int64_t)json_object_array_length(ex->messages) - (endpoint->system_prompt ? 1 : 0),
+        .has_output_schema = endpoint->output_schema,
         .has_input_schema = endpoint->input_schema,
         .streaming = ex->relay.asked,
         .minute_of_day = minute_of_day(&ex->services->config->offsets, ex->created_wall_ms),
