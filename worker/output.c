@@ -17,7 +17,7 @@ static size_t run_length(struct str text)
 static struct str without_fence(struct str said)
 {
     enum { SHORTEST = 3 };
-    struct str text = str_trim(said);
+    struct str text = str_trim_lines(said);
     if (text.len == 0 || (text.at[0] != '`' && text.at[0] != '~'))
         return text;
     size_t fence = run_length(text);
@@ -31,7 +31,7 @@ static struct str without_fence(struct str said)
         closing++;
     if (closing < fence)
         return text;
-    return str_trim((struct str){inner.at, inner.len - closing});
+    return str_trim_lines((struct str){inner.at, inner.len - closing});
 }
 
 /* --- the verdict --- */
@@ -68,7 +68,7 @@ static enum output_verdict fail_unread(struct exchange *ex, struct str text, con
                                         : arena_printf(&ex->arena, "must be JSON: %s", reason);
     *fault = was_cut ? STR("The answer is no JSON: it was cut off at its most tokens.")
                      : STR("The answer is no JSON.");
-    return fail(ex, "The model's answer is not the JSON that is wanted of",
+    return fail(ex, "The model's answer is no JSON, so it does not fit the schema of",
                 misfit_detail(ex, "json", message));
 }
 
@@ -137,7 +137,7 @@ struct json_object *output_repair_turn(const struct failure *unfit, struct json_
     struct json_object *turns = json_object_new_array();
     struct buf text = {0};
     add_from(turns, messages, 0);
-    if (str_trim(unfit->content).len > 0)
+    if (str_trim_lines(unfit->content).len > 0)
         json_object_array_add(turns, message_of("assistant", unfit->content));
     buf_puts(&text, "That answer cannot be used. It must be one JSON value that is valid against "
                     "the JSON Schema it was asked for, and nothing else:\n");

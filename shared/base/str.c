@@ -23,15 +23,25 @@ bool str_eq_nocase(struct str a, struct str b)
     return a.len == b.len && str_starts_nocase(a, b);
 }
 
-struct str str_trim(struct str s)
+static struct str trim(struct str s, const char *space)
 {
-    while (s.len > 0 && (*s.at == ' ' || *s.at == '\t')) {
+    while (s.len > 0 && *s.at && strchr(space, *s.at)) {
         s.at++;
         s.len--;
     }
-    while (s.len > 0 && (s.at[s.len - 1] == ' ' || s.at[s.len - 1] == '\t'))
+    while (s.len > 0 && s.at[s.len - 1] && strchr(space, s.at[s.len - 1]))
         s.len--;
     return s;
+}
+
+struct str str_trim(struct str s)
+{
+    return trim(s, " \t");
+}
+
+struct str str_trim_lines(struct str s)
+{
+    return trim(s, " \t\r\n");
 }
 
 struct str str_split(struct str *rest, char separator)

@@ -36,6 +36,8 @@ bool str_eq_nocase(struct str a, struct str b);
 bool str_starts_nocase(struct str s, struct str prefix);
 /* Without spaces and tabs at both ends. */
 struct str str_trim(struct str s);
+/* Without JSON's white space at both ends: spaces, tabs and line ends. */
+struct str str_trim_lines(struct str s);
 /* Cuts `*rest` at the first `separator`; returns what stood before it and moves `*rest` behind it.
  * Without one: all of it, and `*rest` becomes absent. */
 struct str str_split(struct str *rest, char separator);

@@ -111,7 +111,7 @@ static struct str value_of(struct complaints *c, const struct variable *variable
 static struct json_object *input_object(struct exchange *ex)
 {
     struct json_object *object = ex->input.value;
-    struct str text = str_trim(ex->input.text);
+    struct str text = str_trim_lines(ex->input.text);
     struct error unused;
     if (object || ex->input_owned || text.len == 0 || text.at[0] != '{' ||
         !json_read(text, &ex->input_owned, &unused))

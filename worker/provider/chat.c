@@ -89,7 +89,7 @@ static struct json_object *read_arguments(struct str text)
 {
     struct json_object *arguments = NULL;
     struct error ignored;
-    if (str_trim(text).len == 0)
+    if (str_trim_lines(text).len == 0)
         return json_object_new_object();
     if (json_read(text, &arguments, &ignored) && json_object_is_type(arguments, json_type_object))
         return arguments;

@@ -7,7 +7,7 @@
 /* A text that is a JSON object or array counts as that. The caller's to release. */
 static struct json_object *input_value(const struct exchange *ex)
 {
-    struct str text = str_trim(ex->input.text);
+    struct str text = str_trim_lines(ex->input.text);
     struct json_object *value = NULL;
     struct error error;
     if (ex->input.value)

@@ -48,11 +48,13 @@ static void respond_whole(struct exchange *ex)
     buf_free(&body);
 }
 
-/* Its head has gone out, or it goes out as a whole now. */
+/* Its head has gone out, or it goes out as a whole now: one that came to its end stays a stream,
+ * also when the answer in it does not fit its schema. */
 static bool is_stream(const struct exchange *ex)
 {
-    bool ended_well = ex->failure.code == API_OK && !ex->client_gone;
-    return ex->relay.begun || (ex->relay.started && ended_well);
+    const struct relay *relay = &ex->relay;
+    bool ended = ex->failure.code == API_OK || ex->failure.code == API_output_invalid;
+    return relay->begun || (relay->started && ended && !ex->client_gone);
 }
 
 /* A row keeps what was said, put together: nobody wants to read events. */
