@@ -129,6 +129,29 @@ const VENDORS = {
     },
 };
 
+/** A schema of answers, as each is sent it: its own member, unless it is told in the prompt. */
+const answer = { type: 'object', properties: { sum: { type: 'integer', minimum: 0 } }, required: ['sum'] };
+const loose = { ...answer, required: [], additionalProperties: true };
+const closed = { ...answer, additionalProperties: false };
+const told = { ...closed, properties: { sum: { type: 'integer', description: 'minimum: 0' } } };
+const format = (schema_, strict) => ({ type: 'json_schema', json_schema: { name: 'output', strict, schema: schema_ } });
+
+/** `native` is what the vendor is sent; `m`: whether a model that models.yaml doesn't know is, too;
+ * `loose`: the same for the schema that leaves more open; `tools`, `streams`: with those, too. */
+const STRUCTURED = {
+    openai: { m: true, tools: true, streams: true, native: { response_format: format(closed, true) }, loose: { response_format: format(loose, false) } },
+    responses: { m: true, tools: true, streams: true, native: { text: { format: { type: 'json_schema', name: 'output', strict: true, schema: closed } } },
+                 loose: { text: { format: { type: 'json_schema', name: 'output', strict: false, schema: loose } } } },
+    mistral: { m: true, streams: true, native: { response_format: format(closed, true) }, loose: { response_format: format(loose, false) } },
+    groq: { native: { response_format: format(closed, true) }, loose: { response_format: format(loose, false) } },
+    together: { streams: true, both: true, native: { response_format: format(answer, false) }, loose: { response_format: format(loose, false) } },
+    anthropic: { m: true, tools: true, streams: true, native: { output_config: { format: { type: 'json_schema', schema: told } } } },
+    gemini: { m: true, streams: true, native: { responseMimeType: 'application/json', responseJsonSchema: answer }, inside: 'generationConfig',
+              loose: { responseMimeType: 'application/json', responseJsonSchema: { ...answer, required: undefined, additionalProperties: true } } },
+    ollama: { m: true, streams: true, both: true, native: { format: answer }, loose: { format: { ...answer, required: undefined, additionalProperties: true } } },
+    cohere: { m: true, streams: true, native: { response_format: { type: 'json_object', json_schema: told } } },
+};
+
 let server;
 let base;
 let asked = [];
@@ -147,9 +170,18 @@ before(async () => {
     const names = Object.entries(VENDORS);
     gateway = await startGateway({
         credentials: Object.fromEntries(names.map(([name, vendor]) => [name, { provider: vendor.provider ?? name, base_url: base + vendor.base, api_key: KEY }])),
-        projects: demo(Object.fromEntries(names.map(([name, vendor]) => [name, {
-            provider: vendor.provider ?? name, credential: name, model: name === 'responses' ? 'm-responses' : 'm', streaming_enabled: true, ...sampling }]))),
-        files: { 'models.yaml': [{ provider: 'openai', model: 'm-responses', api: 'responses' }] },
+        projects: demo(Object.fromEntries(names.flatMap(([name, vendor]) => {
+            const target = { provider: vendor.provider ?? name, credential: name, streaming_enabled: true };
+            const model = name === 'responses' ? 'm-responses' : 'm';
+            return [[name, { ...target, model, ...sampling }],
+                    ...[model, 'able', 'unable'].map((one) => [`${name}-${one}`, { ...target, model: one, output_schema: answer }]),
+                    [`${name}-loose`, { ...target, model: name === 'responses' ? model : 'able', output_schema: loose }]];
+        }))),
+        files: { 'models.yaml': [
+            { provider: 'openai', model: 'm-responses', api: 'responses' },
+            ...names.filter(([, vendor]) => !vendor.provider).flatMap(([provider]) => [
+                { provider, model: 'able', structured_output: 'native' }, { provider, model: 'unable', lacks: ['response_format'] }]),
+        ] },
     });
 });
 
@@ -194,3 +226,37 @@ for (const [name, vendor] of Object.entries(VENDORS)) {
         }
     });
 }
+
+describe('output_schema', () => {
+    const without = (value) => JSON.parse(JSON.stringify(value));
+
+    /** What a request was told: { native, prompt }. */
+    async function toldBy(slug, fields = {}) {
+        const { body } = await sentBy(() => gateway.post(slug, { message: 'Hi', ...fields }));
+        const name = slug.split('-')[0];
+        const { inside, native } = STRUCTURED[name];
+        const place = (inside ? body[inside] : body) ?? {};
+        const found = Object.fromEntries(Object.keys(native).filter((key) => key in place).map((key) => [key, place[key]]));
+        return { native: Object.keys(found).length > 0 ? found : null, prompt: /JSON Schema/.test(JSON.stringify(body)) };
+    }
+
+    for (const [name, { m = false, tools: withTools = false, streams = false, both = false, native, loose: open = null }] of Object.entries(STRUCTURED)) {
+        const model = name === 'responses' ? 'm-responses' : 'm';
+        const able = name === 'responses' ? model : 'able';
+        const way = (is, what = native) => is ? { native: without(what), prompt: both } : { native: null, prompt: true };
+
+        test(`${name}: natively, where provider and model can`, async () => {
+            assert.deepEqual(await toldBy(`${name}-${able}`), way(true));
+            assert.deepEqual(await toldBy(`${name}-${model}`), way(m), 'a model that models.yaml does not know');
+            if (name !== 'responses') {
+                assert.deepEqual(await toldBy(`${name}-unable`), way(false));
+            }
+            assert.deepEqual(await toldBy(`${name}-loose`), way(open !== null, open));
+        });
+
+        test(`${name}: with tools, and streamed`, async () => {
+            assert.deepEqual(await toldBy(`${name}-${able}`, { tools }), way(withTools));
+            assert.deepEqual(await toldBy(`${name}-${able}`, { stream: true }), way(streams));
+        });
+    }
+});
