@@ -80,7 +80,8 @@ static void read_output_schema(struct reading *reading, struct endpoint_draft *e
     if (endpoint->output_schema_node && parameters_have(&endpoint->target, "response_format"))
         section_error(reading, section, ENDPOINT_parameters,
                       "response_format is set by output_schema: remove one of them");
-    if (!endpoint->output_schema_node && section->at[ENDPOINT_output_repair])
+    if (!endpoint->output_schema_node && section->at[ENDPOINT_output_repair] &&
+        !section->bad[ENDPOINT_output_repair])
         section_warning(reading, section, ENDPOINT_output_repair,
                         "has no effect: the endpoint has no output_schema");
 }

@@ -93,10 +93,60 @@ static void mistakes(void **state)
     }
 }
 
+static void of_answers(void **state)
+{
+    struct config_folder *folder = *state;
+    const char *keys = "    output_schema: { items: { $ref: title.json } }\n    output_repair: 3\n"
+                       "    routing: { rules: [ { when: { has_output_schema: true }, use: { model: "
+                       "x }, decision: d } ] }";
+    with(folder, keys);
+    folder_expect_ok(folder);
+    const struct config_endpoint *endpoint = &folder->config->projects[0].endpoints[0];
+    assert_int_equal(endpoint->output_repair, 3);
+    assert_true(endpoint->output_schema->refers_to_files);
+    assert_string_equal(endpoint->output_schema->text,
+                        "{\"items\":{\"$ref\":\"title.json\"}}\n\nschemas/title.json:\n"
+                        "{\"type\":\"string\",\"format\":\"date\"}");
+    with(folder, "    output_schema: { type: object }");
+    folder_expect_ok(folder);
+    endpoint = &folder->config->projects[0].endpoints[0];
+    assert_int_equal(endpoint->output_repair, 1);
+    assert_false(endpoint->output_schema->refers_to_files);
+    assert_string_equal(endpoint->output_schema->text, "{\"type\":\"object\"}");
+}
+
+static void mistakes_of_answers(void **state)
+{
+    struct config_folder *folder = *state;
+    with(folder, "    output_schema: { type: strng }");
+    folder_expect(folder,
+                  "projects.d/demo.yaml:6:28: endpoints.a.output_schema: is no JSON Schema: /type "
+                  "must be one of "
+                  "[\"array\",\"boolean\",\"integer\",\"null\",\"number\",\"object\",\"strin…\n");
+    with(folder, "    output_repair: 6");
+    folder_expect(folder, "projects.d/demo.yaml:6:20: endpoints.a.output_repair: must be a whole "
+                          "number, from 0 to 5, not 6\n");
+    with(folder, "    output_repair: 2");
+    folder_expect(folder, "projects.d/demo.yaml:6:20: warning: endpoints.a.output_repair: has no "
+                          "effect: the endpoint has no output_schema\n");
+    with(folder, "    parameters: { response_format: { type: text } }\n"
+                 "    output_schema: { type: object }");
+    folder_expect(folder, "projects.d/demo.yaml:6:17: endpoints.a.parameters: response_format is "
+                          "set by output_schema: remove one of them\n");
+    with(folder, "    output_schema: { type: object }\n    failover: [ { template: t } ]");
+    mkdir(folder_path(folder, "templates.d"), 0700);
+    folder_write(folder, "templates.d/t.yaml",
+                 "provider: echo\nmodel: x\nparameters: { response_format: { type: text } }\n");
+    folder_expect(folder, "projects.d/demo.yaml:7:29: endpoints.a.failover[0].template: sets "
+                          "response_format, which is set by output_schema: take it out of the "
+                          "template\n");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, folder_setup, folder_teardown)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {TEST(in_the_file_or_beside_it), TEST(mistakes)};
+    const struct CMUnitTest tests[] = {TEST(in_the_file_or_beside_it), TEST(mistakes),
+                                       TEST(of_answers), TEST(mistakes_of_answers)};
     return cmocka_run_group_tests_name("schemas", tests, NULL, NULL);
 }
