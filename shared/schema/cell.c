@@ -370,13 +370,8 @@ bool cell_equal(const struct cell *a, const struct cell *b)
 
 bool cell_is_among(const struct cell *array, const struct cell *value)
 {
-    if (value->type == TYPE_STRING) {
-        for (uint32_t i = 0; i < array->count; i++)
-            if (array->elements[i].head == value->head && array->elements[i].type == TYPE_STRING &&
-                cell_same_text(&array->elements[i], value))
-                return true;
-        return false;
-    }
+    if (value->type == TYPE_STRING)
+        return cell_text_is_among(array, value);
     for (uint32_t i = 0; i < array->count; i++)
         if (cell_equal(&array->elements[i], value))
             return true;

@@ -62,7 +62,7 @@ struct cell cell_of_name(const struct name *name);
 struct name name_of(const char *text);
 static inline bool name_equal(const struct name *a, const struct name *b)
 {
-    return a->head == b->head && a->tail == b->tail && a->len == b->len &&
+    return ((a->head ^ b->head) | (a->tail ^ b->tail) | (a->len ^ b->len)) == 0 &&
            (a->len <= 16 || memcmp(a->text, b->text, a->len) == 0);
 }
 /* The member of an object; NULL when there is none. */
@@ -82,10 +82,31 @@ static inline int cell_compare(const struct cell *a, const struct cell *b)
         return left > right ? 1 : -1;
     return cell_compare_exactly(a, b);
 }
+/* The last 8 bytes of a text that has as many. */
+static inline uint64_t cell_last_word(const struct cell *text)
+{
+    uint64_t word;
+    memcpy(&word, text->text + text->count - sizeof word, sizeof word);
+    return word;
+}
+
 static inline bool cell_same_text(const struct cell *a, const struct cell *b)
 {
-    return a->head == b->head && a->count == b->count &&
-           (a->count <= 8 || memcmp(a->text, b->text, a->count) == 0);
+    if (((a->head ^ b->head) | (a->count ^ b->count)) != 0)
+        return false;
+    if (a->count <= 8)
+        return true;
+    return a->count <= 16 ? cell_last_word(a) == cell_last_word(b)
+                          : memcmp(a->text, b->text, a->count) == 0;
+}
+
+/* A text that is one of the elements. */
+static inline bool cell_text_is_among(const struct cell *array, const struct cell *text)
+{
+    for (uint32_t i = 0; i < array->count; i++)
+        if (array->elements[i].type == TYPE_STRING && cell_same_text(&array->elements[i], text))
+            return true;
+    return false;
 }
 /* `divisor` is positive. */
 bool cell_is_multiple(const struct cell *value, const struct cell *divisor);

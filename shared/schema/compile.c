@@ -536,6 +536,22 @@ static enum node_kind kind_of(const struct node *node)
                                                                               : NODE_SCALAR;
 }
 
+static unsigned plain_of(const struct node *node)
+{
+    unsigned asked = 0;
+    if (node->kind < NODE_TYPES || node->kind > NODE_ARRAY || node->constant || node->choices)
+        return 0;
+    if (node->string)
+        asked |= TYPE_STRING;
+    if (node->number)
+        asked |= TYPE_INTEGER | TYPE_NUMBER;
+    if (node->object)
+        asked |= TYPE_OBJECT;
+    if (node->array)
+        asked |= TYPE_ARRAY;
+    return node->types & ~asked;
+}
+
 static void compile(struct compiler *c, struct json_object *schema, struct node *node)
 {
     bool only_ref = node->resource->draft <= SCHEMA_7 && text_of(member(schema, "$ref")).at;
@@ -555,6 +571,7 @@ static void compile(struct compiler *c, struct json_object *schema, struct node 
                             node->not || node->condition || node->tracks;
     node->is_simple = !node->reference && !node->has_applicators;
     node->kind = kind_of(node);
+    node->plain = plain_of(node);
 }
 
 static void note_dynamic_anchor(struct json_object *schema, struct node *node)
@@ -586,6 +603,7 @@ static struct node *node_of(struct compiler *c, struct json_object *schema,
         node->never = !json_object_get_boolean(schema);
         node->is_simple = true;
         node->kind = node->never ? NODE_SLOW : NODE_TYPES;
+        node->plain = plain_of(node);
     } else if (json_object_is_type(schema, json_type_object)) {
         note_dynamic_anchor(schema, node);
         compile(c, schema, node);

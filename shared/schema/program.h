@@ -129,6 +129,7 @@ struct node {
     bool is_simple;       /* nothing but what the type's rules say: no applicator in place */
     bool dots_count;      /* 1.0 is no integer */
     unsigned types;       /* TYPE_ALL = whatever */
+    unsigned plain;       /* those of which nothing more is asked */
     struct object_rules *object;
     struct array_rules *array;
     struct string_rules *string;

@@ -57,9 +57,17 @@ bool quick_fits_scalar(const struct node *node, const struct cell *value)
     return scalar_fits(node, value);
 }
 
+/* Not at the edges: there the nearest double is not enough to tell. */
+static inline bool is_within(const struct node *node, const struct cell *value)
+{
+    return (node->types & value->type & (TYPE_INTEGER | TYPE_NUMBER)) &&
+           value->number > (double)node->number->least &&
+           value->number < (double)node->number->most;
+}
+
 /* What is quick leads only to its own resource. An object's or an array's children are smaller than
  * it, so nothing has to be counted; what may refer to itself is. */
-static inline __attribute__((always_inline)) bool child_fits(struct run *run,
+static inline __attribute__((always_inline)) bool asked_fits(struct run *run,
                                                              const struct node *node,
                                                              const struct cell *value,
                                                              const struct scope *scope)
@@ -74,8 +82,10 @@ static inline __attribute__((always_inline)) bool child_fits(struct run *run,
         if (value->is_small)
             return (node->types & TYPE_INTEGER) && value->integer >= node->number->least &&
                    value->integer <= node->number->most;
-        return scalar_fits(node, value);
+        return is_within(node, value) || scalar_fits(node, value);
     case NODE_CHOICE:
+        if (value->type == TYPE_STRING)
+            return (node->types & TYPE_STRING) && cell_text_is_among(node->choices, value);
         return (node->types & value->type) && cell_is_among(node->choices, value);
     case NODE_SCALAR:
         return scalar_fits(node, value);
@@ -94,38 +104,39 @@ static inline __attribute__((always_inline)) bool child_fits(struct run *run,
     return run_fits(run, node, value, scope);
 }
 
-/* Members often come in the order that the schema has them. */
-static inline const struct name_entry *look_up(const struct object_rules *rules,
-                                               const struct name *name,
-                                               const struct name_entry **guess)
+static inline __attribute__((always_inline)) bool child_fits(struct run *run,
+                                                             const struct node *node,
+                                                             const struct cell *value,
+                                                             const struct scope *scope)
 {
-    const struct name_table *table = &rules->names;
-    if (*guess && name_equal(&(*guess)->name, name)) {
-        const struct name_entry *found = *guess;
-        *guess = found->next;
-        return found;
-    }
+    return (node->plain & value->type) || asked_fits(run, node, value, scope);
+}
+
+static __attribute__((noinline)) const struct name_entry *look_up(const struct name_table *table,
+                                                                  const struct name *name)
+{
     for (uint32_t i = name->hash & table->mask; table->at[i].name.text; i = (i + 1) & table->mask)
-        if (name_equal(&table->at[i].name, name)) {
-            *guess = table->at[i].next;
+        if (name_equal(&table->at[i].name, name))
             return &table->at[i];
-        }
     return NULL;
 }
 
+/* Members often come in the order that the schema has them. */
 static bool object_fits(struct run *run, const struct object_rules *rules,
                         const struct cell *object, const struct scope *scope)
 {
     const struct name_entry *guess = rules->names.first;
+    const struct member *member = object->members, *end = member + object->count;
     uint32_t required = 0;
     if (!count_fits(object->count, rules->min, rules->max))
         return false;
-    for (uint32_t i = 0; i < object->count; i++) {
-        const struct member *member = &object->members[i];
+    for (; member < end; member++) {
         const struct node *node = rules->additional;
-        const struct name_entry *entry =
-            rules->has_names ? look_up(rules, &member->name, &guess) : NULL;
+        const struct name_entry *entry = guess;
+        if (!entry || !name_equal(&entry->name, &member->name))
+            entry = rules->has_names ? look_up(&rules->names, &member->name) : NULL;
         if (entry) {
+            guess = entry->next;
             required += entry->required;
             node = entry->node ? entry->node : node;
         }
@@ -138,15 +149,15 @@ static bool object_fits(struct run *run, const struct object_rules *rules,
 static bool array_fits(struct run *run, const struct array_rules *rules, const struct cell *array,
                        const struct scope *scope)
 {
-    uint32_t i = 0;
+    const struct cell *element = array->elements, *end = element + array->count;
     if (!count_fits(array->count, rules->min, rules->max) ||
         (rules->unique && !cell_is_unique(array)))
         return false;
-    for (; i < array->count && i < rules->prefix.count; i++)
-        if (!child_fits(run, rules->prefix.at[i], &array->elements[i], scope))
+    for (size_t i = 0; element < end && i < rules->prefix.count; i++, element++)
+        if (!child_fits(run, rules->prefix.at[i], element, scope))
             return false;
-    for (; rules->items && i < array->count; i++)
-        if (!child_fits(run, rules->items, &array->elements[i], scope))
+    for (; rules->items && element < end; element++)
+        if (!child_fits(run, rules->items, element, scope))
             return false;
     return true;
 }

@@ -37,17 +37,20 @@ if (process.env.RUN) {
 const { machine, median, print, ratio, ROUNDS, tenth } = await import('./common.mjs');
 const folder = fileURLToPath(new URL('schemas', import.meta.url));
 const TOOL = path.join(path.dirname(process.env.PROMPTGATE), 'bench-schema');
-const table = [['schema', 'ajv ns', 'promptgate ns', 'promptgate / ajv']];
+const table = [['schema', 'ajv ns', 'promptgate ns', 'promptgate / ajv', 'making an instance ns']];
 for (const name of fs.readdirSync(folder).sort()) {
     const file = path.join(folder, name);
     const own = [];
     const ajv = [];
+    const making = [];
     for (let round = 0; round < ROUNDS; round++) {
-        own.push(Number(execFileSync(TOOL, [file, String(SECONDS)])));
+        const [validating, made] = String(execFileSync(TOOL, [file, String(SECONDS)])).split(' ').map(Number);
+        own.push(validating);
+        making.push(made);
         ajv.push(Number(execFileSync(process.execPath, [fileURLToPath(import.meta.url)],
                                      { env: { ...process.env, RUN: file } })));
     }
-    table.push([name.replace('.json', ''), tenth(median(ajv)), tenth(median(own)), ratio(median(own), median(ajv))]);
+    table.push([name.replace('.json', ''), tenth(median(ajv)), tenth(median(own)), ratio(median(own), median(ajv)), tenth(median(making))]);
 }
 console.log(`${machine()}, node ${process.version}, ajv ${require('ajv/package.json').version}
 make bench-schema ROUNDS=${ROUNDS} SECONDS=${SECONDS}: nanoseconds for each validation, medians, in turns.
