@@ -25,6 +25,8 @@ export const ENDPOINTS = {
     'late': { ...TARGET, model: 'marker-late', timeout: '20s' },
     'stream': { ...TARGET, model: 'marker-stream', streaming_enabled: true },
     'stream-cut': { ...TARGET, model: 'marker-stream-cut', streaming_enabled: true },
+    'fitting': { ...TARGET, model: 'marker-fitting', output_repair: 2, timeout: '20s',
+                 output_schema: { type: 'object', required: ['said'], properties: { said: { type: 'string' } } } },
     'big': { ...TARGET, model: 'marker-big', timeout: '20s' },
     ...Object.fromEntries(LIES.map((lie) =>
         [SLUG_OF_LIE(lie), { ...TARGET, model: lie, timeout: '2s' }])),
@@ -91,7 +93,7 @@ export class Traffic {
             ...Array(8).fill(this.quick), this.fresh, this.fresh, this.late, this.late, this.late,
             this.late, this.dispatched, this.bigSender, this.slowSender, this.slowReader,
             this.slowReader, this.pipelined, this.malformed, this.lied, this.lied, this.lied,
-            this.lied, this.chained, this.chained, this.chained, this.leaver, this.leaver, this.leaver, this.leaver, this.sdk, this.sdk,
+            this.lied, this.chained, this.chained, this.chained, this.fitting, this.fitting, this.leaver, this.leaver, this.leaver, this.leaver, this.sdk, this.sdk,
             ...Array(6).fill(this.streamed),
         ];
         this.#loops = clients.map((client) => this.#loop(client, this.random.fork()));
@@ -272,6 +274,14 @@ export class Traffic {
         const connection = this.#connect();
         await this.#ask('chained', connection, SLUG_OF_CHAIN(random.pick(LIES)),
                         { expect: ['ok', 'provider_rejected'], mostCalls: 3 });
+        connection.leave();
+        await sleep(random.between(0, 50));
+    }
+
+    /** An answer that fits its schema at once, or when the model was told what is wrong, or never. */
+    async fitting({ random }) {
+        const connection = this.#connect();
+        await this.#ask('fitting', connection, 'fitting', { expect: ['ok', 'output_invalid'], mostCalls: 3 });
         connection.leave();
         await sleep(random.between(0, 50));
     }

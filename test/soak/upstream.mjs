@@ -44,6 +44,8 @@ const own = {
                    100 + Math.random() * 1200),
     'marker-stream': (exchange, text) => stream(exchange, text),
     'marker-stream-cut': (exchange, text) => stream(exchange, text, { cut: true }),
+    'marker-fitting': (exchange, text) =>
+        reply(exchange.response, completion(exchange.json, JSON.stringify(Math.random() < 0.5 ? { said: text } : { said: 7 }))),
     'marker-big': (exchange, text) =>
         reply(exchange.response, completion(exchange.json, `${text} ${'x'.repeat(BIG_BYTES)}`)),
 };
