@@ -154,6 +154,8 @@ void answer_details(const struct failure *failure, struct buf *out)
             buf_putc(out, ',');
         buf_puts(out, "{\"path\":");
         json_write_string(out, str_of(one->path));
+        if (one->schema_path)
+            member_string(out, "schema_path", str_of(one->schema_path));
         member_string(out, "keyword", str_of(one->keyword));
         member_string(out, "message", str_of(one->message));
         buf_putc(out, '}');

@@ -79,6 +79,7 @@ struct failure {
     struct str content; /* the answer that does not fit its schema; absent = no such failure */
     const struct api_detail {
         const char *path, *keyword, *message;
+        const char *schema_path; /* NULL = there is no schema */
         const struct api_detail *next;
     } * details;
 };

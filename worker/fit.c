@@ -53,7 +53,8 @@ static void say(struct fitted *fitted, struct json_object *messages)
     fitted->request.messages = messages;
 }
 
-/* A model that can't go on with an answer is not shown its beginning. */
+/* A model that can't go on with an answer is not shown its beginning; nor is one whose answer has
+ * to be whole. */
 static void drop_prefill(struct exchange *ex, struct fitted *fitted)
 {
     size_t count = json_object_array_length(ex->messages);
@@ -120,7 +121,7 @@ void fit_request(struct exchange *ex, const struct config_target *target, struct
     limit_tokens(ex, fitted, model->output_limit);
     if (model->lacks.forced_tool_choice)
         drop_forced_tool_choice(ex, fitted);
-    if (model->lacks.prefill)
+    if (model->lacks.prefill || ex->endpoint->output_schema)
         drop_prefill(ex, fitted);
     ask_for_output(ex, fitted);
 }

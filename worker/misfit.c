@@ -9,6 +9,7 @@ const struct api_detail *misfit_details(struct exchange *ex, const struct schema
             .path = arena_strdup(&ex->arena, errors->at[i].instance_path),
             .keyword = arena_strdup(&ex->arena, errors->at[i].keyword),
             .message = arena_strdup(&ex->arena, errors->at[i].message),
+            .schema_path = arena_strdup(&ex->arena, errors->at[i].schema_path),
             .next = details,
         };
         details = one;
@@ -20,7 +21,6 @@ const struct api_detail *misfit_detail(struct exchange *ex, const char *keyword,
                                        const char *message)
 {
     struct api_detail *one = arena_alloc(&ex->arena, sizeof *one);
-    *one = (struct api_detail){
-        .path = "", .keyword = keyword, .message = arena_strdup(&ex->arena, message)};
+    *one = (struct api_detail){.path = "", .keyword = keyword, .message = message};
     return one;
 }

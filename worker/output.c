@@ -29,30 +29,31 @@ static struct str without_fence(struct str said)
     size_t closing = 0;
     while (closing < inner.len && inner.at[inner.len - closing - 1] == text.at[0])
         closing++;
-    if (closing < fence)
-        return text;
-    return str_trim_lines((struct str){inner.at, inner.len - closing});
+    inner.len -= closing;
+    struct str before = str_trim(inner); /* the closing fence has a line of its own */
+    bool own_line = before.len == 0 || before.at[before.len - 1] == '\n';
+    return closing >= fence && own_line ? str_trim_lines(inner) : text;
 }
 
 /* --- the verdict --- */
 
-static enum output_verdict fail(struct exchange *ex, const char *what,
+/* The answer is kept: it may be needed longer than what it was read from. */
+static enum output_verdict fail(struct exchange *ex, const char *what, struct str content,
                                 const struct api_detail *details)
 {
     exchange_fail(ex, API_output_invalid, "%s endpoint %s; see details.", what, ex->endpoint->slug);
     ex->failure.details = details;
-    ex->failure.content = ex->completion.content.at ? ex->completion.content : STR("");
+    ex->failure.content = arena_copy(&ex->arena, content.at ? content : STR(""));
     return OUTPUT_UNFIT;
 }
 
 static enum output_verdict fail_declined(struct exchange *ex, struct str *fault)
 {
-    struct str said = ex->completion.refusal;
+    const struct completion *said = &ex->completion;
     *fault = STR("The model declined to answer.");
-    fail(ex, "The model declined to give an answer that fits the schema of",
-         misfit_detail(ex, "refusal", "must be an answer, not a refusal"));
-    if (said.len)
-        ex->failure.content = said;
+    (void)fail(ex, "The model declined to give an answer that fits the schema of",
+               said->refusal.len ? said->refusal : said->content,
+               misfit_detail(ex, "refusal", "must be an answer, not a refusal"));
     return OUTPUT_DECLINED;
 }
 
@@ -69,7 +70,7 @@ static enum output_verdict fail_unread(struct exchange *ex, struct str text, con
     *fault = was_cut ? STR("The answer is no JSON: it was cut off at its most tokens.")
                      : STR("The answer is no JSON.");
     return fail(ex, "The model's answer is no JSON, so it does not fit the schema of",
-                misfit_detail(ex, "json", message));
+                ex->completion.content, misfit_detail(ex, "json", message));
 }
 
 static enum output_verdict fail_unfit(struct exchange *ex, const struct schema_errors *errors,
@@ -81,7 +82,8 @@ static enum output_verdict fail_unfit(struct exchange *ex, const struct schema_e
         snprintf(more, sizeof more, " and %zu %s", others, errors->more ? "or more" : "more");
     *fault = str_of(arena_printf(&ex->arena, "The answer does not fit output_schema: %s%s.",
                                  errors->at[0].schema_path, more));
-    return fail(ex, "The model's answer does not fit the schema of", misfit_details(ex, errors));
+    return fail(ex, "The model's answer does not fit the schema of", ex->completion.content,
+                misfit_details(ex, errors));
 }
 
 static enum output_verdict hold_to_schema(struct exchange *ex, struct str text, struct str *fault)
@@ -108,7 +110,8 @@ static enum output_verdict hold_to_schema(struct exchange *ex, struct str text, 
 enum output_verdict output_judge(struct exchange *ex, struct str *fault)
 {
     const struct completion *said = &ex->completion;
-    if (!ex->endpoint->output_schema || (said->tool_calls && said->content.len == 0))
+    bool calls_only = said->tool_calls && str_trim_lines(said->content).len == 0;
+    if (!ex->endpoint->output_schema || calls_only)
         return OUTPUT_FITS;
     if (said->refusal.len || strcmp(said->finish_reason, "content_filter") == 0)
         return fail_declined(ex, fault);
@@ -149,6 +152,35 @@ struct json_object *output_repair_turn(const struct failure *unfit, struct json_
     return turns;
 }
 
+/* Behind a content that is a text, or a list of parts. */
+static struct json_object *content_with(struct json_object *content, struct str text)
+{
+    struct buf all = {0};
+    if (!json_object_is_type(content, json_type_array)) {
+        buf_str(&all, json_text(content));
+        buf_puts(&all, all.len ? "\n\n" : "");
+        buf_str(&all, text);
+        struct json_object *made = chat_string(buf_view(&all));
+        buf_free(&all);
+        return made;
+    }
+    struct json_object *parts = json_object_new_array(), *part = json_object_new_object();
+    add_from(parts, content, 0);
+    chat_put_string(part, "type", STR("text"));
+    chat_put(part, "text", chat_string(text));
+    json_object_array_add(parts, part);
+    return parts;
+}
+
+static struct json_object *system_with(struct json_object *system, struct str text)
+{
+    struct json_object *made = json_object_new_object();
+    json_object_object_foreach(system, name, value)
+        json_object_object_add(made, name, json_object_get(value));
+    chat_put(made, "content", content_with(json_member(system, "content", NULL), text));
+    return made;
+}
+
 struct json_object *output_told(const char *schema, struct json_object *messages)
 {
     struct json_object *first =
@@ -156,13 +188,12 @@ struct json_object *output_told(const char *schema, struct json_object *messages
     bool has_system = first && chat_role_of(first) == CHAT_SYSTEM;
     struct json_object *told = json_object_new_array();
     struct buf text = {0};
-    if (has_system)
-        chat_append_texts(json_member(first, "content", NULL), &text);
-    buf_puts(&text, text.len ? "\n\n" : "");
-    buf_puts(&text, "Answer with one JSON value and nothing else, no Markdown and no other text. "
-                    "It must be valid against this JSON Schema:\n");
-    buf_puts(&text, schema);
-    json_object_array_add(told, message_of("system", buf_view(&text)));
+    buf_printf(&text,
+               "Answer with one JSON value and nothing else, no Markdown and no other text. It "
+               "must be valid against this JSON Schema:\n%s",
+               schema);
+    json_object_array_add(told, has_system ? system_with(first, buf_view(&text))
+                                           : message_of("system", buf_view(&text)));
     add_from(told, messages, has_system);
     buf_free(&text);
     return told;

@@ -258,6 +258,14 @@ static void write_end(struct exchange *ex)
         buf_puts(&relay->out, "data: [DONE]\n\n");
 }
 
+/* Few formats have a place for our codes. */
+static void write_native_failure(struct exchange *ex, struct stream_failure failure)
+{
+    failure.message =
+        str_of(arena_printf(&ex->arena, "%s: %.*s", failure.code, STR_ARG(failure.message)));
+    exchange_provider(ex)->write_failure(&failure, &ex->relay.out);
+}
+
 static void write_failure(struct exchange *ex)
 {
     struct relay *relay = &ex->relay;
@@ -272,7 +280,7 @@ static void write_failure(struct exchange *ex)
         .details = buf_view(&details),
     };
     if (relay->native)
-        exchange_provider(ex)->write_failure(&failure, &relay->out);
+        write_native_failure(ex, failure);
     else
         openai_write_failure(&failure, &relay->out);
     buf_free(&details);

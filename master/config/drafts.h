@@ -231,7 +231,8 @@ void project_drafts_read(struct reading *reading, const struct config_files *fil
 /* The parameters of a map that are sent as they are; `client` are those that clients may set. */
 struct parameters_draft parameters_read_map(struct reading *reading, struct section *section,
                                             const struct yaml_node *map, uint64_t client);
-bool parameters_have(const struct target_draft *target, const char *name);
+/* One of them that says the answer's format to the provider; NULL when there is none. */
+const char *parameters_format(const struct parameters_draft *parameters);
 /* One of a target's that its clients may set, too; NULL when there is none. */
 const char *parameters_clash(const struct target_draft *target);
 /* An endpoint's and, behind them, those of its model that neither the endpoint nor its clients set,

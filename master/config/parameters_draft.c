@@ -111,12 +111,14 @@ static bool clients_set(const struct target_draft *target, const char *name)
     return member != MEMBER_NONE && (target->client_parameters & MEMBER_BIT(member));
 }
 
-bool parameters_have(const struct target_draft *target, const char *name)
+const char *parameters_format(const struct parameters_draft *parameters)
 {
-    for (size_t i = 0; i < target->parameters.count; i++)
-        if (strcmp(target->parameters.at[i].name, name) == 0)
-            return true;
-    return false;
+    static const char *const names[] = {"response_format", "output_format"};
+    for (size_t i = 0; i < parameters->count; i++)
+        for (size_t j = 0; j < sizeof names / sizeof *names; j++)
+            if (strcmp(parameters->at[i].name, names[j]) == 0)
+                return names[j];
+    return NULL;
 }
 
 const char *parameters_clash(const struct target_draft *target)

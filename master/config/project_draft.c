@@ -77,9 +77,6 @@ static void read_output_schema(struct reading *reading, struct endpoint_draft *e
     struct section *section = &endpoint->section;
     endpoint->output_schema = schema_read(reading, section, ENDPOINT_output_schema,
                                           endpoint->output_schema_node, endpoint->formats == 1);
-    if (endpoint->output_schema_node && parameters_have(&endpoint->target, "response_format"))
-        section_error(reading, section, ENDPOINT_parameters,
-                      "response_format is set by output_schema: remove one of them");
     if (!endpoint->output_schema_node && section->at[ENDPOINT_output_repair] &&
         !section->bad[ENDPOINT_output_repair])
         section_warning(reading, section, ENDPOINT_output_repair,

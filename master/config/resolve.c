@@ -269,6 +269,34 @@ static void check_uses(struct reading *reading, struct drafts *drafts,
     }
 }
 
+static void check_format(struct reading *reading, const struct drafts *drafts,
+                         struct endpoint_draft *endpoint, const struct target_draft *target)
+{
+    const struct model_draft *model = model_draft_for(drafts, target->provider, target->model);
+    const char *name = parameters_format(&target->parameters);
+    bool is_models = !name && model && (name = parameters_format(&model->parameters));
+    if (name)
+        section_error(reading, &endpoint->section, ENDPOINT_output_schema,
+                      "sets the answer's format, and so does %s in the parameters of %s%s: remove "
+                      "one of them",
+                      name, target->model, is_models ? " (models.yaml)" : "");
+}
+
+/* Whoever answers is told the schema, and nothing else beside it. */
+static void check_formats(struct reading *reading, const struct drafts *drafts,
+                          struct endpoint_draft *endpoint)
+{
+    if (!endpoint->output_schema_node || !endpoint->target.model)
+        return;
+    check_format(reading, drafts, endpoint, &endpoint->target);
+    for (size_t i = 0; i < endpoint->failover_count; i++)
+        if (endpoint->failover[i].use.known)
+            check_format(reading, drafts, endpoint, &endpoint->failover[i].use.target);
+    for (size_t i = 0; i < endpoint->rules_count; i++)
+        if (endpoint->rules[i].use.known)
+            check_format(reading, drafts, endpoint, &endpoint->rules[i].use.target);
+}
+
 static void check_endpoint(struct reading *reading, struct drafts *drafts,
                            const struct project_draft *project, struct endpoint_draft *endpoint)
 {
@@ -277,6 +305,7 @@ static void check_endpoint(struct reading *reading, struct drafts *drafts,
     check_model(reading, drafts, section, target, &endpoint_keys);
     check_budget(reading, drafts, project, endpoint);
     check_uses(reading, drafts, project, endpoint);
+    check_formats(reading, drafts, endpoint);
     if (section->bad[ENDPOINT_credential])
         return;
     if (target->credential && !is_all_the_templates(endpoint))

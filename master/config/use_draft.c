@@ -64,14 +64,9 @@ static bool endpoint_is_known(const struct endpoint_draft *endpoint)
 
 /* What clients may set is the endpoint's, so its template and parameters must leave that alone. */
 static void check_parameters(struct reading *reading, struct section *section,
-                             const struct use_keys *keys, const struct endpoint_draft *endpoint,
-                             const struct target_draft *target)
+                             const struct use_keys *keys, const struct target_draft *target)
 {
     const char *name = parameters_clash(target);
-    if (endpoint->output_schema_node && parameters_have(target, "response_format"))
-        section_error(reading, section, keys->template,
-                      "sets response_format, which is set by output_schema: take it out of the "
-                      "template");
     if (name)
         section_error(reading, section, keys->template,
                       "sets %s, which clients of this endpoint may set: take it out of "
@@ -103,7 +98,7 @@ static void use_read(struct reading *reading, const struct drafts *drafts,
                       provider_name((enum provider_id)use->provider));
         return;
     }
-    check_parameters(reading, section, keys, endpoint, &use->target);
+    check_parameters(reading, section, keys, &use->target);
     use->known = true;
 }
 

@@ -6,7 +6,7 @@ import { after, before, beforeEach, describe, test } from 'node:test';
 
 import OpenAI from 'openai';
 
-import { assertError, createToken, demo, PROJECT_ID, run, startGateway } from './harness.mjs';
+import { assertError, createToken, demo, run, startGateway, until } from './harness.mjs';
 import { completion, KEY } from './mock.mjs';
 import { events, StreamUpstream } from './stream-upstream.mjs';
 
@@ -16,6 +16,7 @@ const ticket = {
     type: 'object', required: ['title', 'priority'], additionalProperties: false,
     properties: { title: { type: 'string', minLength: 3 }, priority: { type: 'integer', minimum: 1, maximum: 5 } },
 };
+const wide = { ...ticket, description: 'Everything that there is to be said of a ticket. '.repeat(30) };
 const good = { title: 'Lost key', priority: 2 };
 const GOOD = JSON.stringify(good);
 const BAD = '{"title":"Lost key","priority":9}';
@@ -65,6 +66,7 @@ before(async () => {
         },
         files: {
             'templates.d/spare.yaml': { provider: 'openai', credential: 'other', model: 'spare', price: PRICE },
+            'models.yaml': [{ provider: 'openai', model: 'told', structured_output: 'prompt' }],
             'schemas/money.json': JSON.stringify({ type: 'string', pattern: '^[0-9]+\\.[0-9]{2}$' }),
         },
         projects: demo({
@@ -72,6 +74,10 @@ before(async () => {
             'no-repair': { ...fitting, output_repair: 0 },
             patient: { ...fitting, output_repair: 3 },
             chained: { ...fitting, failover: [{ template: 'spare' }] },
+            retried: { ...fitting, retries: 2, output_repair: 2 },
+            'prompt-cap': { ...fitting, model: 'told', output_schema: wide, budget: { request_tokens: 300 }, failover: [{ template: 'spare' }] },
+            plain: target,
+            told: { ...fitting, model: 'told' },
             hurried: { ...fitting, timeout: '1500ms' },
             pinched: { ...fitting, budget: { monthly_usd: 0.001 } },
             'small-cap': { ...fitting, budget: { request_tokens: 130 }, failover: [{ template: 'spare' }] },
@@ -153,10 +159,10 @@ describe('an answer that fits', () => {
     });
 
     test('the endpoint without a schema says nothing of it', async () => {
-        const echo = await post('echo', { message: GOOD });
-        assert.equal(echo.json.meta.output_checked, true);
-        const plain = (await gateway.post('ticket', { message: 'Hi' })).json;
-        assert.ok('output' in plain);
+        assert.equal((await post('echo', { message: GOOD })).json.meta.output_checked, true);
+        const plain = await post('plain');
+        assert.equal(plain.json.content, GOOD);
+        assert.ok(!('output' in plain.json) && !('output_checked' in plain.json.meta));
     });
 });
 
@@ -184,6 +190,7 @@ describe('a code fence', () => {
         'prose behind the fence': `\`\`\`json\n${GOOD}\n\`\`\`\nAnything else?`,
         'a fence within a fence': `\`\`\`\n\`\`\`json\n${GOOD}\n\`\`\`\n\`\`\``,
         'a fence that is open': `\`\`\`json\n${GOOD}`,
+        'a closing fence that has no line of its own': `\`\`\`\n${GOOD}\`\`\``,
         'one line': `\`\`\`${GOOD}\`\`\``,
         'a fence alone': '```',
         'two values': `${GOOD} ${GOOD}`,
@@ -271,6 +278,38 @@ describe('an answer that does not fit', () => {
         assert.deepEqual((await attemptsOf(answer)).attempts.map(({ status }) => status), ['output_invalid', 'provider_error']);
     });
 
+    test('a turn that fails is tried again as it was', async () => {
+        const fail = ({ finish }) => finish({ error: { message: 'Broken.' } }, 500);
+        upstream.say(BAD, fail, '{}', ({ response }) => response.destroy(), GOOD);
+        const answer = await post('retried');
+        assert.equal(answer.status, 200, answer.text);
+        const shown = upstream.asked.map(({ messages }) => messages.filter(({ role }) => role === 'assistant').map(({ content }) => content));
+        assert.deepEqual(shown, [[], [BAD], [BAD], ['{}'], ['{}']]);
+        assert.deepEqual((await attemptsOf(answer)).attempts.map(({ status }) => status),
+                         ['output_invalid', 'provider_error', 'output_invalid', 'provider_error', 'ok']);
+    });
+
+    test('a client that leaves in the middle of a turn: no other one, each settled once', async () => {
+        let asked;
+        const second = new Promise((resolve) => { asked = resolve; });
+        upstream.say(BAD, ({ response }) => { response.on('close', () => asked('closed')); leave.abort(); });
+        const leave = new AbortController();
+        const known = new Set(gateway.rows().map(({ request_id: id }) => id));
+        await assert.rejects(gateway.post('patient', { message: 'Hi' }, { signal: leave.signal }));
+        assert.equal(await second, 'closed');
+        const row = await until('the row', () => gateway.rows().find(({ request_id: id, status }) => !known.has(id) && status === 'client_closed'));
+        assert.deepEqual(JSON.parse(row.attempts).map(({ status }) => status), ['output_invalid', 'client_closed']);
+        assert.equal(upstream.asked.length, 2);
+    });
+
+    test('on the dispatcher, too', async () => {
+        upstream.say(BAD);
+        const client = new OpenAI({ apiKey: gateway.token, baseURL: gateway.api, maxRetries: 0 });
+        await assert.rejects(client.chat.completions.create({ model: 'ticket', messages: [{ role: 'user', content: 'Hi' }] }),
+                             (error) => error instanceof OpenAI.UnprocessableEntityError && error.code === 'output_invalid' &&
+                                        error.error.content === BAD && error.error.details[0].schema_path === '/properties/priority/maximum');
+    });
+
     test('the time of the endpoint is for all turns', async () => {
         upstream.say(({ finish, json }) => setTimeout(() => finish(completion(json, BAD)), 600), () => {});
         const began = performance.now();
@@ -299,6 +338,14 @@ describe('an answer that does not fit', () => {
         const answer = await post('small-cap');
         assert.equal(answer.status, 200, answer.text);
         assert.deepEqual((await attemptsOf(answer)).attempts.map(({ status }) => status), ['output_invalid', 'token_cap_exceeded', 'ok']);
+    });
+
+    test('a schema that makes a prompt too large: the next target, which is told it another way', async () => {
+        upstream.say(GOOD);
+        const answer = await post('prompt-cap');
+        assert.equal(answer.status, 200, answer.text);
+        assert.equal(upstream.asked[0].model, 'spare');
+        assert.deepEqual((await attemptsOf(answer)).attempts.map(({ status }) => status), ['token_cap_exceeded', 'ok']);
     });
 
     test('one that was cut off says so', async () => {
@@ -348,6 +395,11 @@ describe('tool calls', () => {
         assert.deepEqual(answer.json.tool_calls, calls);
     });
 
+    test('with white space beside them, too', async () => {
+        upstream.say({ content: '\n\n', tool_calls: calls, finish_reason: 'tool_calls' });
+        assert.deepEqual((await post('ticket', body)).json.tool_calls, calls);
+    });
+
     test('unless there is content beside them', async () => {
         upstream.say({ content: GOOD, tool_calls: calls, finish_reason: 'tool_calls' });
         const answer = await post('ticket', body);
@@ -364,6 +416,29 @@ test('rules see it; a client\'s response_format is not used', async () => {
     const answer = await post('pinned', { messages: [{ role: 'user', content: 'Hi' }], response_format: { type: 'json_object' } });
     assert.deepEqual(answer.json.meta.ignored, ['response_format']);
     assert.equal(upstream.asked[1].response_format.type, 'json_schema');
+});
+
+test('the beginning of an answer is not sent: it has to be whole', async () => {
+    upstream.say(GOOD);
+    const answer = await post('ticket', { messages: [{ role: 'user', content: 'Hi' }, { role: 'assistant', content: '{' }] });
+    assert.deepEqual(answer.json.output, good);
+    assert.deepEqual(answer.json.meta.ignored, ['prefill']);
+    assert.deepEqual(upstream.asked[0].messages.map(({ role }) => role), ['user']);
+});
+
+test('a schema in the prompt stands behind the client\'s own', async () => {
+    upstream.say(GOOD);
+    const told = async (system) => {
+        upstream.say(GOOD);
+        await post('told', { messages: [system, { role: 'user', content: 'Hi' }] });
+        return upstream.asked[0].messages[0];
+    };
+    const text = await told({ role: 'developer', content: 'Be brief.', name: 'boss' });
+    assert.deepEqual([text.role, text.name], ['developer', 'boss']);
+    assert.match(text.content, /^Be brief\.\n\nAnswer with one JSON value .*\{"type":"object"/s);
+    const parts = await told({ role: 'system', content: [{ type: 'text', text: 'Be brief.' }] });
+    assert.deepEqual(parts.content[0], { type: 'text', text: 'Be brief.' });
+    assert.match(parts.content[1].text, /JSON Schema/);
 });
 
 test('explain says how the schema is told', async () => {
@@ -411,6 +486,12 @@ describe('streams', () => {
         });
     }
 
+    test('a refusal in a stream is one', async () => {
+        streaming.play({ pieces: [chunk({ role: 'assistant', content: '' }), chunk({ refusal: 'I cannot ' }), chunk({ refusal: 'help.' }), chunk({}, 'stop'), 'data: [DONE]\n\n'] });
+        const { error } = JSON.parse((await streamed()).events.at(-1));
+        assert.deepEqual(error.details.map(({ keyword }) => keyword), ['refusal']);
+    });
+
     test('the SDK throws', async () => {
         streaming.play(script(BAD));
         const client = new OpenAI({ apiKey: gateway.token, baseURL: gateway.api, maxRetries: 0 });
@@ -438,6 +519,6 @@ describe('streams', () => {
         assert.equal(JSON.parse((await streamed('native')).text.trim().split('\n').at(-1)).done, true);
         streaming.play(lines(BAD));
         const told = (await streamed('native')).text.trim().split('\n').map((line) => JSON.parse(line));
-        assert.match(told.at(-1).error, /does not fit/);
+        assert.match(told.at(-1).error, /^output_invalid: .* does not fit/);
     });
 });

@@ -131,15 +131,22 @@ static void mistakes_of_answers(void **state)
                           "effect: the endpoint has no output_schema\n");
     with(folder, "    parameters: { response_format: { type: text } }\n"
                  "    output_schema: { type: object }");
-    folder_expect(folder, "projects.d/demo.yaml:6:17: endpoints.a.parameters: response_format is "
-                          "set by output_schema: remove one of them\n");
+    folder_expect(folder, "projects.d/demo.yaml:7:20: endpoints.a.output_schema: sets the answer's "
+                          "format, and so does response_format in the parameters of echo: remove "
+                          "one of them\n");
     with(folder, "    output_schema: { type: object }\n    failover: [ { template: t } ]");
     mkdir(folder_path(folder, "templates.d"), 0700);
     folder_write(folder, "templates.d/t.yaml",
-                 "provider: echo\nmodel: x\nparameters: { response_format: { type: text } }\n");
-    folder_expect(folder, "projects.d/demo.yaml:7:29: endpoints.a.failover[0].template: sets "
-                          "response_format, which is set by output_schema: take it out of the "
-                          "template\n");
+                 "provider: echo\nmodel: x\nparameters: { output_format: { type: text } }\n");
+    folder_expect(folder, "projects.d/demo.yaml:6:20: endpoints.a.output_schema: sets the answer's "
+                          "format, and so does output_format in the parameters of x: remove one of "
+                          "them\n");
+    with(folder, "    output_schema: { type: object }");
+    folder_write(folder, "models.yaml",
+                 "- { provider: echo, model: ec, parameters: { response_format: {} } }");
+    folder_expect(folder, "projects.d/demo.yaml:6:20: endpoints.a.output_schema: sets the answer's "
+                          "format, and so does response_format in the parameters of echo "
+                          "(models.yaml): remove one of them\n");
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, folder_setup, folder_teardown)

@@ -74,6 +74,30 @@ static void members_that_may_be_left_out(void **state)
     expect(FORM_COHERE, "{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"string\"}}}", NULL);
 }
 
+/* Each of a value's types with what is about it, so that nested ones don't grow. */
+static void several_types(void **state)
+{
+    (void)state;
+    expect(
+        FORM_ANTHROPIC,
+        "{\"type\":\"object\",\"required\":[\"a\"],\"properties\":{\"a\":{\"type\":[\"object\","
+        "\"null\"],\"description\":\"x\",\"required\":[\"b\"],\"properties\":{\"b\":{\"type\":"
+        "[\"string\",\"integer\",\"null\"],\"minLength\":1,\"minimum\":2,\"enum\":[\"c\",null,5]}}}"
+        "}}",
+        "{\"type\":\"object\",\"properties\":{\"a\":{\"anyOf\":[{\"type\":\"object\","
+        "\"properties\":{\"b\":{\"anyOf\":[{\"type\":\"string\",\"enum\":[\"c\"],\"description\":"
+        "\"minLength: 1\"},{\"type\":\"integer\",\"enum\":[5],\"description\":\"minimum: 2\"},"
+        "{\"type\":\"null\",\"enum\":[null]}]}},\"required\":[\"b\"],\"additionalProperties\":"
+        "false,"
+        "\"description\":\"x\"},{\"type\":\"null\"}]}},\"required\":[\"a\"],"
+        "\"additionalProperties\":false}");
+    expect(FORM_COHERE,
+           "{\"type\":\"object\",\"required\":[\"a\"],\"properties\":{\"a\":{\"type\":[\"string\","
+           "\"null\"],\"enum\":[\"c\"]}}}",
+           "{\"type\":\"object\",\"properties\":{\"a\":{\"anyOf\":[{\"type\":\"string\",\"enum\":"
+           "[\"c\"]}]}},\"required\":[\"a\"],\"additionalProperties\":false}");
+}
+
 static void values_and_branches(void **state)
 {
     const char *choice = "{\"oneOf\":[{\"const\":\"a\"},{\"enum\":[1,2],\"format\":\"money\"}],"
@@ -96,16 +120,30 @@ static void references(void **state)
 {
     const char *shared =
         "{\"type\":\"object\",\"required\":[\"a\"],\"properties\":{\"a\":{\"$ref\":"
+        "\"#/$defs/n\",\"title\":\"A\"}},\"$defs\":{\"n\":{\"type\":\"number\"}}}";
+    const char *beside =
+        "{\"type\":\"object\",\"required\":[\"a\"],\"properties\":{\"a\":{\"$ref\":"
         "\"#/$defs/n\",\"minimum\":1}},\"$defs\":{\"n\":{\"type\":\"number\"}}}";
+    const char *named =
+        "{\"type\":\"object\",\"required\":[\"enum\"],\"properties\":{\"enum\":{\"$ref\":"
+        "\"#\"}}}";
+    const char *values =
+        "{\"type\":\"object\",\"required\":[\"a\"],\"properties\":{\"a\":{\"type\":"
+        "\"string\",\"examples\":[{\"$ref\":\"#\"}]}}}";
     const char *endless = "{\"type\":\"object\",\"required\":[\"next\"],\"properties\":{\"next\":"
                           "{\"anyOf\":[{\"$ref\":\"#\"},{\"type\":\"null\"}]}}}";
     (void)state;
     expect(FORM_STRICT, shared,
            "{\"type\":\"object\",\"properties\":{\"a\":{\"$ref\":\"#/$defs/n\"}},\"$defs\":{\"n\":"
            "{\"type\":\"number\"}},\"required\":[\"a\"],\"additionalProperties\":false}");
-    expect(FORM_OLLAMA, shared,
+    expect(FORM_OLLAMA, beside,
            "{\"type\":\"object\",\"properties\":{\"a\":{\"$ref\":\"#/$defs/n\",\"minimum\":1}},"
            "\"$defs\":{\"n\":{\"type\":\"number\"}},\"required\":[\"a\"]}");
+    expect(FORM_STRICT, beside, NULL);
+    expect(FORM_ANTHROPIC, named, NULL);
+    expect(FORM_ANTHROPIC, values,
+           "{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"string\"}},\"required\":[\"a\"],"
+           "\"additionalProperties\":false}");
     expect(FORM_STRICT, endless,
            "{\"type\":\"object\",\"properties\":{\"next\":{\"anyOf\":[{\"$ref\":\"#\"},{\"type\":"
            "\"null\"}]}},\"required\":[\"next\"],\"additionalProperties\":false}");
@@ -139,6 +177,7 @@ static void schemas_without_a_form(void **state)
         "\"if\":{\"properties\":{\"a\":{\"const\":1}}},\"then\":false}",
         "{\"type\":\"object\",\"properties\":{\"a\":{\"items\":[{\"type\":\"string\"}]}},"
         "\"required\":[\"a\"]}",
+        "{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"array\"}},\"required\":[\"a\"]}",
         "{\"type\":\"object\",\"properties\":{\"a\":{\"$id\":\"b\",\"type\":\"string\"}},"
         "\"required\":[\"a\"]}",
         "[]",
@@ -158,17 +197,29 @@ static void schemas_without_a_form(void **state)
 }
 
 /* `levels` objects within each other. */
-static char *nested(int levels)
+static char *nested(int levels, const char *type)
 {
     struct buf text = {0};
     for (int i = 0; i < levels; i++)
-        buf_puts(&text, "{\"type\":\"object\",\"required\":[\"a\"],\"properties\":{\"a\":");
+        buf_printf(&text, "{\"type\":%s,\"required\":[\"a\"],\"properties\":{\"a\":",
+                   i ? type : "\"object\"");
     buf_puts(&text, "{\"type\":\"string\"}");
     for (int i = 0; i < levels; i++)
         buf_puts(&text, "}}");
     char *copy = strdup(buf_cstr(&text));
     buf_free(&text);
     return copy;
+}
+
+static void nullable_ones_grow_in_proportion(void **state)
+{
+    (void)state;
+    char *schema = nested(20, "[\"object\",\"null\"]");
+    char *text = schema_form_write(FORM_ANTHROPIC, str_of(schema));
+    assert_non_null(text);
+    assert_true(strlen(text) < 4 * strlen(schema));
+    free(text);
+    free(schema);
 }
 
 static void depth(void **state)
@@ -183,7 +234,7 @@ static void depth(void **state)
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        char *schema = nested(cases[i].levels);
+        char *schema = nested(cases[i].levels, "\"object\"");
         char *text = schema_form_write(cases[i].form, str_of(schema));
         assert_int_equal(text != NULL, cases[i].fits);
         free(text);
@@ -196,9 +247,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_a_form_has_no_word_for_is_told),
         cmocka_unit_test(members_that_may_be_left_out),
+        cmocka_unit_test(several_types),
         cmocka_unit_test(values_and_branches),
         cmocka_unit_test(references),
         cmocka_unit_test(schemas_without_a_form),
+        cmocka_unit_test(nullable_ones_grow_in_proportion),
         cmocka_unit_test(depth),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -143,6 +143,8 @@ bool chunks_add_refusal(struct streamed *streamed, struct json_object *text, str
 {
     if (!chunks_count(streamed, text))
         return false;
+    if (streamed->keeps_text)
+        buf_str(&streamed->refusal, json_text(text));
     write_text(streamed, "refusal", text, chunks);
     return true;
 }
@@ -243,6 +245,7 @@ void streamed_free(struct streamed *streamed)
         buf_free(&streamed->calls[i].arguments);
     free(streamed->calls);
     buf_free(&streamed->text);
+    buf_free(&streamed->refusal);
     streamed->calls = NULL;
     streamed->calls_count = 0;
 }
@@ -267,6 +270,8 @@ void streamed_complete(const struct streamed *streamed, struct completion *compl
     completion->model = streamed->model;
     completion->finish_reason = streamed->finish_reason;
     chat_complete(completion, &streamed->text, calls, streamed->arena);
+    if (streamed->refusal.len > 0)
+        completion->refusal = arena_copy(streamed->arena, buf_view(&streamed->refusal));
     if (streamed->finish_reason)
         completion->usage = streamed->usage;
 }

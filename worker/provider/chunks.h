@@ -23,7 +23,7 @@ struct streamed {
     /* collected */
     struct str id, model;
     bool keeps_text; /* else only how long it is */
-    struct buf text;
+    struct buf text, refusal;
     size_t said_bytes; /* of all that was told: text, calls, reasoning */
     struct streamed_call *calls;
     size_t calls_count;

@@ -85,60 +85,61 @@ enum {
     ALL = STRICT | ANTHROPIC | GEMINI | OLLAMA | COHERE,
 };
 
-/* additionalProperties, required, format, minItems and description are looked at by themselves. */
+/* additionalProperties, required and description are looked at by themselves. */
 static const struct keyword {
     const char *name;
     enum value value;
     unsigned forms;
     enum without without;
+    const char *type; /* the one that it is about; NULL = any */
 } keywords[] = {
-    {"type", PLAIN, ALL, LOST},
-    {"enum", PLAIN, ALL, LOST},
-    {"const", PLAIN, ALL, LOST},
-    {"$ref", PLAIN, ALL, LOST},
-    {"title", PLAIN, ALL, NOTHING},
-    {"$defs", NAMED, ALL, LOST},
-    {"definitions", NAMED, ALL, LOST},
-    {"properties", NAMED, ALL, LOST},
-    {"items", SCHEMA, ALL, LOST},
-    {"prefixItems", SCHEMAS, GEMINI | OLLAMA, LOST},
-    {"anyOf", SCHEMAS, ALL, LOST},
-    {"oneOf", SCHEMAS, ALL, LOST},
-    {"allOf", SCHEMAS, OLLAMA, LOST},
-    {"minimum", PLAIN, STRICT | GEMINI | OLLAMA, TOLD},
-    {"maximum", PLAIN, STRICT | GEMINI | OLLAMA, TOLD},
-    {"exclusiveMinimum", PLAIN, STRICT | OLLAMA, TOLD},
-    {"exclusiveMaximum", PLAIN, STRICT | OLLAMA, TOLD},
-    {"multipleOf", PLAIN, STRICT, TOLD},
-    {"minItems", PLAIN, STRICT | GEMINI | OLLAMA, TOLD},
-    {"maxItems", PLAIN, STRICT | GEMINI | OLLAMA, TOLD},
-    {"minLength", PLAIN, OLLAMA, TOLD},
-    {"maxLength", PLAIN, OLLAMA, TOLD},
-    {"format", PLAIN, ALL, TOLD},
-    {"pattern", PLAIN, 0, TOLD},
-    {"uniqueItems", PLAIN, 0, TOLD},
-    {"contains", PLAIN, 0, TOLD},
-    {"minContains", PLAIN, 0, TOLD},
-    {"maxContains", PLAIN, 0, TOLD},
-    {"minProperties", PLAIN, 0, TOLD},
-    {"maxProperties", PLAIN, 0, TOLD},
-    {"propertyNames", PLAIN, 0, TOLD},
-    {"dependentRequired", PLAIN, 0, TOLD},
-    {"contentEncoding", PLAIN, 0, TOLD},
-    {"contentMediaType", PLAIN, 0, TOLD},
-    {"contentSchema", PLAIN, 0, TOLD},
-    {"patternProperties", PLAIN, 0, LOST},
-    {"additionalItems", PLAIN, 0, LOST},
-    {"unevaluatedItems", PLAIN, 0, LOST},
-    {"unevaluatedProperties", PLAIN, 0, LOST},
-    {"dependentSchemas", PLAIN, 0, LOST},
-    {"dependencies", PLAIN, 0, LOST},
-    {"not", PLAIN, 0, LOST},
-    {"if", PLAIN, 0, LOST},
-    {"then", PLAIN, 0, LOST},
-    {"else", PLAIN, 0, LOST},
-    {"$dynamicRef", PLAIN, 0, LOST},
-    {"$recursiveRef", PLAIN, 0, LOST},
+    {"type", PLAIN, ALL, LOST, NULL},
+    {"enum", PLAIN, ALL, LOST, NULL},
+    {"const", PLAIN, ALL, LOST, NULL},
+    {"$ref", PLAIN, ALL, LOST, NULL},
+    {"title", PLAIN, ALL, NOTHING, NULL},
+    {"$defs", NAMED, ALL, LOST, NULL},
+    {"definitions", NAMED, ALL, LOST, NULL},
+    {"properties", NAMED, ALL, LOST, "object"},
+    {"items", SCHEMA, ALL, LOST, "array"},
+    {"prefixItems", SCHEMAS, GEMINI | OLLAMA, LOST, "array"},
+    {"anyOf", SCHEMAS, ALL, LOST, NULL},
+    {"oneOf", SCHEMAS, ALL, LOST, NULL},
+    {"allOf", SCHEMAS, OLLAMA, LOST, NULL},
+    {"minimum", PLAIN, STRICT | GEMINI | OLLAMA, TOLD, "number"},
+    {"maximum", PLAIN, STRICT | GEMINI | OLLAMA, TOLD, "number"},
+    {"exclusiveMinimum", PLAIN, STRICT | OLLAMA, TOLD, "number"},
+    {"exclusiveMaximum", PLAIN, STRICT | OLLAMA, TOLD, "number"},
+    {"multipleOf", PLAIN, STRICT, TOLD, "number"},
+    {"minItems", PLAIN, STRICT | GEMINI | OLLAMA, TOLD, "array"},
+    {"maxItems", PLAIN, STRICT | GEMINI | OLLAMA, TOLD, "array"},
+    {"minLength", PLAIN, OLLAMA, TOLD, "string"},
+    {"maxLength", PLAIN, OLLAMA, TOLD, "string"},
+    {"format", PLAIN, ALL, TOLD, "string"},
+    {"pattern", PLAIN, 0, TOLD, "string"},
+    {"uniqueItems", PLAIN, 0, TOLD, "array"},
+    {"contains", PLAIN, 0, TOLD, "array"},
+    {"minContains", PLAIN, 0, TOLD, "array"},
+    {"maxContains", PLAIN, 0, TOLD, "array"},
+    {"minProperties", PLAIN, 0, TOLD, "object"},
+    {"maxProperties", PLAIN, 0, TOLD, "object"},
+    {"propertyNames", PLAIN, 0, TOLD, "object"},
+    {"dependentRequired", PLAIN, 0, TOLD, "object"},
+    {"contentEncoding", PLAIN, 0, TOLD, "string"},
+    {"contentMediaType", PLAIN, 0, TOLD, "string"},
+    {"contentSchema", PLAIN, 0, TOLD, "string"},
+    {"patternProperties", PLAIN, 0, LOST, "object"},
+    {"additionalItems", PLAIN, 0, LOST, "array"},
+    {"unevaluatedItems", PLAIN, 0, LOST, "array"},
+    {"unevaluatedProperties", PLAIN, 0, LOST, "object"},
+    {"dependentSchemas", PLAIN, 0, LOST, "object"},
+    {"dependencies", PLAIN, 0, LOST, "object"},
+    {"not", PLAIN, 0, LOST, NULL},
+    {"if", PLAIN, 0, LOST, NULL},
+    {"then", PLAIN, 0, LOST, NULL},
+    {"else", PLAIN, 0, LOST, NULL},
+    {"$dynamicRef", PLAIN, 0, LOST, NULL},
+    {"$recursiveRef", PLAIN, 0, LOST, NULL},
 };
 
 static const struct keyword *keyword_named(const char *name)
@@ -215,31 +216,65 @@ static struct json_object *referred(struct json_object *root, struct str referen
     return NULL;
 }
 
-/* Whether the way through all references comes to no end, or to none worth waiting for. */
-static bool is_endless(struct json_object *root, struct json_object *schema, unsigned depth,
-                       unsigned *steps)
+/* The two that put_object looks at. */
+static bool is_of_objects(const char *name)
 {
-    enum { DEPTH = 64, STEPS = 20000 };
-    if (depth > DEPTH || ++*steps > STEPS)
-        return true;
-    if (is(schema, json_type_array)) {
-        for (size_t i = 0; i < json_object_array_length(schema); i++)
-            if (is_endless(root, json_object_array_get_idx(schema, i), depth + 1, steps))
-                return true;
+    return strcmp(name, "required") == 0 || strcmp(name, "additionalProperties") == 0;
+}
+
+static bool is_definition(const char *name)
+{
+    return strcmp(name, "$defs") == 0 || strcmp(name, "definitions") == 0;
+}
+
+struct walk {
+    struct json_object *root;
+    unsigned depth, steps;
+};
+
+static bool is_endless(struct walk *walk, struct json_object *schema);
+
+static bool has_endless(struct walk *walk, struct json_object *schemas)
+{
+    for (size_t i = 0; is(schemas, json_type_array) && i < json_object_array_length(schemas); i++)
+        if (is_endless(walk, json_object_array_get_idx(schemas, i)))
+            return true;
+    if (!is(schemas, json_type_object))
         return false;
-    }
-    if (!is(schema, json_type_object))
-        return false;
-    struct json_object *target = referred(root, json_text(get(schema, "$ref")));
-    if (target && is_endless(root, target, depth + 1, steps))
-        return true;
-    json_object_object_foreach(schema, name, value)
+    json_object_object_foreach(schemas, name, value)
     {
-        bool is_definition = strcmp(name, "$defs") == 0 || strcmp(name, "definitions") == 0;
-        if (!is_definition && is_endless(root, value, depth + 1, steps))
+        (void)name;
+        if (is_endless(walk, value))
             return true;
     }
     return false;
+}
+
+/* Definitions count only where something refers to them. */
+static bool leads_to_endless(struct walk *walk, const char *name, struct json_object *value)
+{
+    const struct keyword *keyword = keyword_named(name);
+    bool is_schema =
+        strcmp(name, "additionalProperties") == 0 || (keyword && keyword->value == SCHEMA);
+    if (is_schema)
+        return is_endless(walk, value);
+    return keyword && keyword->value != PLAIN && !is_definition(name) && has_endless(walk, value);
+}
+
+/* Whether the way through all references comes to no end, or to none worth waiting for. */
+static bool is_endless(struct walk *walk, struct json_object *schema)
+{
+    enum { DEPTH = 64, STEPS = 20000 };
+    bool endless = walk->depth >= DEPTH || ++walk->steps > STEPS;
+    if (endless || !is(schema, json_type_object))
+        return endless;
+    walk->depth++;
+    struct json_object *target = referred(walk->root, json_text(get(schema, "$ref")));
+    endless = target && is_endless(walk, target);
+    json_object_object_foreach(schema, name, value) endless =
+        endless || leads_to_endless(walk, name, value);
+    walk->depth--;
+    return endless;
 }
 
 /* --- writing it anew --- */
@@ -479,22 +514,73 @@ static void put_type(struct rewriting *rewriting, struct json_object *made)
         lose(rewriting);
 }
 
+/* What a closed form's lists hold has to be said. */
+static void check_items(struct rewriting *rewriting, struct json_object *made)
+{
+    if (rewriting->dialect->closed && has_type(made, "array") && !get(made, "items"))
+        lose(rewriting);
+}
+
+/* Whether a keyword says anything of values of the type. */
+static bool concerns(const char *name, struct str type)
+{
+    const struct keyword *keyword = keyword_named(name);
+    if (is_of_objects(name))
+        return str_eq(type, STR("object"));
+    if (!keyword || !keyword->type)
+        return !str_eq(type, STR("null")) || strcmp(name, "description") != 0;
+    bool is_number = strcmp(keyword->type, "number") == 0 && str_eq(type, STR("integer"));
+    return is_number || str_eq(str_of(keyword->type), type);
+}
+
+static struct json_object *values_of(struct json_object *list, struct str type)
+{
+    struct json_object *kept = json_object_new_array();
+    for (size_t i = 0; is(list, json_type_array) && i < json_object_array_length(list); i++) {
+        struct json_object *value = json_object_array_get_idx(list, i);
+        struct str found = str_of(type_of(value));
+        bool is_number = str_eq(type, STR("number")) && str_eq(found, STR("integer"));
+        if (is_number || str_eq(found, type))
+            json_object_array_add(kept, json_object_get(value));
+    }
+    return kept;
+}
+
+/* The part of the schema that is about one of its types; NULL when no value of that type fits. */
+static struct json_object *branch_of(struct json_object *schema, struct json_object *type)
+{
+    struct json_object *branch = json_object_new_object();
+    json_object_object_foreach(schema, name, value)
+    {
+        if (strcmp(name, "enum") == 0)
+            json_object_object_add(branch, name, values_of(value, json_text(type)));
+        else if (concerns(name, json_text(type)))
+            json_object_object_add(branch, name, json_object_get(value));
+    }
+    json_object_object_add(branch, "type", json_object_get(type));
+    struct json_object *list = get(branch, "enum");
+    if (list && json_object_array_length(list) == 0) {
+        json_object_put(branch);
+        return NULL;
+    }
+    return branch;
+}
+
 /* {type: [a, b], …} as {anyOf: [{type: a, …}, {type: b, …}]} */
 static struct json_object *split(struct rewriting *rewriting, struct json_object *schema,
                                  unsigned depth)
 {
     struct json_object *types = get(schema, "type"), *branches = json_object_new_array();
-    for (size_t i = 0; i < json_object_array_length(types); i++) {
-        struct json_object *branch = json_object_new_object();
-        json_object_object_foreach(schema, name, value)
-            json_object_object_add(branch, name, json_object_get(value));
-        json_object_object_add(branch, "type",
-                               json_object_get(json_object_array_get_idx(types, i)));
-        json_object_array_add(branches, rewrite(rewriting, branch, depth));
-        json_object_put(branch);
-    }
     struct json_object *made = json_object_new_object();
     json_object_object_add(made, "anyOf", branches);
+    if (get(schema, "anyOf") || get(schema, "oneOf") || get(schema, "const"))
+        lose(rewriting);
+    for (size_t i = 0; !rewriting->lost && i < json_object_array_length(types); i++) {
+        struct json_object *branch = branch_of(schema, json_object_array_get_idx(types, i));
+        if (branch)
+            json_object_array_add(branches, rewrite(rewriting, branch, depth));
+        json_object_put(branch);
+    }
     return made;
 }
 
@@ -506,11 +592,26 @@ static bool leads_home(const struct rewriting *rewriting, struct json_object *sc
     return !reference || referred(rewriting->root, json_text(reference));
 }
 
-/* What stands beside it is left to the whole schema. */
-static struct json_object *lone_reference(struct json_object *schema)
+/* Whether something beside the reference says more of the value than for people to read. */
+static bool says_more(struct json_object *schema)
+{
+    json_object_object_foreach(schema, name, value)
+    {
+        const struct keyword *keyword = keyword_named(name);
+        bool says = is_of_objects(name) || (keyword && keyword->without != NOTHING);
+        (void)value;
+        if (says && !is_definition(name) && strcmp(name, "$ref") != 0)
+            return true;
+    }
+    return false;
+}
+
+static struct json_object *lone_reference(struct rewriting *rewriting, struct json_object *schema)
 {
     struct json_object *made = json_object_new_object();
     json_object_object_add(made, "$ref", json_object_get(get(schema, "$ref")));
+    if (says_more(schema))
+        lose(rewriting);
     return made;
 }
 
@@ -523,7 +624,7 @@ static struct json_object *rewrite(struct rewriting *rewriting, struct json_obje
         !leads_home(rewriting, schema))
         return lose(rewriting);
     if (get(schema, "$ref") && dialect->lone_refs)
-        return lone_reference(schema);
+        return lone_reference(rewriting, schema);
     if (dialect->single_type && is(get(schema, "type"), json_type_array))
         return split(rewriting, schema, depth);
     depth += get(schema, "properties") != NULL;
@@ -535,6 +636,7 @@ static struct json_object *rewrite(struct rewriting *rewriting, struct json_obje
     put_object(rewriting, schema, made, depth);
     put_description(schema, made, &told);
     put_type(rewriting, made);
+    check_items(rewriting, made);
     buf_free(&told);
     return made;
 }
@@ -543,7 +645,7 @@ static bool root_fits(const struct rewriting *rewriting)
 {
     const struct dialect *dialect = rewriting->dialect;
     struct json_object *root = rewriting->root;
-    unsigned steps = 0;
+    struct walk walk = {.root = root};
     if (dialect->object_root && !str_eq(json_text(get(root, "type")), STR("object")))
         return false;
     if (dialect->object_root && get(root, "$ref"))
@@ -552,7 +654,7 @@ static bool root_fits(const struct rewriting *rewriting)
     if (dialect->some_required &&
         (!is(required, json_type_array) || json_object_array_length(required) == 0))
         return false;
-    return dialect->recurs || !is_endless(root, root, 0, &steps);
+    return dialect->recurs || !is_endless(&walk, root);
 }
 
 /* OpenAI and those who follow it take any schema of an object outside of strict mode. */

@@ -207,15 +207,12 @@ bool budget_prepare(struct exchange *ex)
     return true;
 }
 
-/* A target that can't be asked this is passed over; the endpoint's own caps hold for all, but a
- * turn to mend an answer asks more than the others. */
+/* A target that can't be asked this is passed over. */
 enum stage_result stage_budget(struct exchange *ex)
 {
-    while (!budget_prepare(ex)) {
-        bool for_all = ex->failure.code == API_token_cap_exceeded && ex->unfit.code == API_OK;
-        if (for_all || !chain_pass_over(ex))
+    while (!budget_prepare(ex))
+        if (!chain_pass_over(ex))
             return STAGE_DONE;
-    }
     ex->budget_began_us = clock_now_us();
     return reserve(ex);
 }

@@ -63,7 +63,10 @@ static void keep_stream(struct exchange *ex)
     struct buf body = {0};
     if (ex->services->config->log_bodies == LOG_BODIES_NONE)
         return;
-    answer_native(ex, &body);
+    if (ex->failure.code == API_output_invalid)
+        answer_error(&ex->failure, ex->id_text, &body); /* it has the text */
+    else
+        answer_native(ex, &body);
     bodies_keep_response(ex, buf_view(&body));
     buf_free(&body);
 }
