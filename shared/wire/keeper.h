@@ -1,0 +1,63 @@
+/* Messages between workers and the keeper, over a stream socket. Each is a frame: its length in
+ * four bytes, then the version, and what the message says; numbers are little-endian. One version
+ * back is read. */
+#pragma once
+
+#include "shared/base/buf.h"
+#include "shared/base/uuid.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { KEEPER_VERSION = 1, KEEPER_FRAME_MAX = 256 << 20 };
+
+enum keeper_type {
+    /* a worker's */
+    KEEPER_HELLO,    /* the first: `turn` is its slot */
+    KEEPER_ANNOUNCE, /* a turn that is open, to a new keeper */
+    KEEPER_BEGIN,    /* a turn is to begin */
+    KEEPER_COMMIT,   /* it has ended well: `body` has its messages */
+    KEEPER_ABORT,    /* it has ended otherwise; there is no answer to it */
+    /* the keeper's, with the ticket of what they answer */
+    KEEPER_BEGUN,     /* `turn` turns came before, `body` has their messages */
+    KEEPER_COMMITTED, /* it is durable */
+    KEEPER_REFUSED,   /* see `refusal` */
+    KEEPER_TYPES
+};
+
+enum keeper_refusal {
+    KEEPER_FORBIDDEN, /* there is no such session, or it is another's */
+    KEEPER_EXPIRED,
+    KEEPER_BUSY,        /* another turn of it is open, or it has moved on */
+    KEEPER_FULL,        /* this turn would pass max_messages or max_tokens */
+    KEEPER_UNAVAILABLE, /* the store fails */
+    KEEPER_REFUSALS
+};
+
+/* What a type has no use for is zero, or absent. Texts are the sender's, or stand in the frame. */
+struct keeper_message {
+    uint8_t type, refusal;
+    uint64_t ticket;     /* of a request, its sender's */
+    struct uuid session; /* all zero in BEGIN: a new one */
+    struct uuid request; /* whose turn it is: a repeated COMMIT is known by it */
+    int64_t turn;        /* how many turns the session had before */
+    int64_t ttl_ms;      /* the endpoint's */
+    int64_t max_messages, max_tokens;
+    int64_t messages, tokens; /* that the turn adds (the answer not counted in BEGIN); in BEGUN:
+                                 that are stored */
+    struct str project, endpoint, token;
+    struct str body; /* JSON texts, one behind the other: keeper_next */
+};
+
+void keeper_write(struct buf *out, const struct keeper_message *message);
+
+enum keeper_read { KEEPER_MORE, KEEPER_READ, KEEPER_BROKEN };
+
+/* Reads the frame that `bytes` begin with: KEEPER_MORE when it is not whole yet. `*used`: its
+ * bytes. KEEPER_BROKEN: a length, type or version that can't be. */
+enum keeper_read keeper_read(struct str bytes, struct keeper_message *message, size_t *used);
+
+/* A body's texts: appends one; takes the next one from `*rest`, false at the end (or where it makes
+ * no sense). */
+void keeper_add(struct buf *body, struct str text);
+bool keeper_next(struct str *rest, struct str *text);

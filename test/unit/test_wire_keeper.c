@@ -1,0 +1,109 @@
+#include "shared/wire/keeper.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+
+#include <cmocka.h>
+
+static const struct keeper_message full = {
+    .type = KEEPER_COMMIT,
+    .refusal = KEEPER_BUSY,
+    .ticket = UINT64_C(0x0123456789abcdef),
+    .session = {{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}},
+    .request = {{16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1}},
+    .turn = 7,
+    .ttl_ms = INT64_C(3600000),
+    .max_messages = 500,
+    .max_tokens = INT64_MAX,
+    .messages = -1,
+    .tokens = 99,
+    .project = {"demo", 4},
+    .endpoint = {"chat", 4},
+    .token = {"web", 3},
+    .body = {"\0\1\2", 3},
+};
+
+static void assert_same(const struct keeper_message *a, const struct keeper_message *b)
+{
+    assert_int_equal(a->type, b->type);
+    assert_int_equal(a->refusal, b->refusal);
+    assert_true(a->ticket == b->ticket);
+    assert_int_equal(uuid_compare(&a->session, &b->session), 0);
+    assert_int_equal(uuid_compare(&a->request, &b->request), 0);
+    assert_true(a->turn == b->turn && a->ttl_ms == b->ttl_ms);
+    assert_true(a->max_messages == b->max_messages && a->max_tokens == b->max_tokens);
+    assert_true(a->messages == b->messages && a->tokens == b->tokens);
+    assert_true(str_eq(a->project, b->project) && str_eq(a->endpoint, b->endpoint));
+    assert_true(str_eq(a->token, b->token) && str_eq(a->body, b->body));
+}
+
+static void there_and_back(void **state)
+{
+    (void)state;
+    struct buf out = {0};
+    struct keeper_message read;
+    size_t used;
+    keeper_write(&out, &full);
+    size_t first = out.len;
+    keeper_write(&out, &(struct keeper_message){.type = KEEPER_HELLO});
+    for (size_t len = 0; len < first; len++)
+        assert_int_equal(keeper_read((struct str){out.data, len}, &read, &used), KEEPER_MORE);
+    assert_int_equal(keeper_read(buf_view(&out), &read, &used), KEEPER_READ);
+    assert_int_equal(used, first);
+    assert_same(&read, &full);
+    assert_int_equal(keeper_read((struct str){out.data + first, out.len - first}, &read, &used),
+                     KEEPER_READ);
+    assert_int_equal(read.type, KEEPER_HELLO);
+    assert_int_equal(read.body.len, 0);
+    buf_free(&out);
+}
+
+/* A byte that is another one changes a value, or breaks the frame; it leads nowhere else. */
+static void lies(void **state)
+{
+    (void)state;
+    struct buf out = {0};
+    struct keeper_message read;
+    size_t used, broken = 0;
+    keeper_write(&out, &full);
+    for (size_t i = 0; i < out.len; i++)
+        for (int bit = 0; bit < 8; bit++) {
+            out.data[i] = (char)(out.data[i] ^ 1 << bit);
+            broken += keeper_read(buf_view(&out), &read, &used) == KEEPER_BROKEN;
+            out.data[i] = (char)(out.data[i] ^ 1 << bit);
+        }
+    assert_true(broken > 8 * 5);
+    out.data[4] = KEEPER_VERSION + 1;
+    assert_int_equal(keeper_read(buf_view(&out), &read, &used), KEEPER_BROKEN);
+    out.data[4] = KEEPER_VERSION;
+    out.data[5] = KEEPER_TYPES;
+    assert_int_equal(keeper_read(buf_view(&out), &read, &used), KEEPER_BROKEN);
+    assert_int_equal(keeper_read(STR("\xff\xff\xff\xff"), &read, &used), KEEPER_BROKEN);
+    assert_int_equal(keeper_read(STR("\0\0\0\0"), &read, &used), KEEPER_MORE + KEEPER_BROKEN);
+    buf_free(&out);
+}
+
+static void bodies(void **state)
+{
+    (void)state;
+    struct buf body = {0};
+    struct str text;
+    keeper_add(&body, STR("{}"));
+    keeper_add(&body, STR(""));
+    keeper_add(&body, STR("[1]"));
+    struct str rest = buf_view(&body);
+    assert_true(keeper_next(&rest, &text) && str_eq(text, STR("{}")));
+    assert_true(keeper_next(&rest, &text) && text.len == 0);
+    assert_true(keeper_next(&rest, &text) && str_eq(text, STR("[1]")));
+    assert_false(keeper_next(&rest, &text));
+    rest = (struct str){body.data, 5};
+    assert_false(keeper_next(&rest, &text));
+    buf_free(&body);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(there_and_back), cmocka_unit_test(lies),
+                                       cmocka_unit_test(bodies)};
+    return cmocka_run_group_tests_name("keeper's messages", tests, NULL, NULL);
+}
