@@ -2,6 +2,7 @@
 
 #include "master/control.h"
 #include "master/instance.h"
+#include "master/keeper/keeper.h"
 #include "master/logger/logger.h"
 #include "master/notify.h"
 #include "master/privileges.h"
@@ -22,8 +23,8 @@
 
 const char *process_name(const struct process *process, char text[48])
 {
-    if (process->role == PROCESS_LOGGER)
-        snprintf(text, 48, "logger");
+    if (process->role != PROCESS_WORKER)
+        snprintf(text, 48, process->role == PROCESS_LOGGER ? "logger" : "keeper");
     else
         snprintf(text, 48, "worker %u (gen %lld)", process->index, (long long)process->generation);
     return text;
@@ -65,6 +66,21 @@ _Noreturn static void become_logger(const struct process *process, struct inheri
         .ready = inheritance->ready[1],
     };
     logger_main(&setup);
+}
+
+_Noreturn static void become_keeper(const struct process *process, struct inheritance *inheritance)
+{
+    close_log_pipes(&inheritance->slots, 0, -1);
+    close_log_pipes(&inheritance->slots, 1, -1);
+    listeners_close_inherited(&inheritance->listeners);
+    struct keeper_setup setup = {
+        .config = process->config,
+        .counters = inheritance->counters,
+        .socket = inheritance->keeper_socket,
+        .lifeline = inheritance->lifeline[0],
+        .replaces = process->deaths > 0,
+    };
+    keeper_main(&setup);
 }
 
 /* All sockets of its configuration's addresses: a worker serves a neighbour's, too, when it has
@@ -130,6 +146,9 @@ _Noreturn static void become(const struct process *process, struct inheritance *
     close(inheritance->ready[0]);
     log_set_role(name);
     title_set(name);
+    if (process->role == PROCESS_KEEPER)
+        become_keeper(process, inheritance);
+    close(inheritance->keeper_socket);
     if (process->role == PROCESS_WORKER)
         become_worker(process, inheritance);
     become_logger(process, inheritance);
@@ -161,6 +180,10 @@ static void publish_pid(const struct process *process, struct counters *counters
         STEP(logger_forked);
         atomic_store(&counters->header->logger_start_ticks, start_ticks);
         atomic_store(&counters->header->logger_pid, process->pid);
+    } else if (process->role == PROCESS_KEEPER) {
+        STEP(keeper_forked);
+        atomic_store(&counters->header->keeper_start_ticks, start_ticks);
+        atomic_store(&counters->header->keeper_pid, process->pid);
     } else {
         STEP(worker_forked);
         atomic_store(&counters->workers[process->slot].start_ticks, start_ticks);
@@ -168,15 +191,25 @@ static void publish_pid(const struct process *process, struct counters *counters
     }
 }
 
+/* Not to be taken for silent before it has begun. */
+static void beat_first(const struct process *process, struct counters *counters)
+{
+    if (process->role == PROCESS_LOGGER)
+        atomic_store(&counters->header->logger.heartbeat_ms, clock_now_ms());
+    else if (process->role == PROCESS_KEEPER)
+        atomic_store(&counters->header->keeper_heartbeat_ms, clock_now_ms());
+}
+
 bool process_start(struct process *process, struct inheritance *inheritance, struct error *error)
 {
+    static const enum secrets_role secrets[] = {[PROCESS_LOGGER] = SECRETS_LOGGER,
+                                                [PROCESS_WORKER] = SECRETS_WORKER,
+                                                [PROCESS_KEEPER] = SECRETS_NOBODY};
     if (process->role == PROCESS_WORKER && !take_slot(process, inheritance, error))
         return false;
-    bool is_worker = process->role == PROCESS_WORKER;
-    if (!is_worker)
-        atomic_store(&inheritance->counters->header->logger.heartbeat_ms, clock_now_ms());
-    secrets_before_fork(is_worker ? SECRETS_WORKER : SECRETS_LOGGER,
-                        is_worker ? process->config->secrets : NULL);
+    beat_first(process, inheritance->counters);
+    secrets_before_fork(secrets[process->role],
+                        process->role == PROCESS_WORKER ? process->config->secrets : NULL);
     pid_t pid = fork();
     if (pid == 0)
         become(process, inheritance);
@@ -269,13 +302,15 @@ static const _Atomic int64_t *heartbeat_of(const struct process *process,
         return NULL;
     if (process->role == PROCESS_LOGGER)
         return &counters->header->logger.heartbeat_ms;
+    if (process->role == PROCESS_KEEPER)
+        return &counters->header->keeper_heartbeat_ms;
     return &counters->workers[process->slot].heartbeat_ms;
 }
 
 void process_watch(struct process *process, const struct counters *counters)
 {
     const _Atomic int64_t *heartbeat_ms = heartbeat_of(process, counters);
-    int silence_ms = process->role == PROCESS_LOGGER ? LOGGER_SILENCE_MS : PROCESS_SILENCE_MS;
+    int silence_ms = process->role == PROCESS_WORKER ? PROCESS_SILENCE_MS : WRITER_SILENCE_MS;
     int64_t now_ms = clock_now_ms();
     char name[48];
     if (!heartbeat_ms || now_ms - atomic_load(heartbeat_ms) < silence_ms)

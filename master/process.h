@@ -11,7 +11,7 @@ struct notify;
 
 #include <sys/types.h>
 
-enum process_role { PROCESS_LOGGER, PROCESS_WORKER };
+enum process_role { PROCESS_LOGGER, PROCESS_WORKER, PROCESS_KEEPER };
 
 /* What the children inherit beside their configuration. The master keeps both ends of each pipe,
  * so that a child can be replaced; a child closes what its role doesn't use. */
@@ -21,20 +21,21 @@ struct inheritance {
     struct notify *notify;   /* nor for this */
     struct listeners listeners;
     struct slots slots;
-    int lifeline[2]; /* children hold the read end: its EOF says the master is gone */
-    int ready[2];    /* each child writes one byte when it is ready, workers when they leave, too */
+    int keeper_socket; /* listens for workers; the keeper's */
+    int lifeline[2];   /* children hold the read end: its EOF says the master is gone */
+    int ready[2]; /* each child writes one byte when it is ready, workers when they leave, too */
 };
 
 enum { PROCESS_DEATHS_KEPT = 10, PROCESS_DEATHS_WINDOW_MS = 10000 };
-/* A disk may hold the logger up for long. */
-enum { PROCESS_SILENCE_MS = 5000, LOGGER_SILENCE_MS = 30000, PROCESS_ABORT_GRACE_MS = 1000 };
+/* A disk may hold those up for long who write to it. */
+enum { PROCESS_SILENCE_MS = 5000, WRITER_SILENCE_MS = 30000, PROCESS_ABORT_GRACE_MS = 1000 };
 
 /* A place for one child, and the one that has it. */
 struct process {
     enum process_role role;
     unsigned index;     /* of the generation's workers */
     unsigned of;        /* how many these are */
-    int64_t generation; /* 0 for the logger */
+    int64_t generation; /* 0 for the logger and the keeper */
     const struct config *config;
     const struct token_table *tokens; /* a worker's */
     pid_t pid;                        /* 0 = none lives */
@@ -55,8 +56,8 @@ bool process_start(struct process *process, struct inheritance *inheritance, str
 void process_ended(struct process *process, struct inheritance *inheritance, int wait_status);
 /* Whether the worker accepts connections. */
 bool process_is_ready(const struct process *process, const struct counters *counters);
-/* A worker whose heartbeat is older than five seconds (a logger: thirty) is told to abort, and
- * killed a second later. */
+/* A worker whose heartbeat is older than five seconds (a logger or keeper: thirty) is told to
+ * abort, and killed a second later. */
 void process_watch(struct process *process, const struct counters *counters);
 /* "worker 0 (gen 3)", "logger": for log lines and `ps`. */
 const char *process_name(const struct process *process, char text[48]);

@@ -7,6 +7,7 @@
 #include "master/notify.h"
 #include "master/privileges.h"
 #include "master/reload.h"
+#include "master/socket_file.h"
 #include "master/status.h"
 #include "master/title.h"
 #include "master/token_changes.h"
@@ -42,7 +43,8 @@ struct supervisor {
     struct notify notify;
     struct counters counters;
     struct inheritance inheritance;
-    struct process logger;
+    struct socket_file keeper_socket;
+    struct process logger, keeper;
     bool logger_ready, logger_gave_up;
     struct generation *generations[GENERATIONS_MAX]; /* oldest first */
     unsigned count;
@@ -54,6 +56,7 @@ struct supervisor {
     bool refusing;              /* and nobody accepts any more */
     int64_t rows_wait_until_ms; /* for rows of dead workers, once stopping */
     bool pipes_ended;           /* all workers are gone: the logger reads to the end */
+    bool keeper_done;           /* likewise: nobody has a conversation any more */
     bool logger_done;           /* it has, or it took too long */
     int64_t logger_kill_after_ms;
 };
@@ -118,6 +121,10 @@ static size_t find_orphans(const struct counters *old, struct instance_process *
         .pid = (pid_t)atomic_load(&old->header->logger_pid),
         .started = atomic_load(&old->header->logger_start_ticks),
     };
+    orphans[count++] = (struct instance_process){
+        .pid = (pid_t)atomic_load(&old->header->keeper_pid),
+        .started = atomic_load(&old->header->keeper_start_ticks),
+    };
     for (unsigned i = 0; i < old->header->workers; i++)
         orphans[count++] = (struct instance_process){
             .pid = atomic_load(&old->workers[i].pid),
@@ -135,7 +142,7 @@ static bool take_instance(struct supervisor *s, const struct config *config, str
     struct instance_process *orphans = NULL;
     size_t count = 0;
     if (counters_open(&old, counters_path(config, path), &none)) {
-        orphans = xcalloc(old.header->workers + 1, sizeof *orphans);
+        orphans = xcalloc(old.header->workers + 2, sizeof *orphans);
         count = find_orphans(&old, orphans);
     }
     bool taken = instance_take(&s->instance, config->runtime_dir, config->shutdown_timeout_ms,
@@ -170,6 +177,20 @@ static bool take_privileges(const struct supervisor *s, const struct config *con
     return true;
 }
 
+/* Whoever connects while there is no keeper waits for the next one. */
+static bool open_keeper_socket(struct supervisor *s, const struct config *config,
+                               struct error *error)
+{
+    enum { QUEUE = 1024 };
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/keeper", config->runtime_dir);
+    if (!socket_file_open(&s->keeper_socket, path, SOCK_STREAM, 0600, error))
+        return false;
+    s->inheritance.keeper_socket = s->keeper_socket.fd;
+    return listen(s->keeper_socket.fd, QUEUE) == 0 ||
+           error_errno(error, errno, "cannot listen at %s", path);
+}
+
 static bool open_everything(struct supervisor *s, const struct config *config, struct error *error)
 {
     struct inheritance *inheritance = &s->inheritance;
@@ -181,6 +202,7 @@ static bool open_everything(struct supervisor *s, const struct config *config, s
            take_privileges(s, config, error) && take_instance(s, config, error) &&
            open_counters(s, config, error) &&
            control_open(&s->control, config->runtime_dir, on_request, s, error) &&
+           open_keeper_socket(s, config, error) &&
            listeners_adjust(&inheritance->listeners, config, error) &&
            slots_open(&inheritance->slots, &s->counters, error) &&
            open_pipe(inheritance->lifeline, error) && open_pipe(inheritance->ready, error);
@@ -197,6 +219,7 @@ static void close_everything(struct supervisor *s)
     token_changes_deinit(&s->tokens);
     config_free(&s->waiting);
     control_close(&s->control);
+    socket_file_close(&s->keeper_socket);
     notify_close(&s->notify);
     instance_release(&s->instance);
 }
@@ -277,7 +300,7 @@ static void begin_serving(struct supervisor *s, struct generation *generation)
     generation->state = GENERATION_SERVING;
     generation->serving_since_ms = clock_now_ms();
     log_setup(generation->config->log_level, generation->config->log_format);
-    s->logger.config = generation->config;
+    s->logger.config = s->keeper.config = generation->config;
     atomic_store(&s->counters.header->logger.retention_ms, generation->config->log_retention_ms);
 }
 
@@ -461,9 +484,24 @@ static void start_logger(struct supervisor *s)
     s->logger.start_after_ms = clock_now_ms() + 1000;
 }
 
+/* Where there are conversations. One that was there stays, for older workers may have some. */
+static void start_keeper(struct supervisor *s)
+{
+    struct error error;
+    bool is_due = s->logger_ready && s->keeper.config->has_sessions && !s->keeper_done;
+    if (!is_due || s->keeper.pid != 0 || s->keeper.start_after_ms > clock_now_ms())
+        return;
+    if (process_start(&s->keeper, &s->inheritance, &error))
+        return;
+    log_error("%s", error.message);
+    s->keeper.start_after_ms = clock_now_ms() + 1000;
+}
+
 static struct process *process_of(struct supervisor *s, pid_t pid)
 {
-    struct process *process = s->logger.pid == pid ? &s->logger : NULL;
+    struct process *process = s->logger.pid == pid   ? &s->logger
+                              : s->keeper.pid == pid ? &s->keeper
+                                                     : NULL;
     for (unsigned i = 0; i < s->count && !process; i++)
         process = generation_find(s->generations[i], pid);
     return process;
@@ -556,6 +594,13 @@ static void give_logger_up(struct supervisor *s)
         kill(s->logger.pid, SIGKILL);
 }
 
+static void end_keeper(struct supervisor *s)
+{
+    if (!s->keeper_done && s->keeper.pid > 0)
+        kill(s->keeper.pid, SIGTERM);
+    s->keeper_done = true;
+}
+
 /* With the last write ends gone the logger reads to the end, commits and leaves. One that dies
  * before is replaced: the pipes still hold what it did not take. */
 static void go_on_stopping(struct supervisor *s)
@@ -563,6 +608,7 @@ static void go_on_stopping(struct supervisor *s)
     refuse_clients(s);
     if (living_workers(s) > 0)
         return;
+    end_keeper(s);
     bool rows_missing = slots_recovering(&s->inheritance.slots);
     if (rows_missing && clock_now_ms() < s->rows_wait_until_ms)
         return;
@@ -581,7 +627,7 @@ static void go_on_stopping(struct supervisor *s)
 
 static bool all_stopped(const struct supervisor *s)
 {
-    return s->pipes_ended && s->logger_done && s->logger.pid == 0;
+    return s->pipes_ended && s->logger_done && s->logger.pid == 0 && s->keeper.pid == 0;
 }
 
 /* --- the control socket --- */
@@ -709,6 +755,7 @@ static int supervise(struct supervisor *s, const sigset_t *during_wait)
 {
     while (!all_stopped(s)) {
         start_logger(s);
+        start_keeper(s);
         wait_for_events(s, during_wait);
         look_who_is_ready(s);
         if (child_changed)
@@ -718,6 +765,7 @@ static int supervise(struct supervisor *s, const sigset_t *during_wait)
         if (stop_asked && !s->stopping)
             begin_stop(s);
         process_watch(&s->logger, &s->counters);
+        process_watch(&s->keeper, &s->counters);
         slots_clean(&s->inheritance.slots);
         tend_reload(s);
         tend_tokens(s);
@@ -744,7 +792,9 @@ int supervisor_run(const char *directory, struct config *config)
     control_init(&s.control);
     s.instance.fd = -1;
     notify_open(&s.notify);
+    s.keeper_socket.fd = -1;
     s.logger = (struct process){.role = PROCESS_LOGGER, .config = config, .slot = -1};
+    s.keeper = (struct process){.role = PROCESS_KEEPER, .config = config, .slot = -1};
     int status = 1;
     if (open_everything(&s, config, &error) && add_generation(&s, config, &error)) {
         status = supervise(&s, &during_wait);

@@ -162,6 +162,13 @@ struct config_rule {
 /* The shape of a stream's events; as keys.def names them. */
 enum stream_format { STREAM_OPENAI, STREAM_NATIVE };
 
+/* Conversations that the gateway keeps. */
+struct config_session {
+    bool on;
+    int64_t ttl_ms;                   /* since the last turn */
+    int64_t max_messages, max_tokens; /* that one has at most */
+};
+
 struct config_endpoint {
     const char *slug;
     const char *description;
@@ -178,6 +185,7 @@ struct config_endpoint {
     const struct schema *input_schema;                  /* NULL = none */
     struct config_schema *output_schema;                /* NULL = none */
     int64_t output_repair; /* turns for a model whose answer does not fit it */
+    struct config_session session;
     const struct variable *variables;
     size_t variables_count;
     uint64_t client_parameters; /* members that clients may set, a bit each */
@@ -250,6 +258,8 @@ struct config {
     struct config_schema *schemas; /* all that were compiled */
     struct config_credential *credentials;
     size_t credentials_count;
+    const char *sessions_path;
+    bool has_sessions;               /* an endpoint has them */
     struct config_project *projects; /* sorted by id */
     size_t projects_count;
     struct config_token *tokens;

@@ -208,6 +208,8 @@ void exchange_cancel(struct exchange *ex)
 {
     bool under_way = ex->transfer || ex->delay;
     cancel_counting(ex);
+    if (ex->services->keeper)
+        keeper_cancel(ex->services->keeper, &ex->session.call);
     chain_cancel(ex);
     transfer_cancel(&ex->transfer);
     delay_cancel(&ex->delay);
@@ -242,6 +244,9 @@ void exchange_end(struct exchange *ex)
     leave_open(ex);
     struct services *services = ex->services;
     exchange_cancel(ex);
+    if (services->keeper)
+        keeper_close(services->keeper, &ex->session.turn, true);
+    json_object_put(ex->session.said);
     json_object_put(ex->body);
     json_object_put(ex->messages);
     fit_release(&ex->fitted);
@@ -274,6 +279,12 @@ void exchange_free_kept(struct services *services)
         free_exchange(ex);
     }
     services->unused_count = 0;
+}
+
+bool session_begun(const struct exchange *ex)
+{
+    static const struct uuid none;
+    return ex->session.wanted && uuid_compare(&ex->session.id, &none) != 0;
 }
 
 struct str exchange_status(const struct exchange *ex)

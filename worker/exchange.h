@@ -10,6 +10,7 @@
 #include "shared/http/connection.h"
 #include "shared/token_table.h"
 #include "worker/chain.h"
+#include "worker/keeper_client.h"
 #include "worker/provider/provider.h"
 #include "worker/relay.h"
 #include "worker/route.h"
@@ -44,6 +45,7 @@ struct services {
     const struct counters *counters;
     struct counters_driver *counting;
     struct budget_queue *waiting; /* for room in budgets */
+    struct keeper_client *keeper; /* NULL where no endpoint has sessions */
     struct spend_seen spend_seen[SPEND_SEEN];
     const struct logger_state *logger; /* what it publishes */
     unsigned worker;
@@ -128,6 +130,17 @@ struct budget_place {
     int64_t until_us; /* monotonic; 0 = it doesn't wait */
 };
 
+/* Of a conversation that the gateway keeps. */
+struct session_state {
+    bool wanted;
+    struct uuid id;           /* all zero = a new one, not begun yet */
+    int64_t turns;            /* before this one */
+    struct json_object *said; /* owned: the turn's own messages */
+    int64_t asked_us;         /* the keeper */
+    struct keeper_call call;
+    struct keeper_turn turn;
+};
+
 struct exchange {
     struct services *services;
     struct exchange *next_unused;
@@ -179,6 +192,8 @@ struct exchange {
     struct name_list *ignored, *last_ignored;
     struct name_list *input_ignored; /* the last one that no target has a part in; NULL = none */
 
+    struct session_state session;
+
     /* forward */
     struct transfer *transfer;
     struct delay *delay; /* of a local provider */
@@ -225,6 +240,8 @@ void exchange_end(struct exchange *ex);
 /* Ended exchanges are kept for the next ones: gives their memory back. */
 void exchange_free_kept(struct services *services);
 
+/* Whether it takes part in a conversation whose id is known. */
+bool session_begun(const struct exchange *ex);
 /* The outcome, as the row says it: "ok", an error's code, "client_closed". */
 struct str exchange_status(const struct exchange *ex);
 /* What this request cost in the gateway itself until `now_us`: without the provider's time, and

@@ -18,16 +18,16 @@ struct stage {
 
 /* On a slug route everything that the head tells is settled before the body is read. */
 static const struct stage endpoint_stages[] = {
-    STAGE(authenticate), STAGE(resolve), STAGE(rate),    STAGE(body_read),
-    STAGE(body_parse),   STAGE(input),   STAGE(check),   STAGE(prompt),
-    STAGE(route),        STAGE(budget),  STAGE(forward), {NULL, NULL},
+    STAGE(authenticate), STAGE(resolve), STAGE(rate),     STAGE(body_read), STAGE(body_parse),
+    STAGE(input),        STAGE(check),   STAGE(prompt),   STAGE(session),   STAGE(route),
+    STAGE(budget),       STAGE(forward), STAGE(remember), {NULL, NULL},
 };
 
 /* The dispatcher's slug is in the body. */
 static const struct stage dispatcher_stages[] = {
-    STAGE(authenticate), STAGE(body_read), STAGE(body_parse), STAGE(resolve),
-    STAGE(rate),         STAGE(input),     STAGE(check),      STAGE(prompt),
-    STAGE(route),        STAGE(budget),    STAGE(forward),    {NULL, NULL},
+    STAGE(authenticate), STAGE(body_read), STAGE(body_parse), STAGE(resolve), STAGE(rate),
+    STAGE(input),        STAGE(check),     STAGE(prompt),     STAGE(session), STAGE(route),
+    STAGE(budget),       STAGE(forward),   STAGE(remember),   {NULL, NULL},
 };
 
 /* What is told is what the token says. */

@@ -131,8 +131,8 @@ void relay_start(struct exchange *ex)
         .created_s = ex->created_wall_ms / 1000,
         .default_id = own_id(ex),
         .default_model = str_of(target->model),
-        .keeps_text =
-            ex->services->config->log_bodies != LOG_BODIES_NONE || ex->endpoint->output_schema,
+        .keeps_text = ex->services->config->log_bodies != LOG_BODIES_NONE ||
+                      ex->endpoint->output_schema || ex->session.wanted,
     };
     if (relay->pulse)
         return;

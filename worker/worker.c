@@ -14,8 +14,10 @@
 #include "worker/stage/stage.h"
 #include "worker/upstream/transfer.h"
 
+#include <limits.h>
 #include <malloc.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -41,6 +43,7 @@ struct worker {
     bool leaving;  /* accepts nothing any more */
     bool draining; /* and keeps no idle connection */
     bool connections_gone;
+    char keeper_path[PATH_MAX];
     size_t spare_bytes; /* free, but still ours, when it was looked at last */
 };
 
@@ -230,6 +233,10 @@ static void open_services(struct worker *worker)
     services->counters = setup->counters;
     services->counting = counters_shm_new(setup->counters, setup->slot);
     services->waiting = budget_queue_new(&worker->loop, budget_try);
+    if (config->has_sessions) {
+        snprintf(worker->keeper_path, sizeof worker->keeper_path, "%s/keeper", config->runtime_dir);
+        services->keeper = keeper_client_new(&worker->loop, worker->keeper_path, setup->slot);
+    }
     services->log = log_writer_new(&worker->loop, setup->log_pipe, (size_t)config->log_queue,
                                    &worker->requests, on_log_emptied, worker);
     services->ended = on_exchange_ended;

@@ -13,6 +13,7 @@ static const struct {
     {"group", offsetof(struct config, group)},
     {"store.driver", offsetof(struct config, store.driver)},
     {"store.path", offsetof(struct config, store.path)},
+    {"store.sessions_path", offsetof(struct config, sessions_path)},
     {"store.dsn", offsetof(struct config, store.dsn)},
 };
 

@@ -147,6 +147,7 @@ struct endpoint_draft {
     int formats;
     struct config_schema *input_schema, *output_schema; /* NULL = none */
     int64_t output_repair;
+    struct config_session session;
     const struct yaml_node *variables_node;
     struct variable *variables;
     size_t variables_count;

@@ -113,6 +113,7 @@ static void read_endpoint(struct reading *reading, const struct drafts *drafts,
     endpoint->input_schema = schema_read(reading, &endpoint->section, ENDPOINT_input_schema,
                                          endpoint->input_schema_node, endpoint->formats == 1);
     read_output_schema(reading, endpoint);
+    endpoint->session.on = yaml_node_get(endpoint->section.node, "session") != NULL;
     failover_read(reading, drafts, endpoint);
     rules_read(reading, drafts, endpoint);
     variables_read(reading, endpoint);

@@ -599,6 +599,7 @@ static struct config_endpoint build_endpoint(struct reading *reading, const stru
         .input_schema = draft->input_schema ? draft->input_schema->schema : NULL,
         .output_schema = draft->output_schema,
         .output_repair = draft->output_repair,
+        .session = draft->session,
     };
     build_chain(reading, drafts, config, draft, &endpoint);
     return endpoint;
@@ -633,6 +634,8 @@ static void build_project(struct reading *reading, const struct drafts *drafts,
         arena_alloc(reading->lasting, draft->endpoints_count * sizeof *project->endpoints);
     for (size_t i = 0; i < draft->endpoints_count; i++)
         project->endpoints[i] = build_endpoint(reading, drafts, config, &draft->endpoints[i]);
+    for (size_t i = 0; i < project->endpoints_count; i++)
+        config->has_sessions = config->has_sessions || project->endpoints[i].session.on;
     if (project->endpoints_count > 1)
         qsort(project->endpoints, project->endpoints_count, sizeof *project->endpoints,
               compare_slugs);

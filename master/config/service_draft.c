@@ -125,6 +125,8 @@ void service_draft_read(struct reading *reading, const struct config_file *file,
                    value_choice(config_keys[SERVICE_store_driver].limits, service->store_driver))
             .at;
     read_dsn(reading, service);
+    if (!config->sessions_path)
+        config->sessions_path = arena_printf(reading->lasting, "%s/sessions.db", config->state_dir);
     if (!config->store.path)
         config->store.path = arena_printf(reading->lasting, "%s/promptgate.db", config->state_dir);
     config->log_bodies = (enum log_bodies)service->log_bodies;

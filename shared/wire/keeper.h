@@ -46,7 +46,8 @@ struct keeper_message {
     int64_t messages, tokens; /* that the turn adds (the answer not counted in BEGIN); in BEGUN:
                                  that are stored */
     struct str project, endpoint, token;
-    struct str body; /* JSON texts, one behind the other: keeper_next */
+    struct str body; /* COMMIT: JSON texts, one behind the other (keeper_next); BEGUN: with a comma
+                        between two */
 };
 
 void keeper_write(struct buf *out, const struct keeper_message *message);

@@ -48,11 +48,24 @@ static bool check_stream_options(struct exchange *ex)
     return true;
 }
 
+/* Null asks for no session; the header works in place of the member. */
 static bool check_session(struct exchange *ex)
 {
-    if (get(ex, "session_id") || http_header(ex->request, "x-session-id").at)
+    bool present;
+    struct json_object *member = json_member(ex->body, "session_id", &present);
+    struct str header = http_header(ex->request, "x-session-id");
+    struct str id = present ? json_text(member) : header;
+    if (!ex->endpoint->session.on && (member || header.at)) {
         exchange_fail_at(ex, API_parameter_unsupported, "session_id",
                          "Endpoint %s keeps no sessions.", ex->endpoint->slug);
+        return false;
+    }
+    if (member && !id.at)
+        return input_bad(ex, "session_id", "a session's id, or null");
+    ex->session.wanted = ex->endpoint->session.on && (member || !present);
+    if (id.at && !uuid_parse(id, &ex->session.id))
+        exchange_fail_at(ex, API_session_forbidden, "session_id",
+                         "There is no such session of this token and endpoint.");
     return ex->failure.code == API_OK;
 }
 

@@ -50,7 +50,8 @@ static void fill_usage(const struct exchange *ex, struct record *record)
     record->reasoning_tokens = usage->reasoning_tokens;
 }
 
-static void fill(const struct exchange *ex, struct record *record)
+static void fill(const struct exchange *ex, struct record *record,
+                 char session_id[UUID_TEXT_LEN + 1])
 {
     int64_t now_us = clock_now_us();
     record->request_id = ex->id;
@@ -59,6 +60,8 @@ static void fill(const struct exchange *ex, struct record *record)
     record->endpoint = str_of(ex->endpoint ? ex->endpoint->slug : NULL);
     record->token = token_name(ex->token);
     record->client_ip = ex->client_ip;
+    if (session_begun(ex))
+        record->session_id = str_of(uuid_format(&ex->session.id, session_id));
     record->status = exchange_status(ex);
     record->http_status = ex->client_gone ? RECORD_NULL : ex->http_status;
     record->error_message = ex->failure.message;
@@ -100,9 +103,10 @@ enum stage_result stage_record(struct exchange *ex)
         return STAGE_NEXT;
     }
     struct record record;
+    char session_id[UUID_TEXT_LEN + 1];
     struct buf attempts = {0};
     record_init(&record);
-    fill(ex, &record);
+    fill(ex, &record, session_id);
     if (ex->chain.notes) {
         write_attempts(ex, &attempts);
         record.attempts = buf_view(&attempts);

@@ -73,6 +73,7 @@ static void keep_stream(struct exchange *ex)
 
 enum stage_result stage_respond(struct exchange *ex)
 {
+    session_give_up(ex); /* before the client hears, and may come again */
     bool streams = is_stream(ex);
     if (ex->client_gone)
         ex->http_status = 0;

@@ -1,0 +1,337 @@
+#include "master/keeper/keeper.h"
+
+#include "master/keeper/turns.h"
+#include "shared/base/clock.h"
+#include "shared/base/log.h"
+#include "shared/base/step.h"
+#include "shared/base/xalloc.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include <uv.h>
+
+enum {
+    HEARTBEAT_MS = 1000,
+    SWEEP_MS = 1000, /* between two sweeps; a part of one comes with every turn of the loop */
+    /* Those who were connected to the one before come back at once, and say what they have open;
+     * nobody else begins a turn before. */
+    ANNOUNCING_MS = 500,
+};
+
+struct peer {
+    struct keeper *keeper;
+    uv_pipe_t pipe;
+    struct buf in;
+    struct peer *previous, *next;
+};
+
+/* A turn that waits for the others to have said what they have open. */
+struct waiting {
+    struct peer *peer;
+    struct buf frame;
+    struct waiting *next;
+};
+
+struct keeper {
+    const struct keeper_setup *setup;
+    uv_loop_t loop;
+    uv_pipe_t listener;
+    uv_poll_t lifeline;
+    uv_signal_t on_term;
+    uv_timer_t heartbeat, announcing, sweep;
+    uv_check_t flush;
+    struct sessions_store *store; /* NULL = it can't be opened */
+    struct turns *turns;
+    struct peer *peers;
+    struct waiting *waiting, **last_waiting;
+    bool announced, orphaned;
+};
+
+/* --- writing --- */
+
+struct outgoing {
+    uv_write_t write;
+    struct buf bytes;
+};
+
+static void on_written(uv_write_t *write, int status)
+{
+    struct outgoing *outgoing = write->data;
+    (void)status; /* one that is gone is read to its end */
+    buf_free(&outgoing->bytes);
+    free(outgoing);
+}
+
+static void say(void *context, void *to, const struct keeper_message *message)
+{
+    struct peer *peer = to;
+    struct outgoing *outgoing = xcalloc(1, sizeof *outgoing);
+    (void)context;
+    keeper_write(&outgoing->bytes, message);
+    outgoing->write.data = outgoing;
+    uv_buf_t bytes = uv_buf_init(outgoing->bytes.data, (unsigned)outgoing->bytes.len);
+    if (uv_write(&outgoing->write, (uv_stream_t *)&peer->pipe, &bytes, 1, on_written) != 0)
+        on_written(&outgoing->write, UV_EPIPE);
+}
+
+/* --- peers --- */
+
+static void leave_if_done(struct keeper *keeper)
+{
+    if (keeper->orphaned && !keeper->peers) {
+        sessions_close(&keeper->store);
+        _exit(0);
+    }
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+    struct peer *peer = handle->data;
+    struct keeper *keeper = peer->keeper;
+    buf_free(&peer->in);
+    free(peer);
+    leave_if_done(keeper);
+}
+
+static void drop(struct peer *peer)
+{
+    struct keeper *keeper = peer->keeper;
+    if (uv_is_closing((uv_handle_t *)&peer->pipe))
+        return;
+    turns_forget_peer(keeper->turns, peer);
+    for (struct waiting *one = keeper->waiting; one; one = one->next)
+        if (one->peer == peer)
+            one->peer = NULL;
+    if (peer->previous)
+        peer->previous->next = peer->next;
+    else
+        keeper->peers = peer->next;
+    if (peer->next)
+        peer->next->previous = peer->previous;
+    uv_close((uv_handle_t *)&peer->pipe, on_closed);
+}
+
+static void refuse(struct peer *peer, const struct keeper_message *asked)
+{
+    const struct keeper_message answer = {.type = KEEPER_REFUSED,
+                                          .refusal = KEEPER_UNAVAILABLE,
+                                          .ticket = asked->ticket,
+                                          .session = asked->session};
+    say(NULL, peer, &answer);
+}
+
+static void begin(struct peer *peer, const struct keeper_message *asked)
+{
+    struct keeper_message answer;
+    turns_begin(peer->keeper->turns, peer, asked, clock_wall_ms(), &answer);
+    STEP(turn_begun);
+    say(NULL, peer, &answer);
+}
+
+static void wait_for_announcements(struct peer *peer, const struct keeper_message *asked)
+{
+    struct keeper *keeper = peer->keeper;
+    struct waiting *waiting = xcalloc(1, sizeof *waiting);
+    waiting->peer = peer;
+    keeper_write(&waiting->frame, asked);
+    *keeper->last_waiting = waiting;
+    keeper->last_waiting = &waiting->next;
+}
+
+static void take(struct peer *peer, const struct keeper_message *asked)
+{
+    struct keeper *keeper = peer->keeper;
+    bool is_request = asked->type == KEEPER_BEGIN || asked->type == KEEPER_COMMIT;
+    if (is_request && !keeper->store)
+        refuse(peer, asked);
+    else if (asked->type == KEEPER_BEGIN && !keeper->announced)
+        wait_for_announcements(peer, asked);
+    else if (asked->type == KEEPER_BEGIN)
+        begin(peer, asked);
+    else if (asked->type == KEEPER_COMMIT)
+        turns_take(keeper->turns, peer, asked);
+    else if (asked->type == KEEPER_ANNOUNCE)
+        turns_announce(keeper->turns, peer, asked);
+    else if (asked->type == KEEPER_ABORT)
+        turns_abort(keeper->turns, asked);
+}
+
+static void on_allocate(uv_handle_t *handle, size_t suggested, uv_buf_t *room)
+{
+    struct peer *peer = handle->data;
+    (void)suggested;
+    enum { AT_ONCE = 64 * 1024 };
+    *room = uv_buf_init(buf_reserve(&peer->in, AT_ONCE), AT_ONCE);
+}
+
+static bool take_frames(struct peer *peer)
+{
+    struct keeper_message asked;
+    size_t taken = 0, used;
+    enum keeper_read read = KEEPER_MORE;
+    while (taken < peer->in.len) {
+        struct str rest = {peer->in.data + taken, peer->in.len - taken};
+        read = keeper_read(rest, &asked, &used);
+        if (read != KEEPER_READ)
+            break;
+        take(peer, &asked);
+        taken += used;
+    }
+    buf_consume(&peer->in, taken);
+    return read != KEEPER_BROKEN;
+}
+
+static void on_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *room)
+{
+    struct peer *peer = stream->data;
+    (void)room;
+    if (count > 0)
+        peer->in.len += (size_t)count;
+    bool good = count >= 0 && take_frames(peer);
+    if (!good && count >= 0)
+        log_error("keeper: a worker says what can't be read");
+    if (!good)
+        drop(peer);
+}
+
+static void on_connection(uv_stream_t *listener, int status)
+{
+    struct keeper *keeper = listener->data;
+    if (status != 0)
+        return;
+    struct peer *peer = xcalloc(1, sizeof *peer);
+    peer->keeper = keeper;
+    peer->next = keeper->peers;
+    if (peer->next)
+        peer->next->previous = peer;
+    keeper->peers = peer;
+    uv_pipe_init(&keeper->loop, &peer->pipe, 0);
+    peer->pipe.data = peer;
+    if (uv_accept(listener, (uv_stream_t *)&peer->pipe) != 0 ||
+        uv_read_start((uv_stream_t *)&peer->pipe, on_allocate, on_read) != 0)
+        drop(peer);
+}
+
+/* --- the loop --- */
+
+/* Everything that has come together is one transaction. */
+static void on_flush(uv_check_t *check)
+{
+    struct keeper *keeper = check->data;
+    if (!turns_has_commits(keeper->turns))
+        return;
+    STEP(turns_taken);
+    turns_store(keeper->turns, clock_wall_ms(), say, NULL);
+    STEP(turns_answered);
+}
+
+static void on_sweep(uv_timer_t *timer)
+{
+    struct keeper *keeper = timer->data;
+    bool more = keeper->store && turns_sweep(keeper->turns, clock_wall_ms());
+    uv_timer_start(timer, on_sweep, more ? 1 : SWEEP_MS, 0);
+}
+
+static void on_announced(uv_timer_t *timer)
+{
+    struct keeper *keeper = timer->data;
+    keeper->announced = true;
+    while (keeper->waiting) {
+        struct waiting *one = keeper->waiting;
+        struct keeper_message asked;
+        size_t used;
+        keeper->waiting = one->next;
+        if (one->peer && keeper_read(buf_view(&one->frame), &asked, &used) == KEEPER_READ)
+            take(one->peer, &asked);
+        buf_free(&one->frame);
+        free(one);
+    }
+    keeper->last_waiting = &keeper->waiting;
+}
+
+/* A store that can't be opened is tried again. */
+static void open_store(struct keeper *keeper)
+{
+    struct error error;
+    if (keeper->store)
+        return;
+    if (sessions_open(keeper->setup->config->sessions_path, &keeper->store, &error))
+        turns_use(keeper->turns, keeper->store);
+    else
+        log_error("sessions: %s", error.message);
+}
+
+static void on_heartbeat(uv_timer_t *timer)
+{
+    struct keeper *keeper = timer->data;
+    atomic_store(&keeper->setup->counters->header->keeper_heartbeat_ms, clock_now_ms());
+    open_store(keeper);
+}
+
+static void on_term(uv_signal_t *signal, int number)
+{
+    struct keeper *keeper = signal->data;
+    (void)number;
+    sessions_close(&keeper->store);
+    _exit(0);
+}
+
+static void on_lifeline(uv_poll_t *poll, int status, int events)
+{
+    struct keeper *keeper = poll->data;
+    (void)status;
+    (void)events;
+    uv_poll_stop(poll);
+    uv_close((uv_handle_t *)&keeper->listener, NULL);
+    keeper->orphaned = true;
+    leave_if_done(keeper);
+}
+
+static void start_timers(struct keeper *keeper)
+{
+    uv_timer_t *const timers[] = {&keeper->heartbeat, &keeper->announcing, &keeper->sweep};
+    for (size_t i = 0; i < sizeof timers / sizeof *timers; i++) {
+        uv_timer_init(&keeper->loop, timers[i]);
+        timers[i]->data = keeper;
+    }
+    uv_timer_start(&keeper->heartbeat, on_heartbeat, HEARTBEAT_MS, HEARTBEAT_MS);
+    uv_timer_start(&keeper->sweep, on_sweep, SWEEP_MS, 0);
+    if (!keeper->announced)
+        uv_timer_start(&keeper->announcing, on_announced, ANNOUNCING_MS, 0);
+}
+
+static bool start(struct keeper *keeper)
+{
+    uv_check_init(&keeper->loop, &keeper->flush);
+    uv_signal_init(&keeper->loop, &keeper->on_term);
+    uv_pipe_init(&keeper->loop, &keeper->listener, 0);
+    keeper->flush.data = keeper->on_term.data = keeper->listener.data = keeper->lifeline.data =
+        keeper;
+    uv_check_start(&keeper->flush, on_flush);
+    uv_signal_start(&keeper->on_term, on_term, SIGTERM);
+    start_timers(keeper);
+    return uv_poll_init(&keeper->loop, &keeper->lifeline, keeper->setup->lifeline) == 0 &&
+           uv_poll_start(&keeper->lifeline, UV_READABLE | UV_DISCONNECT, on_lifeline) == 0 &&
+           uv_pipe_open(&keeper->listener, keeper->setup->socket) == 0 &&
+           uv_listen((uv_stream_t *)&keeper->listener, 128, on_connection) == 0;
+}
+
+_Noreturn void keeper_main(const struct keeper_setup *setup)
+{
+    static struct keeper keeper;
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
+    keeper.setup = setup;
+    keeper.turns = turns_new(NULL);
+    keeper.announced = !setup->replaces;
+    keeper.last_waiting = &keeper.waiting;
+    open_store(&keeper);
+    if (uv_loop_init(&keeper.loop) != 0 || !start(&keeper)) {
+        log_error("keeper: no event loop");
+        _exit(1);
+    }
+    uv_run(&keeper.loop, UV_RUN_DEFAULT);
+    log_error("keeper: the event loop has ended");
+    _exit(1);
+}

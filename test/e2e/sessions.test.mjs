@@ -1,0 +1,272 @@
+// Conversations that the gateway keeps.
+import assert from 'node:assert/strict';
+import http from 'node:http';
+import { after, before, beforeEach, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { assertError, createToken, demo, run, startGateway, until, UUID7 } from './harness.mjs';
+import { completion, KEY } from './mock.mjs';
+import { events } from './stream-upstream.mjs';
+
+let upstream;
+let gateway;
+let other;
+
+/** Answers "answer N" to its Nth request, or what `next` says; keeps what it was asked. */
+async function startUpstream() {
+    const it = { asked: [], next: null };
+    const server = http.createServer((request, response) => {
+        const chunks = [];
+        request.on('data', (chunk) => chunks.push(chunk)).on('end', () => {
+            const json = JSON.parse(Buffer.concat(chunks));
+            const number = it.asked.push(json);
+            const finish = (content = `answer ${number}`, message = {}) => {
+                if (json.stream) {
+                    const chunk = (delta, reason = null) => `data: ${JSON.stringify({ id: 'c', object: 'chat.completion.chunk', created: 1, model: 'm', choices: [{ index: 0, delta, finish_reason: reason }] })}\n\n`;
+                    response.writeHead(200, { 'content-type': 'text/event-stream' });
+                    response.end(chunk({ role: 'assistant', content }) + chunk({}, 'stop') + 'data: [DONE]\n\n');
+                    return;
+                }
+                const body = completion(json, content);
+                Object.assign(body.choices[0].message, message);
+                response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(body));
+            };
+            it.next ? it.next({ json, response, finish }) : finish();
+        });
+    });
+    await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+    it.base = `http://127.0.0.1:${server.address().port}/v1`;
+    it.stop = () => { server.closeAllConnections(); server.close(); };
+    return it;
+}
+
+before(async () => {
+    upstream = await startUpstream();
+    const target = { provider: 'openai', credential: 'main', model: 'm', max_output_tokens: 100, streaming_enabled: true, client_parameters: ['tools', 'tool_choice'] };
+    gateway = await startGateway({
+        service: { workers: 2 },
+        credentials: { main: { provider: 'openai', base_url: upstream.base, api_key: KEY } },
+        projects: demo({
+            talk: { ...target, session: { ttl: '1h', max_messages: 200, max_tokens: 100_000 } },
+            pinned: { ...target, session: {}, system_prompt: 'Be brief.', user_prompt: 'Say: {{input}}' },
+            short: { ...target, session: { max_messages: 5 } },
+            scant: { ...target, session: { max_tokens: 40 } },
+            fitting: { ...target, session: {}, output_repair: 1, output_schema: { type: 'object', required: ['a'] } },
+            none: target,
+        }),
+    });
+    other = await createToken(gateway.config, 'demo', '--name', 'other');
+});
+
+after(async () => {
+    await gateway?.stop();
+    upstream?.stop();
+});
+
+beforeEach(() => {
+    upstream.asked = [];
+    upstream.next = null;
+});
+
+/** A new connection each time, so that both workers have their share. */
+const say = (slug, message, session, options = {}) => gateway.post(slug, { ...(typeof message === 'string' ? { message } : message), ...(session === undefined ? {} : { session_id: session }) },
+                                                                   { ...options, headers: { connection: 'close', ...options.headers } });
+const told = (at) => upstream.asked.at(at).messages.map(({ role, content }) => `${role}: ${content}`);
+
+test('a conversation of 50 turns, over two workers and a reload: all of it, in order', async () => {
+    let id;
+    const wanted = [];
+    for (let turn = 1; turn <= 50; turn++) {
+        const answer = await say('talk', `question ${turn}`, id);
+        assert.equal(answer.status, 200, answer.text);
+        assert.match(answer.json.meta.session_id, UUID7);
+        assert.equal(answer.headers.get('x-session-id'), answer.json.meta.session_id);
+        id ??= answer.json.meta.session_id;
+        assert.equal(answer.json.meta.session_id, id);
+        assert.deepEqual(told(-1), [...wanted, `user: question ${turn}`]);
+        wanted.push(`user: question ${turn}`, `assistant: answer ${turn}`);
+        if (turn === 25) {
+            assert.equal((await run('reload', '--config', gateway.config)).status, 0);
+        }
+    }
+    const rows = gateway.rows().filter(({ session_id: it }) => it === id);
+    assert.equal(rows.length, 50);
+    assert.ok(new Set(rows.map(({ worker }) => worker)).size === 2, 'both workers had turns');
+});
+
+describe('who takes part', () => {
+    test('the member, the header, null and the dispatcher', async () => {
+        const first = await say('talk', 'one');
+        const id = first.json.meta.session_id;
+        const second = await say('talk', 'two', undefined, { headers: { 'x-session-id': id } });
+        assert.equal(second.json.meta.session_id, id);
+        const third = await say('chat/completions', { model: 'talk', messages: [{ role: 'user', content: 'three' }] }, id);
+        assert.equal(third.json.meta.session_id, id);
+        assert.deepEqual(told(-1), ['user: one', 'assistant: answer 1', 'user: two', 'assistant: answer 2', 'user: three']);
+        const alone = await say('talk', 'alone', null, { headers: { 'x-session-id': id } });
+        assert.deepEqual([alone.status, alone.json.meta.session_id, alone.headers.get('x-session-id')], [200, undefined, null]);
+        assert.deepEqual(told(-1), ['user: alone']);
+        assert.equal((await gateway.row(alone.id)).session_id, null);
+    });
+
+    test('another token, another endpoint, a made-up id: the same 403', async () => {
+        const id = (await say('talk', 'one')).json.meta.session_id;
+        const asked = upstream.asked.length;
+        const answers = [await say('talk', 'two', id, { token: other }), await say('pinned', 'two', id), await say('talk', 'two', crypto.randomUUID()),
+                         await say('talk', 'two', 'no id'), await say('talk', 'two', '00000000-0000-0000-0000-000000000001')];
+        const texts = answers.map((answer) => {
+            assertError(answer, 403, 'session_forbidden');
+            return answer.json.error.message;
+        });
+        assert.equal(new Set(texts).size, 1);
+        assert.equal(upstream.asked.length, asked, 'nobody is called');
+        assertError(await say('talk', 'two', 7), 400, 'invalid_request');
+        assertError(await say('none', 'two', id), 422, 'parameter_unsupported');
+        assert.equal((await say('talk', 'two', id)).status, 200);
+    });
+});
+
+describe('one turn at a time', () => {
+    test('two at once: one 200, one 409; nothing in between', async () => {
+        const id = (await say('talk', 'one')).json.meta.session_id;
+        const held = [];
+        upstream.next = ({ finish }) => held.push(finish);
+        const first = say('talk', 'two', id);
+        await until('the first one', () => held.length === 1);
+        assertError(await say('talk', 'three', id), 409, 'session_busy');
+        held[0]();
+        assert.equal((await first).status, 200);
+        upstream.next = null;
+        await say('talk', 'four', id);
+        assert.deepEqual(told(-1), ['user: one', 'assistant: answer 1', 'user: two', 'assistant: answer 2', 'user: four']);
+    });
+
+    test('what fails, or whose client leaves, leaves it as it was', async () => {
+        const id = (await say('talk', 'one')).json.meta.session_id;
+        upstream.next = ({ response }) => response.writeHead(500).end('{}');
+        assertError(await say('talk', 'two', id), 502, 'provider_error');
+        const leave = new AbortController();
+        upstream.next = () => leave.abort();
+        await assert.rejects(say('talk', 'three', id, { signal: leave.signal }));
+        upstream.next = null;
+        const answer = await until('the turn is over', async () => {
+            const it = await say('talk', 'four', id);
+            return it.status === 409 ? null : it;
+        });
+        assert.equal(answer.status, 200, answer.text);
+        assert.deepEqual(told(-1), ['user: one', 'assistant: answer 1', 'user: four']);
+    });
+
+    test('an answer that does not fit is not stored; one that is mended is, alone', async () => {
+        upstream.next = ({ finish }) => finish('{"a":1}');
+        const id = (await say('fitting', 'one')).json.meta.session_id;
+        upstream.next = ({ finish }) => finish('no');
+        assertError(await say('fitting', 'two', id), 422, 'output_invalid');
+        let answers = 0;
+        upstream.next = ({ finish }) => finish(++answers === 1 ? 'no' : '{"a":2}');
+        assert.equal((await say('fitting', 'three', id)).status, 200);
+        await say('fitting', 'four', id);
+        assert.deepEqual(told(-1).filter((it) => !it.startsWith('system')), ['user: one', 'assistant: {"a":1}', 'user: three', 'assistant: {"a":2}', 'user: four']);
+    });
+});
+
+describe('what is kept', () => {
+    test('with a pinned prompt: what went up, and the prompt once, in front', async () => {
+        const id = (await say('pinned', 'one')).json.meta.session_id;
+        await say('pinned', 'two', id);
+        assert.deepEqual(told(-1), ['system: Be brief.', 'user: Say: one', 'assistant: answer 1', 'user: Say: two']);
+    });
+
+    test('calls of tools and their results', async () => {
+        const calls = [{ id: 'call_1', type: 'function', function: { name: 'f', arguments: '{"a":1}' } }];
+        const tools = [{ type: 'function', function: { name: 'f', parameters: { type: 'object' } } }];
+        upstream.next = ({ finish }) => finish(null, { tool_calls: calls });
+        const id = (await say('talk', { messages: [{ role: 'user', content: 'one' }], tools })).json.meta.session_id;
+        upstream.next = null;
+        const result = { role: 'tool', tool_call_id: 'call_1', content: '4' };
+        assert.equal((await say('talk', { messages: [result], tools }, id)).status, 200);
+        assert.deepEqual(upstream.asked.at(-1).messages, [{ role: 'user', content: 'one' }, { role: 'assistant', content: null, tool_calls: calls }, result]);
+        await say('talk', 'three', id);
+        assert.deepEqual(upstream.asked.at(-1).messages.length, 5);
+    });
+
+    test('streams, before their end', async () => {
+        const first = await say('talk', { message: 'one', stream: true });
+        const id = first.headers.get('x-session-id');
+        assert.match(id, UUID7);
+        assert.equal(events(first.text).at(-1), '[DONE]');
+        assert.equal((await say('talk', 'two', id)).status, 200);
+        assert.deepEqual(told(-1), ['user: one', 'assistant: answer 1', 'user: two']);
+    });
+
+    test('no more than the caps say', async () => {
+        const id = (await say('short', 'one')).json.meta.session_id;
+        assert.equal((await say('short', 'two', id)).status, 200);
+        const full = await say('short', 'three', id);
+        assertError(full, 429, 'session_full');
+        assert.equal(full.headers.get('x-should-retry'), 'false');
+        assertError(await say('scant', 'x'.repeat(200)), 429, 'session_full');
+        const scant = (await say('scant', 'x'.repeat(100))).json.meta.session_id;
+        assertError(await say('scant', 'x'.repeat(100), scant), 429, 'session_full');
+        assert.equal(upstream.asked.length, 3);
+    });
+});
+
+describe('deaths', () => {
+    const keeper = () => gateway.children().find(({ title }) => title === 'promptgate: keeper');
+
+    test('the keeper: open turns go on, and others wait for the next one', async () => {
+        const id = (await say('talk', 'one')).json.meta.session_id;
+        const held = [];
+        upstream.next = ({ finish }) => held.push(finish);
+        const first = say('talk', 'two', id);
+        await until('it is asked', () => held.length === 1);
+        const before_ = keeper().pid;
+        process.kill(before_, 'SIGKILL');
+        await until('another one', () => keeper() && keeper().pid !== before_);
+        assertError(await say('talk', 'three', id), 409, 'session_busy');
+        held[0]();
+        assert.equal((await first).status, 200);
+        upstream.next = null;
+        process.kill(keeper().pid, 'SIGKILL');
+        assert.equal((await say('talk', 'four', id)).status, 200);
+        assert.deepEqual(told(-1), ['user: one', 'assistant: answer 1', 'user: two', 'assistant: answer 2', 'user: four']);
+        assert.equal((await say('none', 'hi')).status, 200);
+    });
+
+    test('a worker: its turn is over, and the session free', async () => {
+        const id = (await say('talk', 'one')).json.meta.session_id;
+        upstream.next = () => {};
+        const lost = say('talk', 'two', id).catch((error) => error);
+        await until('it is asked', () => upstream.asked.length === 2);
+        const row = (await until('the open request', () => gateway.workers())).map(({ pid }) => pid);
+        row.forEach((pid) => process.kill(pid, 'SIGKILL'));
+        await lost;
+        upstream.next = null;
+        const answer = await until('a worker', () => say('talk', 'three', id).then((it) => it.status === 200 && it, () => null));
+        assert.deepEqual(told(-1), ['user: one', 'assistant: answer 1', 'user: three']);
+        assert.equal(answer.json.meta.session_id, id);
+    });
+
+    test('all of it: what was answered is there', async () => {
+        const id = (await say('talk', 'one')).json.meta.session_id;
+        process.kill(gateway.pid, 'SIGKILL');
+        await gateway.exited;
+        await gateway.restart();
+        assert.equal((await say('talk', 'two', id)).status, 200);
+        assert.deepEqual(told(-1), ['user: one', 'assistant: answer 1', 'user: two']);
+    });
+
+    test('a keeper that does not answer: 503 in two seconds, and others are served', async () => {
+        const id = (await say('talk', 'one')).json.meta.session_id;
+        const { pid } = keeper();
+        process.kill(pid, 'SIGSTOP');
+        const began = performance.now();
+        assertError(await say('talk', 'two', id), 503, 'sessions_unavailable');
+        assert.ok(performance.now() - began >= 1900);
+        assert.equal((await say('none', 'hi')).status, 200);
+        process.kill(pid, 'SIGCONT');
+        await sleep(100);
+        assert.equal((await say('talk', 'three', id)).status, 200);
+    });
+});

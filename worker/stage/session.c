@@ -1,0 +1,181 @@
+/* Conversations that the gateway keeps (contract: Sessions). The turn begins when its own messages
+ * are known, and is stored when its answer is, before the client has the end of it. */
+#include "worker/stage/stage.h"
+
+#include "shared/base/clock.h"
+#include "worker/keeper_client.h"
+#include "worker/pipeline.h"
+#include "worker/provider/estimate.h"
+
+static const struct {
+    enum api_error code;
+    const char *message;
+} refusals[KEEPER_REFUSALS] = {
+    [KEEPER_FORBIDDEN] = {API_session_forbidden,
+                          "There is no such session of this token and endpoint."},
+    [KEEPER_EXPIRED] = {API_session_expired, "The session was idle for too long, and is gone."},
+    [KEEPER_BUSY] = {API_session_busy, "Another turn of the session is in flight."},
+    [KEEPER_FULL] = {API_session_full, "The session has no room for this turn: begin another one."},
+    [KEEPER_UNAVAILABLE] = {API_sessions_unavailable, "Sessions are not available now."},
+};
+
+static void refuse(struct exchange *ex, enum keeper_refusal refusal)
+{
+    exchange_fail(ex, refusals[refusal].code, "%s", refusals[refusal].message);
+    ex->failure.final = refusal == KEEPER_FULL;
+}
+
+static struct keeper_message message_for(const struct exchange *ex, enum keeper_type type)
+{
+    const struct config_session *limits = &ex->endpoint->session;
+    return (struct keeper_message){
+        .type = (uint8_t)type,
+        .session = ex->session.id,
+        .request = ex->id,
+        .turn = ex->session.turns,
+        .ttl_ms = limits->ttl_ms,
+        .max_messages = limits->max_messages,
+        .max_tokens = limits->max_tokens,
+        .project = str_of(ex->project->name),
+        .endpoint = str_of(ex->endpoint->slug),
+        .token = token_name(ex->token),
+    };
+}
+
+/* --- the beginning --- */
+
+/* What the client says, as it goes up; the pinned system prompt is not a part of it. */
+static struct json_object *own_messages(const struct exchange *ex)
+{
+    struct json_object *own = json_object_new_array();
+    size_t first = ex->endpoint->system_prompt ? 1 : 0;
+    for (size_t i = first; i < json_object_array_length(ex->messages); i++)
+        json_object_array_add(own, json_object_get(json_object_array_get_idx(ex->messages, i)));
+    return own;
+}
+
+static bool read_history(struct str body, struct json_object **history)
+{
+    struct buf text = {0};
+    struct error error;
+    buf_printf(&text, "[%.*s]", STR_ARG(body));
+    bool good = json_read(buf_view(&text), history, &error);
+    buf_free(&text);
+    return good;
+}
+
+static void add_all(struct json_object *list, struct json_object *more)
+{
+    for (size_t i = 0; i < json_object_array_length(more); i++)
+        json_object_array_add(list, json_object_get(json_object_array_get_idx(more, i)));
+}
+
+/* Behind the pinned system prompt, before what is said now. */
+static void put_history(struct exchange *ex, struct json_object *history)
+{
+    struct json_object *all = json_object_new_array();
+    if (ex->endpoint->system_prompt)
+        json_object_array_add(all, json_object_get(json_object_array_get_idx(ex->messages, 0)));
+    add_all(all, history);
+    add_all(all, ex->session.said);
+    json_object_put(ex->messages);
+    ex->messages = all;
+}
+
+static void take_begun(struct exchange *ex, const struct keeper_message *begun)
+{
+    struct json_object *history = NULL;
+    struct keeper_message asked = message_for(ex, KEEPER_BEGIN);
+    ex->session.id = begun->session;
+    ex->session.turns = begun->turn;
+    keeper_open(ex->services->keeper, &ex->session.turn, &begun->session, &asked);
+    if (read_history(begun->body, &history))
+        put_history(ex, history);
+    else
+        refuse(ex, KEEPER_UNAVAILABLE);
+    json_object_put(history);
+}
+
+static void on_begun(void *context, const struct keeper_message *answer)
+{
+    struct exchange *ex = context;
+    ex->waited_us += clock_now_us() - ex->session.asked_us;
+    if (answer->type == KEEPER_BEGUN)
+        take_begun(ex, answer);
+    else
+        refuse(ex, (enum keeper_refusal)answer->refusal);
+    exchange_resume(ex);
+}
+
+enum stage_result stage_session(struct exchange *ex)
+{
+    struct session_state *session = &ex->session;
+    if (!session->wanted)
+        return STAGE_NEXT;
+    session->said = own_messages(ex);
+    struct keeper_message asked = message_for(ex, KEEPER_BEGIN);
+    asked.messages = (int64_t)json_object_array_length(session->said);
+    asked.tokens = estimate_messages(session->said);
+    session->asked_us = clock_now_us();
+    keeper_ask(ex->services->keeper, &session->call, &asked, on_begun, ex);
+    return STAGE_WAIT;
+}
+
+/* --- the end --- */
+
+static void add_text(struct buf *body, struct json_object *message)
+{
+    struct buf text = {0};
+    json_write(&text, message);
+    keeper_add(body, buf_view(&text));
+    buf_free(&text);
+}
+
+static struct json_object *answer_of(const struct exchange *ex)
+{
+    const struct completion *said = &ex->completion;
+    struct json_object *message = json_object_new_object();
+    json_object_object_add(message, "role", json_object_new_string("assistant"));
+    json_object_object_add(
+        message, "content",
+        said->content.at ? json_object_new_string_len(said->content.at, (int)said->content.len)
+                         : NULL);
+    if (said->tool_calls)
+        json_object_object_add(message, "tool_calls", json_object_get(said->tool_calls));
+    return message;
+}
+
+static void on_committed(void *context, const struct keeper_message *answer)
+{
+    struct exchange *ex = context;
+    ex->waited_us += clock_now_us() - ex->session.asked_us;
+    keeper_close(ex->services->keeper, &ex->session.turn, false);
+    if (answer->type != KEEPER_COMMITTED)
+        refuse(ex, (enum keeper_refusal)answer->refusal);
+    exchange_resume(ex);
+}
+
+enum stage_result stage_remember(struct exchange *ex)
+{
+    struct session_state *session = &ex->session;
+    if (!session->turn.open)
+        return STAGE_NEXT;
+    struct json_object *said = session->said, *answer = answer_of(ex);
+    struct keeper_message asked = message_for(ex, KEEPER_COMMIT);
+    struct buf body = {0};
+    json_object_array_add(said, answer);
+    for (size_t i = 0; i < json_object_array_length(said); i++)
+        add_text(&body, json_object_array_get_idx(said, i));
+    asked.body = buf_view(&body);
+    asked.tokens = estimate_messages(said);
+    session->asked_us = clock_now_us();
+    keeper_ask(ex->services->keeper, &session->call, &asked, on_committed, ex);
+    buf_free(&body);
+    return STAGE_WAIT;
+}
+
+void session_give_up(struct exchange *ex)
+{
+    if (ex->session.turn.open)
+        keeper_close(ex->services->keeper, &ex->session.turn, true);
+}
