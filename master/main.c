@@ -21,6 +21,7 @@ static const struct command {
     {"schema", cmd_schema, "check a JSON Schema, or a value against one"},
     {"token", cmd_token, "create, list, revoke and rotate client tokens"},
     {"project", cmd_project, "create and list projects"},
+    {"session", cmd_session, "list, show and delete conversations"},
     {"logs", cmd_logs, "show what was logged of requests"},
     {"spend", cmd_spend, "show what this month's requests have cost"},
     {"top", cmd_top, "watch requests, limits and spending as they are now"},

@@ -1,6 +1,8 @@
 // Conversations that the gateway keeps.
 import assert from 'node:assert/strict';
 import http from 'node:http';
+import path from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { after, before, beforeEach, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -89,8 +91,10 @@ test('a conversation of 50 turns, over two workers and a reload: all of it, in o
             assert.equal((await run('reload', '--config', gateway.config)).status, 0);
         }
     }
-    const rows = gateway.rows().filter(({ session_id: it }) => it === id);
-    assert.equal(rows.length, 50);
+    const rows = await until('its rows', () => {
+        const found = gateway.rows().filter(({ session_id: it }) => it === id);
+        return found.length === 50 && found;
+    });
     assert.ok(new Set(rows.map(({ worker }) => worker)).size === 2, 'both workers had turns');
 });
 
@@ -210,6 +214,83 @@ describe('what is kept', () => {
         assertError(await say('scant', 'x'.repeat(100), scant), 429, 'session_full');
         assert.equal(upstream.asked.length, 3);
     });
+});
+
+describe('expiry', () => {
+    const files = () => new DatabaseSync(path.join(gateway.directory, 'state/sessions.db'));
+    const sql = (text, ...values) => {
+        const db = files();
+        try {
+            return db.prepare(text).all(...values);
+        } finally {
+            db.close();
+        }
+    };
+    const bytes = (id) => Buffer.from(id.replaceAll('-', ''), 'hex');
+
+    test('to the second: 410 for its owner, 403 for others, before and after the sweep', async () => {
+        const id = (await say('talk', 'one')).json.meta.session_id;
+        const [{ expires_at: expires, created_at: created }] = sql('SELECT * FROM sessions WHERE id = ?', bytes(id));
+        assert.equal(expires - created, 3_600_000);
+        sql('UPDATE sessions SET expires_at = ? WHERE id = ?', Date.now() + 1000, bytes(id));
+        await sleep(500);
+        assert.equal((await say('talk', 'two', id)).status, 200, 'a turn makes its time begin anew');
+        assert.ok(sql('SELECT expires_at FROM sessions WHERE id = ?', bytes(id))[0].expires_at > Date.now() + 3_500_000);
+        sql('UPDATE sessions SET expires_at = ? WHERE id = ?', Date.now() - 1, bytes(id));
+        for (const swept of [false, true]) {
+            if (swept) {
+                await until('the sweep', () => sql('SELECT 1 FROM session_messages WHERE session = ?', bytes(id)).length === 0);
+            }
+            assertError(await say('talk', 'three', id), 410, 'session_expired');
+            assertError(await say('talk', 'three', id, { token: other }), 403, 'session_forbidden');
+            assertError(await say('pinned', 'three', id), 403, 'session_forbidden');
+        }
+    });
+
+    test('a hundred thousand at once: the living are served meanwhile', async (t) => {
+        let id;
+        let turns = 0;
+        const db = files();
+        db.exec("BEGIN; WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000) " +
+                "INSERT INTO sessions SELECT randomblob(16), 'demo', 'talk', 'web', 60000, 1, 2, 10, 0, 1000 + i, randomblob(16), 0 FROM n; " +
+                "INSERT INTO session_messages SELECT id, 0, '{\"role\":\"user\",\"content\":\"Hi\"}' FROM sessions WHERE created_at = 0; COMMIT");
+        db.close();
+        const took = [];
+        await until('the sweep', async () => {
+            const began = performance.now();
+            const answer = await say('talk', 'again', id);
+            assert.equal(answer.status, 200, answer.text);
+            id = ++turns % 50 === 0 ? undefined : answer.json.meta.session_id;
+            took.push(performance.now() - began);
+            return sql('SELECT 1 FROM sessions WHERE created_at = 0 AND ended = 0 LIMIT 1').length === 0;
+        });
+        took.sort((a, b) => a - b);
+        t.diagnostic(`${took.length} turns meanwhile: median ${took[took.length >> 1].toFixed(1)} ms, longest ${took.at(-1).toFixed(1)} ms`);
+        assert.ok(took.length > 10);
+        assert.equal(sql('SELECT count(*) AS n FROM session_messages JOIN sessions ON id = session WHERE created_at = 0')[0].n, 0);
+    });
+});
+
+test('the command line lists, shows and deletes', async () => {
+    const id = (await say('talk', 'one')).json.meta.session_id;
+    const command = (...args) => run('session', ...args, '--config', gateway.config);
+    const listed = JSON.parse((await command('list', '--json', '--project', 'demo')).stdout);
+    const found = listed.find((it) => it.session_id === id);
+    assert.deepEqual([found.project, found.endpoint, found.turns, found.messages], ['demo', 'talk', 1, 2]);
+    assert.deepEqual(JSON.parse((await command('list', '--json', '--project', 'none')).stdout), []);
+    assert.match((await command('list')).stdout, new RegExp(`^${id} demo/talk `, 'm'));
+    const shown = await command('show', id);
+    assert.equal(shown.stdout.split('\n')[1], '{"role":"user","content":"one"}');
+    assert.deepEqual(JSON.parse((await command('show', id, '--json')).stdout).messages_stored.map(({ content }) => content), ['one', 'answer 1']);
+    assert.equal((await command('delete', id)).status, 0);
+    for (const again of ['show', 'delete']) {
+        const none = await command(again, id);
+        assert.deepEqual([none.status, none.stderr], [1, 'promptgate session: there is no such session\n']);
+    }
+    assertError(await say('talk', 'two', id), 403, 'session_forbidden');
+    assert.equal((await command('show', 'x')).status, 1);
+    assert.equal((await command('show')).status, 2);
+    assert.equal((await command()).status, 2);
 });
 
 describe('deaths', () => {

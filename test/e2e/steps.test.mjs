@@ -12,6 +12,7 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { Addresses, Connection, post } from '../soak/client.mjs';
+import { Talk } from '../soak/talk.mjs';
 import { Upstream } from '../soak/upstream.mjs';
 import { Audit, readCounters, readSums, RowReader } from './audit.mjs';
 import { openStore, POSTGRES } from './database.mjs';
@@ -60,6 +61,7 @@ const NEEDS = {
     logger: ['logger_forked', 'store_with_wal', 'schema_begun', 'schema_to_commit',
              'schema_committed', 'store_reached', 'store_reason_published',
              'postgres_connected'],
+    keeper: ['keeper_forked'],
     reload: ['generation_published', 'worker_accepts_no_more', 'worker_draining', 'worker_leaving',
              'worker_left', 'account_caps_set', 'account_labelled', 'account_filled', 'account_taken',
              'account_freed', 'token_written', 'token_published', 'token_dropped'],
@@ -147,7 +149,8 @@ class Load {
         this.lane = lane;
         this.addresses = new Addresses();
         this.ok = 0;
-        const kinds = ['plain', 'plain', 'echo', 'late', 'late', 'late', 'late', 'stranger', 'noise'];
+        this.wrong = []; // what conversations lacked, or had twice
+        const kinds = ['plain', 'plain', 'talk', 'talk', 'echo', 'late', 'late', 'late', 'late', 'stranger', 'noise'];
         this.clients = kinds.map((kind) => this.#client(kind));
     }
 
@@ -158,35 +161,38 @@ class Load {
 
     async #client(kind) {
         let connection;
+        const talk = kind === 'talk' ? new Talk(this.wrong) : null;
         while (this.#going) {
             if (!this.lane.open) {
                 await sleep(5);
                 continue;
             }
-            connection = await this.#ask(kind, connection);
+            connection = await this.#ask(kind, connection, talk);
             await sleep(kind === 'stranger' || kind === 'noise' ? 60 : 4);
         }
         connection?.leave();
     }
 
     /** Returns the connection if it can be used again. */
-    async #ask(kind, before) {
+    async #ask(kind, before, talk) {
         const { gateway, audit } = this.lane;
         const connection = before && !before.over ? before
             : new Connection(gateway.port, this.addresses.next());
         const refused = kind === 'stranger' || kind === 'noise';
         const slug = refused ? 'echo' : kind;
         const request = audit.request({ marker: `m-${++this.#markers}-`, ip: connection.ip,
-                                        endpoint: slug, upstream: kind === 'plain',
+                                        endpoint: slug, upstream: kind === 'plain' || kind === 'talk',
                                         row: refused ? 'never' : 'must', kind });
         const token = kind === 'stranger' ? STRANGER : gateway.token;
         const bytes = kind === 'noise' ? Buffer.from('SSH-2.0-OpenSSH_9.2\r\n\r\n')
-            : post(`/api/${PROJECT_ID}/${slug}`, JSON.stringify({ message: request.marker }),
+            : post(`/api/${PROJECT_ID}/${slug}`, JSON.stringify({ message: request.marker, ...talk?.member() }),
                    { Authorization: `Bearer ${token}` });
         try {
             await connection.connected;
             await connection.send(bytes);
-            request.answered(await connection.answer(15));
+            const answer = await connection.answer(15);
+            request.answered(answer);
+            talk?.answered(request.outcome, answer);
             this.ok += request.outcome === 'ok';
             if (!connection.closing && !connection.over && kind !== 'noise') {
                 return connection;
@@ -194,6 +200,7 @@ class Load {
             connection.leave();
         } catch (error) {
             request.broke(error.message, error.id);
+            talk?.broke();
             connection.leave();
         }
         return undefined;
@@ -236,6 +243,7 @@ const endpoints = (extra) => ({
     plain: { provider: 'openai', credential: 'mock', model: 'marker', timeout: '20s',
              price: { input: 0.15, output: 0.6, cached_input: 0.075 }, max_output_tokens: 100,
              budget: { monthly_usd: 1000 }, rate_limit: { per_minute: 1000000, per_hour: 10000000 } },
+    talk: { provider: 'openai', credential: 'mock', model: 'marker-talk', timeout: '20s', session: { max_messages: 100 } },
     echo: { provider: 'echo', model: 'echo' },
     late: { provider: 'echo', model: 'echo/slow-60' },
     [`extra-${extra}`]: { provider: 'echo', model: 'echo' },
@@ -331,6 +339,8 @@ class Lane {
             }
         } else if (need === 'logger') {
             process.kill(gateway.logger().pid, 'SIGKILL');
+        } else if (need === 'keeper') {
+            process.kill(gateway.children().find(({ title }) => title === 'promptgate: keeper').pid, 'SIGKILL');
         } else if (need === 'reload') { // what one forgets the next but one frees
             for (let i = 0; i < 4 && !this.orders.taken; i++) {
                 await this.reload();
@@ -358,7 +368,7 @@ class Lane {
         const need = needOf(name);
         const { gateway, orders } = this;
         const from = performance.now();
-        const kills = action !== 'stop' || ['worker', 'logger', 'start'].includes(need);
+        const kills = action !== 'stop' || ['worker', 'logger', 'keeper', 'start'].includes(need);
         gateway.children();
         const pid = gateway.pid;
         orders.give(name, action);
@@ -412,6 +422,7 @@ class Lane {
         this.store.close();
         await this.upstream.stop();
         const { audit } = this;
+        assert.deepEqual(this.load.wrong, []);
         const killed = this.killed ? { worker: 1, logger: 1 } : {};
         const sums = readSums(this.gateway.database);
         assert.deepEqual(audit.finish({ counters, sums, killed }), []);

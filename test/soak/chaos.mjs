@@ -16,7 +16,7 @@ const KILL_SLACK_MS = 500;
 export class Chaos {
     stopping = false;
     counts = {};
-    killed = { worker: 0, logger: 0, master: 0 };
+    killed = { worker: 0, logger: 0, master: 0, keeper: 0 };
     problems = []; // that the gateway had and should not have had
     #past = ''; // what earlier masters and theirs wrote on stderr
     #pids = new Set(); // of those we killed
@@ -40,7 +40,7 @@ export class Chaos {
     async #loop() {
         const { random } = this;
         const deeds = [this.reload, this.reload, this.badReload, this.killWorker, this.killWorker,
-                       this.killLogger, this.killMaster, this.killAll, this.pauseLogger,
+                       this.killLogger, this.killKeeper, this.killKeeper, this.killMaster, this.killAll, this.pauseLogger,
                        this.lockStore];
         while (!this.stopping) {
             const deed = random.pick(deeds);
@@ -168,6 +168,17 @@ export class Chaos {
         }
         await this.#kill(victim);
         await until('another logger', () => (this.gateway.logger()?.pid ?? victim.pid) !== victim.pid);
+        return victim.title;
+    }
+
+    async killKeeper() {
+        const keeper = () => this.gateway.children().find(({ title }) => title === 'promptgate: keeper');
+        const victim = keeper();
+        if (!victim) {
+            return 'none lives';
+        }
+        await this.#kill(victim);
+        await until('another keeper', () => (keeper()?.pid ?? victim.pid) !== victim.pid);
         return victim.title;
     }
 

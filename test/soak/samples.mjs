@@ -3,7 +3,7 @@ import fs from 'node:fs';
 
 import { descriptors, look, resident } from '../e2e/proc.mjs';
 
-const ROLE = /^promptgate: (master|logger|worker)/;
+const ROLE = /^promptgate: (master|logger|worker|keeper)/;
 
 /** Pids that have this file mapped. */
 export function mappers(file) {

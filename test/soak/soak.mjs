@@ -78,8 +78,8 @@ const mebibytes = (bytes) => `${(bytes / (1 << 20)).toFixed(1)} MiB`;
  * workers hold bodies of megabytes, so their mean swings, and a logger's store has a cache of two
  * that fills with its age. */
 function growth(thirds) {
-    const allowed = { master: 0.1, logger: 0.25, worker: 0.5 };
-    const least = { master: 2 << 20, logger: 4 << 20, worker: 2 << 20 };
+    const allowed = { master: 0.1, logger: 0.25, worker: 0.5, keeper: 0.5 };
+    const least = { master: 2 << 20, logger: 4 << 20, worker: 2 << 20, keeper: 4 << 20 };
     const found = [];
     for (const [role, { resident, descriptors }] of Object.entries(thirds)) {
         const memory = resident[1] - resident[0];
@@ -201,7 +201,7 @@ async function soak() {
     const findings = [
         ...audit.finish({ counters: readCounters(countersOf(gateway)),
                           sums: readSums(gateway.database), killed: chaos.killed }),
-        ...chaos.problems, ...chaos.strangeDeaths(), ...growth(thirds), ...left,
+        ...traffic.wrong, ...chaos.problems, ...chaos.strangeDeaths(), ...growth(thirds), ...left,
         ...await strays(gateway), ...rejected(gateway),
     ];
     report({ audit, chaos, upstream, thirds, trafficSeconds });

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { makeToken, OTHER_ID, PROJECT_ID } from '../e2e/harness.mjs';
 import { Addresses, Broken, Connection, post } from './client.mjs';
+import { Talk } from './talk.mjs';
 import { LIES } from './upstream.mjs';
 
 // The packages are the end-to-end tests'.
@@ -27,6 +28,7 @@ export const ENDPOINTS = {
     'stream-cut': { ...TARGET, model: 'marker-stream-cut', streaming_enabled: true },
     'fitting': { ...TARGET, model: 'marker-fitting', output_repair: 2, timeout: '20s',
                  output_schema: { type: 'object', required: ['said'], properties: { said: { type: 'string' } } } },
+    'talk': { ...TARGET, model: 'marker-talk', timeout: '20s', session: { max_messages: 100 } },
     'big': { ...TARGET, model: 'marker-big', timeout: '20s' },
     ...Object.fromEntries(LIES.map((lie) =>
         [SLUG_OF_LIE(lie), { ...TARGET, model: lie, timeout: '2s' }])),
@@ -81,6 +83,7 @@ export class Traffic {
     #markers = 0;
     #loops = [];
     stopping = false;
+    wrong = []; // what conversations lacked, or had twice
 
     /** `gateway` and `audit` are the harness's and the auditor's. */
     constructor({ gateway, audit, random }) {
@@ -93,7 +96,7 @@ export class Traffic {
             ...Array(8).fill(this.quick), this.fresh, this.fresh, this.late, this.late, this.late,
             this.late, this.dispatched, this.bigSender, this.slowSender, this.slowReader,
             this.slowReader, this.pipelined, this.malformed, this.lied, this.lied, this.lied,
-            this.lied, this.chained, this.chained, this.chained, this.fitting, this.fitting, this.leaver, this.leaver, this.leaver, this.leaver, this.sdk, this.sdk,
+            this.lied, this.chained, this.chained, this.chained, this.fitting, this.fitting, this.talking, this.talking, this.talking, this.leaver, this.leaver, this.leaver, this.leaver, this.sdk, this.sdk,
             ...Array(6).fill(this.streamed),
         ];
         this.#loops = clients.map((client) => this.#loop(client, this.random.fork()));
@@ -282,6 +285,28 @@ export class Traffic {
     async fitting({ random }) {
         const connection = this.#connect();
         await this.#ask('fitting', connection, 'fitting', { expect: ['ok', 'output_invalid'], mostCalls: 3 });
+        connection.leave();
+        await sleep(random.between(0, 50));
+    }
+
+    /** One conversation after the other: each answer tells how much of it there was. */
+    async talking(state) {
+        const { random } = state;
+        state.talk ??= new Talk(this.wrong);
+        const connection = this.#connect();
+        const request = this.#begin('talking', connection, 'talk', { expect: ['ok', 'session_busy', 'sessions_unavailable'] });
+        try {
+            await connection.send(post(this.#path('talk'), JSON.stringify({ message: request.marker, ...state.talk.member() }), this.auth));
+            const answer = await connection.answer();
+            request.answered(answer);
+            state.talk.answered(request.outcome, answer);
+        } catch (error) {
+            if (!(error instanceof Broken)) {
+                throw error;
+            }
+            request.broke(error.message, error.id);
+            state.talk.broke();
+        }
         connection.leave();
         await sleep(random.between(0, 50));
     }

@@ -5,7 +5,7 @@ import http from 'node:http';
 import { behaviours, completion } from '../e2e/mock.mjs';
 
 const BIG_BYTES = 3 << 20;
-const MARKER = /m-\d+-/;
+const MARKERS = /m-\d+-/g; // the last one is the request's own: others stand in its history
 
 function reply(response, body) {
     const bytes = Buffer.from(JSON.stringify(body));
@@ -46,6 +46,7 @@ const own = {
     'marker-stream-cut': (exchange, text) => stream(exchange, text, { cut: true }),
     'marker-fitting': (exchange, text) =>
         reply(exchange.response, completion(exchange.json, JSON.stringify(Math.random() < 0.5 ? { said: text } : { said: 7 }))),
+    'marker-talk': (exchange, text) => reply(exchange.response, completion(exchange.json, `${text} ${exchange.messages}`)),
     'marker-big': (exchange, text) =>
         reply(exchange.response, completion(exchange.json, `${text} ${'x'.repeat(BIG_BYTES)}`)),
 };
@@ -84,10 +85,11 @@ export class Upstream {
     #take(request, response, body) {
         const text = body.toString('latin1');
         // The marker may stand behind a prompt; the model is a member of its own.
-        const marker = MARKER.exec(text)?.[0] ?? `no marker in: ${text.slice(0, 200)}`;
+        const marker = text.match(MARKERS)?.at(-1) ?? `no marker in: ${text.slice(0, 200)}`;
         const model = /"model":"([^"]*)"/.exec(text)?.[1];
         const exchange = { method: request.method, path: request.url, headers: request.headers,
-                           json: { model }, response, socket: request.socket };
+                           json: { model }, response, socket: request.socket,
+                           messages: text.match(/"role":/g)?.length };
         this.calls++;
         this.onCall(marker);
         (own[model] ?? behaviours[model])(exchange, marker);

@@ -478,7 +478,7 @@ static void silent_logger_is_aborted(void **state)
     if (process.pid == 0)
         for (;;)
             pause();
-    now_ms += LOGGER_SILENCE_MS - 1;
+    now_ms += WRITER_SILENCE_MS - 1;
     process_watch(&process, &master.counters);
     assert_int_equal(process.aborted_ms, 0);
     now_ms += 1;

@@ -79,6 +79,7 @@ static struct uuid id_of(uint8_t number)
 static struct session_row new_row(uint8_t number)
 {
     return (struct session_row){.id = id_of(number),
+                                .last_request = id_of((uint8_t)(number + 100)),
                                 .project = STR("shop"),
                                 .endpoint = STR("chat"),
                                 .token = STR("till"),
@@ -242,6 +243,7 @@ static void a_session_is_read_as_it_was_written(void **state)
     store = open_sessions(place);
     assert_true(load(store, 1, &read, NULL));
     assert_memory_equal(&read.id, &row.id, sizeof row.id);
+    assert_memory_equal(&read.last_request, &row.last_request, sizeof row.last_request);
     assert_names(&read, "shop chat ");
     assert_int_equal(read.ttl_ms, hour_ms);
     assert_int_equal(read.turns, 1);
@@ -838,7 +840,7 @@ static void nothing_is_searched_without_an_index(void **state)
     } plans[] = {
         {"SELECT message FROM", BY_SESSION},
         {"SELECT id, project, endpoint, token, ttl_ms, turns, messages, tokens, created_at, "
-         "expires_at, ended FROM sessions WHERE id",
+         "expires_at, last_request, ended FROM sessions WHERE id",
          BY_ID},
         {"UPDATE sessions SET project", BY_ID},
         {"DELETE FROM sessions WHERE id = ", BY_ID},
