@@ -7,7 +7,7 @@
 struct status_view {
     struct generation *const *generations; /* oldest first */
     unsigned generations_count;
-    const struct process *logger;
+    const struct process *logger, *keeper;
     const struct listeners *listeners;
     const struct slots *slots;
     const struct counters *counters;

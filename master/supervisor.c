@@ -639,6 +639,7 @@ static void answer_status(struct supervisor *s, uint64_t request)
         .generations = s->generations,
         .generations_count = s->count,
         .logger = &s->logger,
+        .keeper = &s->keeper,
         .listeners = &s->inheritance.listeners,
         .slots = &s->inheritance.slots,
         .counters = &s->counters,
