@@ -56,7 +56,7 @@ struct supervisor {
     bool refusing;              /* and nobody accepts any more */
     int64_t rows_wait_until_ms; /* for rows of dead workers, once stopping */
     bool pipes_ended;           /* all workers are gone: the logger reads to the end */
-    bool keeper_done;           /* likewise: nobody has a conversation any more */
+    bool keeper_done;           /* it was told to end */
     bool logger_done;           /* it has, or it took too long */
     int64_t logger_kill_after_ms;
 };
@@ -594,10 +594,13 @@ static void give_logger_up(struct supervisor *s)
         kill(s->logger.pid, SIGKILL);
 }
 
+/* Nobody has a conversation any more. One that does not hear is not waited for. */
 static void end_keeper(struct supervisor *s)
 {
-    if (!s->keeper_done && s->keeper.pid > 0)
+    if (s->keeper.pid > 0 && !s->keeper_done)
         kill(s->keeper.pid, SIGTERM);
+    else if (s->keeper.pid > 0 && clock_now_ms() >= s->rows_wait_until_ms)
+        kill(s->keeper.pid, SIGKILL);
     s->keeper_done = true;
 }
 

@@ -8,7 +8,8 @@
 
 enum {
     WAIT_MS = 2000, /* for an answer, while keepers come and go */
-    TICK_MS = 50,   /* between two tries to connect, and two looks at who has waited too long */
+    KEPT_BUFFER_BYTES = 256 * 1024,
+    TICK_MS = 50, /* between two tries to connect, and two looks at who has waited too long */
 };
 
 struct keeper_client {
@@ -144,7 +145,7 @@ static bool take_frames(struct keeper_client *client)
         taken += used;
     }
     buf_consume(&in, taken);
-    if (client->connected)
+    if (client->connected && (in.len > 0 || in.cap <= KEPT_BUFFER_BYTES))
         client->in = in;
     else
         buf_free(&in);

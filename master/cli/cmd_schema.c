@@ -38,7 +38,7 @@ static bool read_input(struct arena *arena, struct str *text)
     return got == 0;
 }
 
-/* NULL with a reason; `*null` tells JSON's null from that. */
+/* NULL is JSON's null, or what could not be read: `*read` tells. */
 static struct json_object *read_value(const char *path, struct arena *arena, bool *read,
                                       struct error *error)
 {

@@ -17,6 +17,7 @@ enum {
     /* Those who were connected to the one before come back at once, and say what they have open;
      * nobody else begins a turn before. */
     ANNOUNCING_MS = 500,
+    KEPT_BUFFER_BYTES = 256 * 1024,
 };
 
 struct peer {
@@ -179,6 +180,8 @@ static bool take_frames(struct peer *peer)
         taken += used;
     }
     buf_consume(&peer->in, taken);
+    if (peer->in.len == 0 && peer->in.cap > KEPT_BUFFER_BYTES)
+        buf_free(&peer->in);
     return read != KEEPER_BROKEN;
 }
 

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BUCKETS = 4096, SWEEP_AT_ONCE = 64 };
+enum { BUCKETS = 4096, SWEEP_AT_ONCE = 64, KEPT_BUFFER_BYTES = 256 * 1024 };
 
 struct open_turn {
     struct uuid session;
@@ -179,6 +179,8 @@ static void begin_known(struct turns *turns, const void *peer, const struct keep
     struct session_row row = {0};
     bool found = false;
     struct open_turn *open = *find_open(turns, &asked->session);
+    if (turns->messages.cap > KEPT_BUFFER_BYTES)
+        buf_free(&turns->messages);
     buf_clear(&turns->messages);
     if (open) {
         refuse(answer, refusal_of_open(open, asked));

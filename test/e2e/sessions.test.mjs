@@ -210,6 +210,8 @@ describe('what is kept', () => {
         assertError(full, 429, 'session_full');
         assert.equal(full.headers.get('x-should-retry'), 'false');
         assertError(await say('scant', 'x'.repeat(200)), 429, 'session_full');
+        const image = { type: 'image_url', image_url: { url: `data:image/png;base64,${'A'.repeat(200)}` } };
+        assertError(await say('scant', { messages: [{ role: 'user', content: [{ type: 'text', text: 'x' }, image] }] }), 429, 'session_full');
         const scant = (await say('scant', 'x'.repeat(100))).json.meta.session_id;
         assertError(await say('scant', 'x'.repeat(100), scant), 429, 'session_full');
         assert.equal(upstream.asked.length, 3);

@@ -11,17 +11,19 @@ static bool holds(const struct routing_condition *condition, const struct routin
     return routing_condition_holds(condition, facts);
 }
 
+/* What each says below, at and above its edge. */
+static const struct {
+    enum comparison comparison;
+    bool below, at, above;
+} cases[] = {
+    {COMPARISON_GE, false, true, true},  {COMPARISON_GT, false, false, true},
+    {COMPARISON_LE, true, true, false},  {COMPARISON_LT, true, false, false},
+    {COMPARISON_EQ, false, true, false},
+};
+
 static void every_comparison_at_its_edge(void **state)
 {
     (void)state;
-    static const struct {
-        enum comparison comparison;
-        bool below, at, above;
-    } cases[] = {
-        {COMPARISON_GE, false, true, true},  {COMPARISON_GT, false, false, true},
-        {COMPARISON_LE, true, true, false},  {COMPARISON_LT, true, false, false},
-        {COMPARISON_EQ, false, true, false},
-    };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct routing_condition condition = {FACT_INPUT_TOKENS, cases[i].comparison, 100000, 0, 0};
         struct routing_facts facts = {.input_tokens = 99999};
@@ -45,14 +47,6 @@ static void every_comparison_at_its_edge(void **state)
 static void a_share_is_exact(void **state)
 {
     (void)state;
-    static const struct {
-        enum comparison comparison;
-        bool below, at, above;
-    } cases[] = {
-        {COMPARISON_GE, false, true, true},  {COMPARISON_GT, false, false, true},
-        {COMPARISON_LE, true, true, false},  {COMPARISON_LT, true, false, false},
-        {COMPARISON_EQ, false, true, false},
-    };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const struct routing_condition condition = {FACT_MONTHLY_SPEND_PCT, cases[i].comparison,
                                                     90 * ROUTING_PCT, 0, 0};

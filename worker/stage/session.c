@@ -5,6 +5,7 @@
 #include "shared/base/clock.h"
 #include "worker/keeper_client.h"
 #include "worker/pipeline.h"
+#include "worker/provider/chat.h"
 #include "worker/provider/estimate.h"
 
 static const struct {
@@ -40,6 +41,32 @@ static struct keeper_message message_for(const struct exchange *ex, enum keeper_
         .endpoint = str_of(ex->endpoint->slug),
         .token = token_name(ex->token),
     };
+}
+
+/* What is no text is stored, too: images, and calls of tools. */
+static int64_t size_of_others(struct json_object *message)
+{
+    struct json_object *content = json_member(message, "content", NULL);
+    struct json_object *calls = json_member(message, "tool_calls", NULL);
+    struct buf text = {0};
+    if (calls)
+        json_write(&text, calls);
+    for (size_t i = 0; i < chat_count(content); i++) {
+        struct json_object *part = json_object_array_get_idx(content, i);
+        if (!str_eq(json_text(json_member(part, "type", NULL)), STR("text")))
+            json_write(&text, part);
+    }
+    int64_t size = (int64_t)text.len;
+    buf_free(&text);
+    return size;
+}
+
+static int64_t tokens_of(struct json_object *messages)
+{
+    int64_t tokens = estimate_messages(messages);
+    for (size_t i = 0; i < json_object_array_length(messages); i++)
+        tokens += size_of_others(json_object_array_get_idx(messages, i)) / 4;
+    return tokens;
 }
 
 /* --- the beginning --- */
@@ -115,7 +142,7 @@ enum stage_result stage_session(struct exchange *ex)
     session->said = own_messages(ex);
     struct keeper_message asked = message_for(ex, KEEPER_BEGIN);
     asked.messages = (int64_t)json_object_array_length(session->said);
-    asked.tokens = estimate_messages(session->said);
+    asked.tokens = tokens_of(session->said);
     session->asked_us = clock_now_us();
     keeper_ask(ex->services->keeper, &session->call, &asked, on_begun, ex);
     return STAGE_WAIT;
@@ -167,7 +194,7 @@ enum stage_result stage_remember(struct exchange *ex)
     for (size_t i = 0; i < json_object_array_length(said); i++)
         add_text(&body, json_object_array_get_idx(said, i));
     asked.body = buf_view(&body);
-    asked.tokens = estimate_messages(said);
+    asked.tokens = tokens_of(said);
     session->asked_us = clock_now_us();
     keeper_ask(ex->services->keeper, &session->call, &asked, on_committed, ex);
     buf_free(&body);
