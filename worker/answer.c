@@ -70,7 +70,7 @@ static void write_meta(const struct exchange *ex, struct buf *out)
     buf_printf(out, ",\"meta\":{\"request_id\":\"%s\"", ex->id_text);
     member_string(out, "endpoint", str_of(ex->endpoint->slug));
     member_string(out, "provider", str_of(provider_name(ex->attempt.target->provider)));
-    if (session_begun(ex)) {
+    if (exchange_has_session(ex)) {
         char id[UUID_TEXT_LEN + 1];
         member_string(out, "session_id", str_of(uuid_format(&ex->session.id, id)));
     }
@@ -258,7 +258,7 @@ void answer_head(const struct exchange *ex, const char *content_type, struct buf
     answer_headers(out, content_type, ex->id_text, exchange_gateway_us(ex, now_us),
                    exchange_upstream_us(ex, now_us));
     answer_error_headers(out, &ex->failure);
-    if (session_begun(ex)) {
+    if (exchange_has_session(ex)) {
         char id[UUID_TEXT_LEN + 1];
         buf_printf(out, "X-Session-Id: %s\r\n", uuid_format(&ex->session.id, id));
     }

@@ -281,10 +281,9 @@ void exchange_free_kept(struct services *services)
     services->unused_count = 0;
 }
 
-bool session_begun(const struct exchange *ex)
+bool exchange_has_session(const struct exchange *ex)
 {
-    static const struct uuid none;
-    return ex->session.wanted && uuid_compare(&ex->session.id, &none) != 0;
+    return ex->session.wanted && !uuid_is_nil(&ex->session.id);
 }
 
 struct str exchange_status(const struct exchange *ex)

@@ -241,7 +241,7 @@ void exchange_end(struct exchange *ex);
 void exchange_free_kept(struct services *services);
 
 /* Whether it takes part in a conversation whose id is known. */
-bool session_begun(const struct exchange *ex);
+bool exchange_has_session(const struct exchange *ex);
 /* The outcome, as the row says it: "ok", an error's code, "client_closed". */
 struct str exchange_status(const struct exchange *ex);
 /* What this request cost in the gateway itself until `now_us`: without the provider's time, and

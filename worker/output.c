@@ -120,34 +120,20 @@ enum output_verdict output_judge(struct exchange *ex, struct str *fault)
 
 /* --- what the model is told --- */
 
-static struct json_object *message_of(const char *role, struct str content)
-{
-    struct json_object *message = json_object_new_object();
-    chat_put_string(message, "role", str_of(role));
-    chat_put(message, "content", chat_string(content));
-    return message;
-}
-
-static void add_from(struct json_object *turns, struct json_object *messages, size_t first)
-{
-    for (size_t i = first; i < json_object_array_length(messages); i++)
-        json_object_array_add(turns, json_object_get(json_object_array_get_idx(messages, i)));
-}
-
 /* An empty message is refused by some. */
 struct json_object *output_repair_turn(const struct failure *unfit, struct json_object *messages)
 {
     struct json_object *turns = json_object_new_array();
     struct buf text = {0};
-    add_from(turns, messages, 0);
+    chat_add_from(turns, messages, 0);
     if (str_trim_lines(unfit->content).len > 0)
-        json_object_array_add(turns, message_of("assistant", unfit->content));
+        json_object_array_add(turns, chat_new_message("assistant", unfit->content));
     buf_puts(&text, "That answer cannot be used. It must be one JSON value that is valid against "
                     "the JSON Schema it was asked for, and nothing else:\n");
     for (const struct api_detail *one = unfit->details; one; one = one->next)
         buf_printf(&text, "- %s%s%s\n", one->path, *one->path ? ": " : "", one->message);
     buf_puts(&text, "Answer again, with the whole corrected JSON alone.");
-    json_object_array_add(turns, message_of("user", buf_view(&text)));
+    json_object_array_add(turns, chat_new_message("user", buf_view(&text)));
     buf_free(&text);
     return turns;
 }
@@ -165,7 +151,7 @@ static struct json_object *content_with(struct json_object *content, struct str 
         return made;
     }
     struct json_object *parts = json_object_new_array(), *part = json_object_new_object();
-    add_from(parts, content, 0);
+    chat_add_from(parts, content, 0);
     chat_put_string(part, "type", STR("text"));
     chat_put(part, "text", chat_string(text));
     json_object_array_add(parts, part);
@@ -193,8 +179,8 @@ struct json_object *output_told(const char *schema, struct json_object *messages
                "must be valid against this JSON Schema:\n%s",
                schema);
     json_object_array_add(told, has_system ? system_with(first, buf_view(&text))
-                                           : message_of("system", buf_view(&text)));
-    add_from(told, messages, has_system);
+                                           : chat_new_message("system", buf_view(&text)));
+    chat_add_from(told, messages, has_system);
     buf_free(&text);
     return told;
 }

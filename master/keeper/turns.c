@@ -128,12 +128,6 @@ size_t turns_open(const struct turns *turns)
 
 /* --- beginning --- */
 
-static bool is_zero(const struct uuid *id)
-{
-    static const struct uuid zero;
-    return uuid_compare(id, &zero) == 0;
-}
-
 static void refuse(struct keeper_message *answer, enum keeper_refusal refusal)
 {
     answer->type = KEEPER_REFUSED;
@@ -207,7 +201,7 @@ void turns_begin(struct turns *turns, const void *peer, const struct keeper_mess
     static const struct session_row empty;
     *answer = (struct keeper_message){
         .type = KEEPER_BEGUN, .ticket = asked->ticket, .session = asked->session};
-    if (!is_zero(&asked->session)) {
+    if (!uuid_is_nil(&asked->session)) {
         begin_known(turns, peer, asked, now_ms, answer);
     } else if (!has_room(asked, &empty)) {
         refuse(answer, KEEPER_FULL);

@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -99,19 +98,6 @@ static void disconnect(struct sessions_store *store)
 
 /* --- opening --- */
 
-/* Made by the superuser at the command line, the file is still the gateway's: it belongs to whom
- * its directory belongs. SQLite does the same with -wal and -shm. */
-static int give_to_owner(const struct sessions_store *store, int fd)
-{
-    char *path = xstrdup(store->path);
-    struct stat status;
-    int failed = stat(dirname(path), &status) != 0 ? errno : 0;
-    if (!failed && geteuid() == 0 && fchown(fd, status.st_uid, status.st_gid) != 0)
-        failed = errno;
-    free(path);
-    return failed;
-}
-
 /* Whole conversations are nobody else's, whatever the umask. SQLite gives its -wal and -shm files
  * the same mode. */
 static bool create_file(struct sessions_store *store, struct error *error)
@@ -121,7 +107,7 @@ static bool create_file(struct sessions_store *store, struct error *error)
         return true;
     int failed = fd < 0 ? errno : 0;
     if (!failed)
-        failed = give_to_owner(store, fd);
+        failed = sqlite_give_to_owner(store->path, fd);
     if (!failed && fchmod(fd, 0600) != 0)
         failed = errno;
     if (fd >= 0)

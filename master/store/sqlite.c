@@ -157,11 +157,9 @@ static enum store_reason reason_of(struct store *store, int code)
     }
 }
 
-/* Made by the superuser at the command line, the file is still the gateway's: it belongs to whom
- * its directory belongs. SQLite does the same with -wal and -shm. */
-static int give_to_owner(const struct store *store, int fd)
+int sqlite_give_to_owner(const char *file, int fd)
 {
-    char *path = xstrdup(store->path);
+    char *path = xstrdup(file);
     struct stat status;
     int failed = stat(dirname(path), &status) != 0 ? errno : 0;
     if (!failed && geteuid() == 0 && fchown(fd, status.st_uid, status.st_gid) != 0)
@@ -180,7 +178,7 @@ static bool create_file(struct store *store, struct error *error)
     int failed = fd < 0 ? errno : 0;
     STEP(store_created);
     if (!failed)
-        failed = give_to_owner(store, fd);
+        failed = sqlite_give_to_owner(store->path, fd);
     if (!failed && fchmod(fd, 0640) != 0)
         failed = errno;
     if (fd >= 0)

@@ -30,6 +30,9 @@ struct store {
     ino_t wal_inode;                /* 0 = not known yet */
 };
 
+/* Made by the superuser at the command line, a file is still the gateway's: it belongs to whom its
+ * directory belongs. SQLite does the same with -wal and -shm. Returns an errno, 0 = done. */
+int sqlite_give_to_owner(const char *file, int fd);
 struct store *sqlite_new(const struct config_store *config, const char *host);
 void sqlite_close(struct store *store);
 /* "PATH: doing: what SQLite says"; returns false. */

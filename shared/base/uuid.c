@@ -80,6 +80,12 @@ int uuid_compare(const struct uuid *a, const struct uuid *b)
     return memcmp(a->bytes, b->bytes, sizeof a->bytes);
 }
 
+bool uuid_is_nil(const struct uuid *id)
+{
+    static const struct uuid nil;
+    return uuid_compare(id, &nil) == 0;
+}
+
 int64_t uuid_wall_ms(const struct uuid *id)
 {
     int64_t ms = 0;

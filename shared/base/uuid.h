@@ -22,5 +22,7 @@ char *uuid_format(const struct uuid *id, char text[UUID_TEXT_LEN + 1]);
 /* 8-4-4-4-12 hexadecimal digits of either case, any version; false for everything else. */
 bool uuid_parse(struct str text, struct uuid *id) __attribute__((warn_unused_result));
 int uuid_compare(const struct uuid *a, const struct uuid *b);
+/* All zero: nobody's id. */
+bool uuid_is_nil(const struct uuid *id);
 /* The Unix time in milliseconds that a version 7 id begins with. */
 int64_t uuid_wall_ms(const struct uuid *id);

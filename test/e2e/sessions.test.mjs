@@ -117,7 +117,8 @@ describe('who takes part', () => {
         const id = (await say('talk', 'one')).json.meta.session_id;
         const asked = upstream.asked.length;
         const answers = [await say('talk', 'two', id, { token: other }), await say('pinned', 'two', id), await say('talk', 'two', crypto.randomUUID()),
-                         await say('talk', 'two', 'no id'), await say('talk', 'two', '00000000-0000-0000-0000-000000000001')];
+                         await say('talk', 'two', 'no id'), await say('talk', 'two', '00000000-0000-0000-0000-000000000001'),
+                         await say('talk', 'two', '00000000-0000-0000-0000-000000000000')];
         const texts = answers.map((answer) => {
             assertError(answer, 403, 'session_forbidden');
             return answer.json.error.message;

@@ -21,6 +21,20 @@ size_t chat_count(struct json_object *list)
     return json_object_is_type(list, json_type_array) ? json_object_array_length(list) : 0;
 }
 
+struct json_object *chat_new_message(const char *role, struct str text)
+{
+    struct json_object *message = json_object_new_object();
+    chat_put_string(message, "role", str_of(role));
+    chat_put(message, "content", chat_string(text));
+    return message;
+}
+
+void chat_add_from(struct json_object *list, struct json_object *more, size_t first)
+{
+    for (size_t i = first; i < json_object_array_length(more); i++)
+        json_object_array_add(list, json_object_get(json_object_array_get_idx(more, i)));
+}
+
 size_t chat_count_parts(struct json_object *content)
 {
     return json_object_is_type(content, json_type_string) ? 1 : chat_count(content);

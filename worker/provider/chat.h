@@ -18,6 +18,11 @@ enum chat_role chat_role_of(struct json_object *message);
 /* How many a list has; 0 for what is no list. */
 size_t chat_count(struct json_object *list);
 
+/* A message whose content is this text. */
+struct json_object *chat_new_message(const char *role, struct str text);
+/* Adds to the list what `more` has from place `first` on. */
+void chat_add_from(struct json_object *list, struct json_object *more, size_t first);
+
 enum chat_part_kind { CHAT_TEXT, CHAT_IMAGE, CHAT_OTHER };
 
 /* A part of a content; a content that is a string has just one. */

@@ -63,9 +63,10 @@ static bool check_session(struct exchange *ex)
     if (member && !id.at)
         return input_bad(ex, "session_id", "a session's id, or null");
     ex->session.wanted = ex->endpoint->session.on && (member || !present);
-    if (id.at && !uuid_parse(id, &ex->session.id))
-        exchange_fail_at(ex, API_session_forbidden, "session_id",
-                         "There is no such session of this token and endpoint.");
+    bool is_id = !id.at || (uuid_parse(id, &ex->session.id) && !uuid_is_nil(&ex->session.id));
+    if (!is_id)
+        exchange_fail_at(ex, API_session_forbidden, "session_id", "%s",
+                         api_error_info(API_session_forbidden)->sentence);
     return ex->failure.code == API_OK;
 }
 

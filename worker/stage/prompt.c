@@ -2,13 +2,7 @@
  * last user message (contract: Request body). */
 #include "worker/stage/stage.h"
 
-static struct json_object *message_of(const char *role, struct str text)
-{
-    struct json_object *message = json_object_new_object();
-    json_object_object_add(message, "role", json_object_new_string(role));
-    json_object_object_add(message, "content", json_object_new_string_len(text.at, (int)text.len));
-    return message;
-}
+#include "worker/provider/chat.h"
 
 static struct json_object *rendered(struct exchange *ex, const struct template *template,
                                     const char *role)
@@ -17,7 +11,7 @@ static struct json_object *rendered(struct exchange *ex, const struct template *
     struct buf text = {0};
     struct json_object *message = NULL;
     if (template_render(template, &ex->input, &text, &error))
-        message = message_of(role, buf_view(&text));
+        message = chat_new_message(role, buf_view(&text));
     else
         exchange_fail(ex, API_template_value_missing, "The prompt is incomplete: %s.",
                       error.message);
@@ -69,8 +63,7 @@ static bool put_system_prompt(struct exchange *ex)
         return false;
     struct json_object *all = json_object_new_array();
     json_object_array_add(all, message);
-    for (size_t i = 0; i < json_object_array_length(ex->messages); i++)
-        json_object_array_add(all, json_object_get(json_object_array_get_idx(ex->messages, i)));
+    chat_add_from(all, ex->messages, 0);
     json_object_put(ex->messages);
     ex->messages = all;
     return true;

@@ -60,7 +60,7 @@ static void fill(const struct exchange *ex, struct record *record,
     record->endpoint = str_of(ex->endpoint ? ex->endpoint->slug : NULL);
     record->token = token_name(ex->token);
     record->client_ip = ex->client_ip;
-    if (session_begun(ex))
+    if (exchange_has_session(ex))
         record->session_id = str_of(uuid_format(&ex->session.id, session_id));
     record->status = exchange_status(ex);
     record->http_status = ex->client_gone ? RECORD_NULL : ex->http_status;

@@ -8,21 +8,16 @@
 #include "worker/provider/chat.h"
 #include "worker/provider/estimate.h"
 
-static const struct {
-    enum api_error code;
-    const char *message;
-} refusals[KEEPER_REFUSALS] = {
-    [KEEPER_FORBIDDEN] = {API_session_forbidden,
-                          "There is no such session of this token and endpoint."},
-    [KEEPER_EXPIRED] = {API_session_expired, "The session was idle for too long, and is gone."},
-    [KEEPER_BUSY] = {API_session_busy, "Another turn of the session is in flight."},
-    [KEEPER_FULL] = {API_session_full, "The session has no room for this turn: begin another one."},
-    [KEEPER_UNAVAILABLE] = {API_sessions_unavailable, "Sessions are not available now."},
-};
-
 static void refuse(struct exchange *ex, enum keeper_refusal refusal)
 {
-    exchange_fail(ex, refusals[refusal].code, "%s", refusals[refusal].message);
+    static const enum api_error codes[KEEPER_REFUSALS] = {
+        [KEEPER_FORBIDDEN] = API_session_forbidden,
+        [KEEPER_EXPIRED] = API_session_expired,
+        [KEEPER_BUSY] = API_session_busy,
+        [KEEPER_FULL] = API_session_full,
+        [KEEPER_UNAVAILABLE] = API_sessions_unavailable,
+    };
+    exchange_fail(ex, codes[refusal], "%s", api_error_info(codes[refusal])->sentence);
     ex->failure.final = refusal == KEEPER_FULL;
 }
 
@@ -75,9 +70,7 @@ static int64_t tokens_of(struct json_object *messages)
 static struct json_object *own_messages(const struct exchange *ex)
 {
     struct json_object *own = json_object_new_array();
-    size_t first = ex->endpoint->system_prompt ? 1 : 0;
-    for (size_t i = first; i < json_object_array_length(ex->messages); i++)
-        json_object_array_add(own, json_object_get(json_object_array_get_idx(ex->messages, i)));
+    chat_add_from(own, ex->messages, ex->endpoint->system_prompt ? 1 : 0);
     return own;
 }
 
@@ -91,20 +84,14 @@ static bool read_history(struct str body, struct json_object **history)
     return good;
 }
 
-static void add_all(struct json_object *list, struct json_object *more)
-{
-    for (size_t i = 0; i < json_object_array_length(more); i++)
-        json_object_array_add(list, json_object_get(json_object_array_get_idx(more, i)));
-}
-
 /* Behind the pinned system prompt, before what is said now. */
 static void put_history(struct exchange *ex, struct json_object *history)
 {
     struct json_object *all = json_object_new_array();
     if (ex->endpoint->system_prompt)
         json_object_array_add(all, json_object_get(json_object_array_get_idx(ex->messages, 0)));
-    add_all(all, history);
-    add_all(all, ex->session.said);
+    chat_add_from(all, history, 0);
+    chat_add_from(all, ex->session.said, 0);
     json_object_put(ex->messages);
     ex->messages = all;
 }
