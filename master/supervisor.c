@@ -484,11 +484,10 @@ static void start_logger(struct supervisor *s)
     s->logger.start_after_ms = clock_now_ms() + 1000;
 }
 
-/* Where there are conversations. One that was there stays, for older workers may have some. */
 static void start_keeper(struct supervisor *s)
 {
     struct error error;
-    bool is_due = s->logger_ready && s->keeper.config->has_sessions && !s->keeper_done;
+    bool is_due = s->logger_ready && !s->keeper_done;
     if (!is_due || s->keeper.pid != 0 || s->keeper.start_after_ms > clock_now_ms())
         return;
     if (process_start(&s->keeper, &s->inheritance, &error))

@@ -259,7 +259,7 @@ struct config {
     struct config_credential *credentials;
     size_t credentials_count;
     const char *sessions_path;
-    bool has_sessions;               /* an endpoint has them */
+    int64_t idempotency_bytes;       /* of answers that are kept, all together */
     struct config_project *projects; /* sorted by id */
     size_t projects_count;
     struct config_token *tokens;

@@ -130,6 +130,14 @@ void answer_openai(const struct exchange *ex, struct buf *out)
     buf_putc(out, '}');
 }
 
+void answer_success(const struct exchange *ex, struct buf *out)
+{
+    if (ex->route.kind == ROUTE_DISPATCHER)
+        answer_openai(ex, out);
+    else
+        answer_native(ex, out);
+}
+
 /* Nobody asked when an endpoint was made: `created` is 0. */
 void answer_models(const struct exchange *ex, struct buf *out)
 {
@@ -262,8 +270,13 @@ void answer_head(const struct exchange *ex, const char *content_type, struct buf
         char id[UUID_TEXT_LEN + 1];
         buf_printf(out, "X-Session-Id: %s\r\n", uuid_format(&ex->session.id, id));
     }
-    if (ex->chain.rule)
-        buf_printf(out, "X-Routing-Decision: %s\r\n", ex->chain.rule->rule.decision);
+    struct str decision = ex->chain.rule ? str_of(ex->chain.rule->rule.decision)
+                          : ex->repeat.replayed ? ex->repeat.reply.decision
+                                                : STR_ABSENT;
+    if (decision.at)
+        buf_printf(out, "X-Routing-Decision: %.*s\r\n", STR_ARG(decision));
+    if (ex->repeat.replayed)
+        buf_puts(out, "Idempotent-Replayed: true\r\n");
     write_limit_headers(out, &ex->rate);
     cors_headers(config_project(ex->services->config, &ex->route.project), ex->request, out);
 }

@@ -9,6 +9,8 @@ void answer_make_id(const struct exchange *ex, struct buf *out);
 void answer_native(const struct exchange *ex, struct buf *out);
 /* A chat.completion object, for the dispatcher. */
 void answer_openai(const struct exchange *ex, struct buf *out);
+/* The one of both that the route has. */
+void answer_success(const struct exchange *ex, struct buf *out);
 /* OpenAI's list of models: the endpoints that the token may call. */
 void answer_models(const struct exchange *ex, struct buf *out);
 /* A failure's details as a JSON array; nothing where there are none. */

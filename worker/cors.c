@@ -29,7 +29,8 @@ void cors_headers(const struct config_project *project, const struct http_reques
     buf_printf(
         headers,
         "Access-Control-Allow-Origin: %.*s\r\n"
-        "Access-Control-Expose-Headers: X-Request-Id, X-Session-Id, Retry-After, Server-Timing\r\n",
+        "Access-Control-Expose-Headers: X-Request-Id, X-Session-Id, Idempotent-Replayed, Retry-After, "
+        "Server-Timing\r\n",
         STR_ARG(origin));
 }
 

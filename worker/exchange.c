@@ -208,8 +208,7 @@ void exchange_cancel(struct exchange *ex)
 {
     bool under_way = ex->transfer || ex->delay;
     cancel_counting(ex);
-    if (ex->services->keeper)
-        keeper_cancel(ex->services->keeper, &ex->session.call);
+    keeper_cancel(ex->services->keeper, &ex->keeper_call);
     chain_cancel(ex);
     transfer_cancel(&ex->transfer);
     delay_cancel(&ex->delay);
@@ -244,8 +243,9 @@ void exchange_end(struct exchange *ex)
     leave_open(ex);
     struct services *services = ex->services;
     exchange_cancel(ex);
-    if (services->keeper)
-        keeper_close(services->keeper, &ex->session.turn, true);
+    keeper_close(services->keeper, &ex->repeat.hold, true);
+    keeper_close(services->keeper, &ex->session.turn, true);
+    buf_free(&ex->repeat.frame);
     json_object_put(ex->session.said);
     json_object_put(ex->body);
     json_object_put(ex->messages);
@@ -281,6 +281,18 @@ void exchange_free_kept(struct services *services)
     services->unused_count = 0;
 }
 
+void exchange_ask(struct exchange *ex, struct keeper_message *message,
+                  void (*answered)(void *context, const struct keeper_message *answer))
+{
+    ex->keeper_asked_us = clock_now_us();
+    keeper_ask(ex->services->keeper, &ex->keeper_call, message, answered, ex);
+}
+
+void exchange_heard(struct exchange *ex)
+{
+    ex->waited_us += clock_now_us() - ex->keeper_asked_us;
+}
+
 bool exchange_has_session(const struct exchange *ex)
 {
     return ex->session.wanted && !uuid_is_nil(&ex->session.id);
@@ -290,6 +302,8 @@ struct str exchange_status(const struct exchange *ex)
 {
     if (ex->client_gone)
         return STR("client_closed");
+    if (ex->repeat.replayed)
+        return STR("replayed");
     return str_of(api_error_info(ex->failure.code)->code);
 }
 

@@ -11,6 +11,7 @@
 #include "shared/token_table.h"
 #include "worker/chain.h"
 #include "worker/keeper_client.h"
+#include "worker/kept_reply.h"
 #include "worker/provider/provider.h"
 #include "worker/relay.h"
 #include "worker/route.h"
@@ -45,7 +46,7 @@ struct services {
     const struct counters *counters;
     struct counters_driver *counting;
     struct budget_queue *waiting; /* for room in budgets */
-    struct keeper_client *keeper; /* NULL where no endpoint has sessions */
+    struct keeper_client *keeper;
     struct spend_seen spend_seen[SPEND_SEEN];
     const struct logger_state *logger; /* what it publishes */
     unsigned worker;
@@ -136,9 +137,18 @@ struct session_state {
     struct uuid id;           /* all zero = a new one, not begun yet */
     int64_t turns;            /* before this one */
     struct json_object *said; /* owned: the turn's own messages */
-    int64_t asked_us;         /* the keeper */
-    struct keeper_call call;
-    struct keeper_turn turn;
+    struct keeper_holding turn;
+};
+
+/* Of a request with an Idempotency-Key. */
+struct repeat_state {
+    bool wanted;
+    uint8_t key[KEEPER_HASH_BYTES], content[KEEPER_HASH_BYTES];
+    struct keeper_holding hold; /* while it is the key's first request */
+    struct buf frame;           /* owned: the answer that is kept, its own or the first one's */
+    struct kept_reply reply;    /* what `frame` says */
+    bool answered;              /* `reply` goes to the client, whatever else there is */
+    bool replayed;              /* and it is the first one's */
 };
 
 struct exchange {
@@ -192,7 +202,10 @@ struct exchange {
     struct name_list *ignored, *last_ignored;
     struct name_list *input_ignored; /* the last one that no target has a part in; NULL = none */
 
+    struct repeat_state repeat;
     struct session_state session;
+    int64_t keeper_asked_us;
+    struct keeper_call keeper_call;
 
     /* forward */
     struct transfer *transfer;
@@ -240,9 +253,16 @@ void exchange_end(struct exchange *ex);
 /* Ended exchanges are kept for the next ones: gives their memory back. */
 void exchange_free_kept(struct services *services);
 
+/* Asks the keeper; `answered` with the exchange as its context resumes it. The time counts as
+ * waiting (exchange_heard). */
+void exchange_ask(struct exchange *ex, struct keeper_message *message,
+                  void (*answered)(void *context, const struct keeper_message *answer));
+/* The first that `answered` does. */
+void exchange_heard(struct exchange *ex);
+
 /* Whether it takes part in a conversation whose id is known. */
 bool exchange_has_session(const struct exchange *ex);
-/* The outcome, as the row says it: "ok", an error's code, "client_closed". */
+/* The outcome, as the row says it: "ok", "replayed", an error's code, "client_closed". */
 struct str exchange_status(const struct exchange *ex);
 /* What this request cost in the gateway itself until `now_us`: without the provider's time, and
  * without waiting for the client's body or for room in a budget. */

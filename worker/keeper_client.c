@@ -15,14 +15,13 @@ enum {
 struct keeper_client {
     uv_loop_t *loop;
     const char *path;
-    unsigned slot;
     uv_pipe_t *pipe; /* NULL = not connected, nor about to be */
     bool connected;
     uv_timer_t timer; /* while anybody waits */
     struct buf in;
     uint64_t last_ticket;
     struct keeper_call *calls;
-    struct keeper_turn *turns;
+    struct keeper_holding *holdings;
 };
 
 struct outgoing {
@@ -104,11 +103,15 @@ static void answer(struct keeper_client *client, struct keeper_call *call,
     answered(context, message);
 }
 
-/* An answer to what was cancelled or has waited too long: a turn that it has begun is nobody's. */
+/* An answer to what was cancelled or has waited too long: a turn that it has begun is nobody's, nor
+ * is a key. */
 static void answer_nobody(struct keeper_client *client, const struct keeper_message *message)
 {
-    const struct keeper_message abort = {.type = KEEPER_ABORT, .session = message->session};
-    if (message->type == KEEPER_BEGUN)
+    const struct keeper_message abort = {.type = KEEPER_ABORT,
+                                         .session = message->session,
+                                         .key = message->key,
+                                         .content = message->content};
+    if (message->type == KEEPER_BEGUN || message->type == KEEPER_HELD)
         send_message(client, &abort);
 }
 
@@ -165,10 +168,8 @@ static void on_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *room)
 /* The new keeper hears what is open before anything is asked of it. */
 static void greet(struct keeper_client *client)
 {
-    const struct keeper_message hello = {.type = KEEPER_HELLO, .turn = client->slot};
-    send_message(client, &hello);
-    for (struct keeper_turn *turn = client->turns; turn; turn = turn->next)
-        send_bytes(client, buf_view(&turn->frame));
+    for (struct keeper_holding *one = client->holdings; one; one = one->next)
+        send_bytes(client, buf_view(&one->frame));
     for (struct keeper_call *call = client->calls; call; call = call->next)
         send_bytes(client, buf_view(&call->frame));
 }
@@ -218,19 +219,18 @@ static void on_tick(uv_timer_t *timer)
 {
     struct keeper_client *client = timer->data;
     refuse_late(client);
-    bool needed = client->calls || client->turns;
+    bool needed = client->calls || client->holdings;
     if (needed)
         connect_to(client);
     if (!client->calls && (client->connected || !needed))
         uv_timer_stop(timer);
 }
 
-struct keeper_client *keeper_client_new(uv_loop_t *loop, const char *path, unsigned slot)
+struct keeper_client *keeper_client_new(uv_loop_t *loop, const char *path)
 {
     struct keeper_client *client = xcalloc(1, sizeof *client);
     client->loop = loop;
     client->path = path;
-    client->slot = slot;
     uv_timer_init(loop, &client->timer);
     client->timer.data = client;
     return client;
@@ -261,34 +261,41 @@ void keeper_cancel(struct keeper_client *client, struct keeper_call *call)
         unlink_call(client, call);
 }
 
-void keeper_open(struct keeper_client *client, struct keeper_turn *turn, const struct uuid *session,
-                 const struct keeper_message *asked)
+void keeper_open(struct keeper_client *client, struct keeper_holding *holding,
+                 const struct keeper_message *said)
 {
-    struct keeper_message said = *asked;
-    said.type = KEEPER_ANNOUNCE;
-    said.session = *session;
-    keeper_write(&turn->frame, &said);
-    turn->session = *session;
-    turn->open = true;
-    turn->next = client->turns;
-    if (turn->next)
-        turn->next->previous = turn;
-    client->turns = turn;
+    struct keeper_message announcement = *said;
+    announcement.type = KEEPER_ANNOUNCE;
+    keeper_write(&holding->frame, &announcement);
+    holding->open = true;
+    holding->next = client->holdings;
+    if (holding->next)
+        holding->next->previous = holding;
+    client->holdings = holding;
 }
 
-void keeper_close(struct keeper_client *client, struct keeper_turn *turn, bool abort)
+static void send_abort(struct keeper_client *client, const struct keeper_holding *holding)
 {
-    const struct keeper_message said = {.type = KEEPER_ABORT, .session = turn->session};
-    if (!turn->open)
+    struct keeper_message said;
+    size_t used;
+    if (keeper_read(buf_view(&holding->frame), &said, &used) != KEEPER_READ)
         return;
-    if (turn->previous)
-        turn->previous->next = turn->next;
-    else
-        client->turns = turn->next;
-    if (turn->next)
-        turn->next->previous = turn->previous;
-    buf_free(&turn->frame);
-    *turn = (struct keeper_turn){0};
+    said.type = KEEPER_ABORT;
+    send_message(client, &said);
+}
+
+void keeper_close(struct keeper_client *client, struct keeper_holding *holding, bool abort)
+{
+    if (!holding->open)
+        return;
     if (abort)
-        send_message(client, &said);
+        send_abort(client, holding);
+    if (holding->previous)
+        holding->previous->next = holding->next;
+    else
+        client->holdings = holding->next;
+    if (holding->next)
+        holding->next->previous = holding->previous;
+    buf_free(&holding->frame);
+    *holding = (struct keeper_holding){0};
 }

@@ -1,6 +1,7 @@
-/* A worker's way to the keeper (shared/wire/keeper.h): turns of conversations. When the keeper
- * dies, its successor is told which turns are open, and what was asked is asked again; what has no
- * answer in time is refused as KEEPER_UNAVAILABLE. Nothing blocks. */
+/* A worker's way to the keeper (shared/wire/keeper.h): turns of conversations, Idempotency-Keys.
+ * When the keeper dies, its successor is told which turns are open and which keys are held, and
+ * what was asked is asked again; what has no answer in time is refused as KEEPER_UNAVAILABLE.
+ * Nothing blocks. */
 #pragma once
 
 #include "shared/wire/keeper.h"
@@ -19,27 +20,27 @@ struct keeper_call {
     struct keeper_call *previous, *next;
 };
 
-/* A turn that is open. All zero = none. */
-struct keeper_turn {
+/* A turn that is open, or a key that is held. All zero = none. */
+struct keeper_holding {
     struct buf frame; /* its announcement */
-    struct uuid session;
-    struct keeper_turn *previous, *next;
+    struct keeper_holding *previous, *next;
     bool open;
 };
 
 /* Connects when somebody asks for the first time. `path` stays the caller's. */
-struct keeper_client *keeper_client_new(uv_loop_t *loop, const char *path, unsigned slot);
+struct keeper_client *keeper_client_new(uv_loop_t *loop, const char *path);
 
-/* BEGIN or COMMIT: `call` is all zero, the message's ticket is filled in. `answered` is called
- * once, not from within, unless the call is cancelled before; then it is all zero again. */
+/* HOLD, BEGIN or COMMIT: `call` is all zero, the message's ticket is filled in. `answered` is
+ * called once, not from within, unless the call is cancelled before; then it is all zero again. */
 void keeper_ask(struct keeper_client *client, struct keeper_call *call,
                 struct keeper_message *message,
                 void (*answered)(void *context, const struct keeper_message *answer),
                 void *context);
 void keeper_cancel(struct keeper_client *client, struct keeper_call *call);
 
-/* BEGUN was answered: from here on every new keeper hears of it. `asked` is the BEGIN. */
-void keeper_open(struct keeper_client *client, struct keeper_turn *turn, const struct uuid *session,
-                 const struct keeper_message *asked);
-/* The turn is over: stored, or with `abort` not to be stored. */
-void keeper_close(struct keeper_client *client, struct keeper_turn *turn, bool abort);
+/* BEGUN or HELD was answered: from here on every new keeper hears of it. `said` names the turn or
+ * the key, and whose it is. */
+void keeper_open(struct keeper_client *client, struct keeper_holding *holding,
+                 const struct keeper_message *said);
+/* It is over: stored, or with `abort` not to be stored. Nothing where none is open. */
+void keeper_close(struct keeper_client *client, struct keeper_holding *holding, bool abort);

@@ -132,7 +132,7 @@ void relay_start(struct exchange *ex)
         .default_id = own_id(ex),
         .default_model = str_of(target->model),
         .keeps_text = ex->services->config->log_bodies != LOG_BODIES_NONE ||
-                      ex->endpoint->output_schema || ex->session.wanted,
+                      ex->endpoint->output_schema || ex->session.wanted || ex->repeat.wanted,
     };
     if (relay->pulse)
         return;
@@ -168,16 +168,21 @@ void relay_collect(struct exchange *ex)
 
 /* --- writing --- */
 
-static void begin(struct exchange *ex, struct str first)
+static bool send_head(struct exchange *ex, bool lines, struct str first)
 {
-    struct relay *relay = &ex->relay;
     struct buf headers = {0};
-    answer_head(ex, speaks_lines(ex) ? "application/x-ndjson" : "text/event-stream", &headers);
+    answer_head(ex, lines ? "application/x-ndjson" : "text/event-stream", &headers);
     buf_puts(&headers, "Cache-Control: no-store\r\nX-Accel-Buffering: no\r\n");
     const struct http_response response = {
         .status = 200, .headers = buf_view(&headers), .body = first};
-    relay->begun = http_stream_begin(ex->connection, &response);
+    bool begun = http_stream_begin(ex->connection, &response);
     buf_free(&headers);
+    return begun;
+}
+
+static void begin(struct exchange *ex, struct str first)
+{
+    ex->relay.begun = send_head(ex, speaks_lines(ex), first);
 }
 
 static void write_out(struct exchange *ex, struct str bytes)
@@ -201,6 +206,8 @@ void relay_flush(struct exchange *ex)
         return;
     write_out(ex, buf_view(&relay->out));
     relay->spoken = true;
+    if (relay->native && ex->repeat.wanted)
+        buf_str(&relay->past, buf_view(&relay->out));
     buf_clear(&relay->out);
     if (relay->out.cap > KEPT_BUFFER_BYTES)
         buf_free(&relay->out);
@@ -301,6 +308,29 @@ size_t relay_finish(struct exchange *ex)
     return http_stream_end(ex->connection, STR(""));
 }
 
+/* ---- once more ---- */
+
+enum kept_kind relay_again(const struct exchange *ex, struct buf *out)
+{
+    const struct relay *relay = &ex->relay;
+    if (!relay->native) {
+        chunks_write_again(&relay->streamed, relay->wants_usage, out);
+        buf_puts(out, "data: [DONE]\n\n");
+        return KEPT_EVENTS;
+    }
+    buf_str(out, buf_view(&relay->past));
+    buf_str(out, buf_view(&relay->out));
+    buf_str(out, relay->end_mark);
+    return speaks_lines(ex) ? KEPT_LINES : KEPT_EVENTS;
+}
+
+size_t relay_replay(struct exchange *ex, const struct kept_reply *reply)
+{
+    ex->relay.sent = reply->body.len;
+    (void)send_head(ex, reply->kind == KEPT_LINES, reply->body);
+    return http_stream_end(ex->connection, STR(""));
+}
+
 void relay_release(struct exchange *ex)
 {
     struct relay *relay = &ex->relay;
@@ -308,4 +338,5 @@ void relay_release(struct exchange *ex)
     if (relay->started)
         forget_attempt(relay);
     buf_free(&relay->out);
+    buf_free(&relay->past);
 }

@@ -8,6 +8,7 @@
  *   then, the attempt being settled, relay_finish: the last write */
 #pragma once
 
+#include "worker/kept_reply.h"
 #include "worker/provider/chunks.h"
 #include "worker/upstream/event_reader.h"
 
@@ -47,6 +48,7 @@ struct relay {
     uint64_t written_ms; /* when something was written last, by the loop's clock */
     int64_t first_us;    /* when an event carried something first; 0 = not yet */
     struct delay *pulse; /* the next look whether a comment is due */
+    struct buf past;     /* a native stream for an Idempotency-Key: what has gone out */
 };
 
 /* An attempt begins; what an earlier one said is forgotten. */
@@ -63,4 +65,9 @@ void relay_writable(struct exchange *ex);
 void relay_collect(struct exchange *ex);
 /* The end, good or bad as ex->failure says. Returns the bytes of the whole answer. */
 size_t relay_finish(struct exchange *ex);
+/* Appends the stream as a later request with the same key gets it, from its first event to its end:
+ * OpenAI's put together, the provider's own as it was. */
+enum kept_kind relay_again(const struct exchange *ex, struct buf *out);
+/* Sends such a one. Returns the bytes of the whole answer. */
+size_t relay_replay(struct exchange *ex, const struct kept_reply *reply);
 void relay_release(struct exchange *ex);

@@ -233,10 +233,8 @@ static void open_services(struct worker *worker)
     services->counters = setup->counters;
     services->counting = counters_shm_new(setup->counters, setup->slot);
     services->waiting = budget_queue_new(&worker->loop, budget_try);
-    if (config->has_sessions) {
-        snprintf(worker->keeper_path, sizeof worker->keeper_path, "%s/keeper", config->runtime_dir);
-        services->keeper = keeper_client_new(&worker->loop, worker->keeper_path, setup->slot);
-    }
+    snprintf(worker->keeper_path, sizeof worker->keeper_path, "%s/keeper", config->runtime_dir);
+    services->keeper = keeper_client_new(&worker->loop, worker->keeper_path);
     services->log = log_writer_new(&worker->loop, setup->log_pipe, (size_t)config->log_queue,
                                    &worker->requests, on_log_emptied, worker);
     services->ended = on_exchange_ended;

@@ -135,7 +135,7 @@ static int show(struct sessions_store *store, const struct uuid *id, bool json)
     struct error error;
     bool found;
     int status = 0;
-    if (!sessions_load(store, id, &row, &messages, &found, &error))
+    if (!sessions_load(store, id, 0, &row, &messages, &found, &error))
         status = fail(error.message);
     else if (!found)
         status = fail("there is no such session");
@@ -186,7 +186,7 @@ static int open_and_run(int argc, char **argv, const struct cli_options *options
                 config->sessions_path);
         return 1;
     }
-    if (!sessions_open(config->sessions_path, &store, &error))
+    if (!sessions_open(config, NULL, &store, &error))
         return fail(error.message);
     int status = run(argc, argv, options, project, store);
     sessions_close(&store);

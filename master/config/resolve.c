@@ -634,8 +634,6 @@ static void build_project(struct reading *reading, const struct drafts *drafts,
         arena_alloc(reading->lasting, draft->endpoints_count * sizeof *project->endpoints);
     for (size_t i = 0; i < draft->endpoints_count; i++)
         project->endpoints[i] = build_endpoint(reading, drafts, config, &draft->endpoints[i]);
-    for (size_t i = 0; i < project->endpoints_count; i++)
-        config->has_sessions = config->has_sessions || project->endpoints[i].session.on;
     if (project->endpoints_count > 1)
         qsort(project->endpoints, project->endpoints_count, sizeof *project->endpoints,
               compare_slugs);

@@ -1,6 +1,6 @@
 #include "master/keeper/keeper.h"
 
-#include "master/keeper/turns.h"
+#include "master/keeper/commits.h"
 #include "shared/base/clock.h"
 #include "shared/base/log.h"
 #include "shared/base/step.h"
@@ -44,6 +44,9 @@ struct keeper {
     uv_check_t flush;
     struct sessions_store *store; /* NULL = it can't be opened */
     struct turns *turns;
+    struct holds *holds;
+    struct answers answers;
+    struct commits *commits;
     struct peer *peers;
     struct waiting *waiting, **last_waiting;
     bool announced, orphaned;
@@ -101,6 +104,8 @@ static void drop(struct peer *peer)
     if (uv_is_closing((uv_handle_t *)&peer->pipe))
         return;
     turns_forget_peer(keeper->turns, peer);
+    holds_forget_peer(keeper->holds, keeper->store, peer);
+    commits_forget_peer(keeper->commits, peer);
     for (struct waiting *one = keeper->waiting; one; one = one->next)
         if (one->peer == peer)
             one->peer = NULL;
@@ -130,6 +135,15 @@ static void begin(struct peer *peer, const struct keeper_message *asked)
     say(NULL, peer, &answer);
 }
 
+static void hold(struct peer *peer, const struct keeper_message *asked)
+{
+    struct keeper *keeper = peer->keeper;
+    struct keeper_message answer;
+    holds_begin(keeper->holds, keeper->store, peer, asked, clock_wall_ms(), &answer);
+    STEP(key_held);
+    say(NULL, peer, &answer);
+}
+
 static void wait_for_announcements(struct peer *peer, const struct keeper_message *asked)
 {
     struct keeper *keeper = peer->keeper;
@@ -140,22 +154,40 @@ static void wait_for_announcements(struct peer *peer, const struct keeper_messag
     keeper->last_waiting = &waiting->next;
 }
 
+static void announce(struct peer *peer, const struct keeper_message *said)
+{
+    if (!uuid_is_nil(&said->session))
+        turns_announce(peer->keeper->turns, peer, said);
+    if (said->key.len > 0)
+        holds_announce(peer->keeper->holds, peer, said);
+}
+
+static void give_up(struct keeper *keeper, const struct keeper_message *said)
+{
+    if (!uuid_is_nil(&said->session))
+        turns_abort(keeper->turns, said);
+    if (said->key.len > 0)
+        holds_abort(keeper->holds, keeper->store, said->key);
+}
+
 static void take(struct peer *peer, const struct keeper_message *asked)
 {
     struct keeper *keeper = peer->keeper;
-    bool is_request = asked->type == KEEPER_BEGIN || asked->type == KEEPER_COMMIT;
-    if (is_request && !keeper->store)
+    bool begins = asked->type == KEEPER_BEGIN || (asked->type == KEEPER_HOLD && asked->key.len > 0);
+    if ((begins || asked->type == KEEPER_COMMIT) && !keeper->store)
         refuse(peer, asked);
-    else if (asked->type == KEEPER_BEGIN && !keeper->announced)
+    else if (begins && !keeper->announced)
         wait_for_announcements(peer, asked);
     else if (asked->type == KEEPER_BEGIN)
         begin(peer, asked);
+    else if (begins)
+        hold(peer, asked);
     else if (asked->type == KEEPER_COMMIT)
-        turns_take(keeper->turns, peer, asked);
+        commits_take(keeper->commits, peer, asked);
     else if (asked->type == KEEPER_ANNOUNCE)
-        turns_announce(keeper->turns, peer, asked);
+        announce(peer, asked);
     else if (asked->type == KEEPER_ABORT)
-        turns_abort(keeper->turns, asked);
+        give_up(keeper, asked);
 }
 
 static void on_allocate(uv_handle_t *handle, size_t suggested, uv_buf_t *room)
@@ -218,21 +250,36 @@ static void on_connection(uv_stream_t *listener, int status)
 
 /* --- the loop --- */
 
-/* Everything that has come together is one transaction. */
 static void on_flush(uv_check_t *check)
 {
     struct keeper *keeper = check->data;
-    if (!turns_has_commits(keeper->turns))
+    if (!commits_any(keeper->commits))
         return;
-    STEP(turns_taken);
-    turns_store(keeper->turns, clock_wall_ms(), say, NULL);
-    STEP(turns_answered);
+    STEP(commits_taken);
+    commits_store(keeper->commits, keeper->store, clock_wall_ms(), say, NULL);
+    STEP(commits_answered);
+}
+
+/* A part of it; whether there is more. */
+static bool sweep(struct keeper *keeper)
+{
+    struct error error;
+    int64_t now_ms = clock_wall_ms();
+    bool turns = false, answers = false;
+    if (sessions_begin(keeper->store, &error) &&
+        turns_sweep(keeper->turns, now_ms, &turns, &error) &&
+        answers_tidy(&keeper->answers, keeper->store, now_ms, &answers, &error) &&
+        sessions_commit(keeper->store, &error))
+        return turns || answers;
+    log_error("sessions: %s", error.message);
+    sessions_undo(keeper->store);
+    return false;
 }
 
 static void on_sweep(uv_timer_t *timer)
 {
     struct keeper *keeper = timer->data;
-    bool more = keeper->store && turns_sweep(keeper->turns, clock_wall_ms());
+    bool more = keeper->store && sweep(keeper);
     uv_timer_start(timer, on_sweep, more ? 1 : SWEEP_MS, 0);
 }
 
@@ -259,7 +306,7 @@ static void open_store(struct keeper *keeper)
     struct error error;
     if (keeper->store)
         return;
-    if (sessions_open(keeper->setup->config->sessions_path, &keeper->store, &error))
+    if (sessions_open(keeper->setup->config, "", &keeper->store, &error))
         turns_use(keeper->turns, keeper->store);
     else
         log_error("sessions: %s", error.message);
@@ -327,6 +374,9 @@ _Noreturn void keeper_main(const struct keeper_setup *setup)
     signal(SIGXFSZ, SIG_IGN);
     keeper.setup = setup;
     keeper.turns = turns_new(NULL);
+    keeper.holds = holds_new();
+    keeper.answers.most_bytes = setup->config->idempotency_bytes;
+    keeper.commits = commits_new(keeper.turns, keeper.holds, &keeper.answers);
     keeper.announced = !setup->replaces;
     keeper.last_waiting = &keeper.waiting;
     open_store(&keeper);

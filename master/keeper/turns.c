@@ -16,19 +16,10 @@ struct open_turn {
     struct open_turn *next;
 };
 
-/* A copy of what was asked, until it is stored. */
-struct commit {
-    void *peer;
-    struct keeper_message asked;
-    char *texts; /* its texts, one behind the other */
-    struct commit *next;
-};
-
 struct turns {
     struct sessions_store *store;
     struct open_turn *open[BUCKETS];
     size_t open_count;
-    struct commit *commits, **last_commit;
     struct buf messages; /* of the session that was begun last */
 };
 
@@ -36,7 +27,6 @@ struct turns *turns_new(struct sessions_store *store)
 {
     struct turns *turns = xcalloc(1, sizeof *turns);
     turns->store = store;
-    turns->last_commit = &turns->commits;
     return turns;
 }
 
@@ -116,9 +106,6 @@ void turns_forget_peer(struct turns *turns, const void *peer)
                 close_turn(turns, place);
             else
                 place = &(*place)->next;
-    for (struct commit *one = turns->commits; one; one = one->next)
-        if (one->peer == peer)
-            one->peer = NULL; /* it is stored, and nobody hears of it */
 }
 
 size_t turns_open(const struct turns *turns)
@@ -161,7 +148,7 @@ static bool load(struct turns *turns, const struct uuid *id, struct session_row 
                  struct buf *messages, bool *found)
 {
     struct error error;
-    if (sessions_load(turns->store, id, row, messages, found, &error))
+    if (sessions_load(turns->store, id, 0, row, messages, found, &error))
         return true;
     log_error("sessions: %s", error.message);
     return false;
@@ -211,160 +198,56 @@ void turns_begin(struct turns *turns, const void *peer, const struct keeper_mess
     }
 }
 
-/* --- committing --- */
+/* --- storing --- */
 
-static struct str keep(char **at, struct str text)
+static bool is_repeated(const struct session_row *row, const struct keeper_message *asked)
 {
-    struct str kept = {*at, text.len};
-    memcpy(*at, text.len ? text.at : "", text.len);
-    *at += text.len;
-    return kept;
+    return row->turns == asked->turn + 1 &&
+           uuid_compare(&row->last_request, &asked->request) == 0;
 }
 
-void turns_take(struct turns *turns, void *peer, const struct keeper_message *asked)
+bool turns_judge(struct turns *turns, const struct keeper_message *asked,
+                 struct turn_judgement *judgement, struct error *error)
 {
-    struct commit *commit = xcalloc(1, sizeof *commit);
-    size_t bytes = asked->project.len + asked->endpoint.len + asked->token.len + asked->body.len;
-    commit->texts = xcalloc(1, bytes + 1);
-    char *at = commit->texts;
-    commit->peer = peer;
-    commit->asked = *asked;
-    commit->asked.project = keep(&at, asked->project);
-    commit->asked.endpoint = keep(&at, asked->endpoint);
-    commit->asked.token = keep(&at, asked->token);
-    commit->asked.body = keep(&at, asked->body);
-    *turns->last_commit = commit;
-    turns->last_commit = &commit->next;
-}
-
-bool turns_has_commits(const struct turns *turns)
-{
-    return turns->commits != NULL;
-}
-
-/* Whether the turn fits behind what is stored. A commit that is said again, for the keeper that
- * took it died before it answered, is stored already. */
-static enum keeper_type verdict_on(const struct keeper_message *asked,
-                                   const struct session_row *row, bool found, bool *stored,
-                                   enum keeper_refusal *refusal)
-{
-    *stored = found && row->turns == asked->turn + 1 &&
-              uuid_compare(&row->last_request, &asked->request) == 0;
-    if (*stored)
-        return KEEPER_COMMITTED;
-    *refusal = KEEPER_BUSY;
-    if (found && row->ended)
-        *refusal = KEEPER_EXPIRED;
+    struct session_row *row = &judgement->row;
+    bool found;
+    *judgement = (struct turn_judgement){.verdict = TURN_REFUSED, .refusal = KEEPER_BUSY};
+    if (!sessions_load(turns->store, &asked->session, 0, row, NULL, &found, error))
+        return false;
+    judgement->is_new = !found;
+    if (found && is_repeated(row, asked))
+        judgement->verdict = TURN_STORED;
+    else if (found && row->ended)
+        judgement->refusal = KEEPER_EXPIRED;
     else if (found && !is_theirs(row, asked))
-        *refusal = KEEPER_FORBIDDEN;
-    else if (found ? row->turns == asked->turn : asked->turn == 0)
-        return KEEPER_COMMITTED;
+        judgement->refusal = KEEPER_FORBIDDEN;
+    else if (row->turns == asked->turn)
+        judgement->verdict = TURN_FITS;
     else if (!found)
-        *refusal = KEEPER_EXPIRED; /* somebody has deleted it */
-    return KEEPER_REFUSED;
+        judgement->refusal = KEEPER_EXPIRED; /* somebody has deleted it */
+    return true;
 }
 
-static size_t split(struct str body, struct str *messages, size_t most)
+bool turns_add(struct turns *turns, const struct keeper_message *asked,
+               const struct turn_judgement *judgement, int64_t now_ms, struct error *error)
 {
-    size_t count = 0;
-    while (count < most && keeper_next(&body, &messages[count]))
-        count++;
-    return count;
-}
-
-static bool add_turn(struct turns *turns, const struct keeper_message *asked,
-                     struct session_row *row, bool found, int64_t now_ms, struct error *error)
-{
-    enum { MOST = 1024 };
-    struct str *messages = xcalloc(MOST, sizeof *messages);
-    size_t count = split(asked->body, messages, MOST);
+    const struct session_row *row = &judgement->row;
     struct session_row next = {
         .id = asked->session,
+        .number = row->number,
         .last_request = asked->request,
         .project = asked->project,
         .endpoint = asked->endpoint,
         .token = asked->token,
-        .ttl_ms = asked->ttl_ms,
         .turns = asked->turn + 1,
-        .messages = row->messages + (int64_t)count,
+        .messages = row->messages + asked->messages,
         .tokens = row->tokens + asked->tokens,
-        .created_ms = found ? row->created_ms : now_ms,
+        .created_ms = judgement->is_new ? now_ms : row->created_ms,
+        .stored_ms = now_ms,
         .expires_ms = now_ms + asked->ttl_ms,
     };
-    bool good = sessions_add_turn(turns->store, &next, messages, count, error);
-    free(messages);
-    return good;
-}
-
-static bool store_one(struct turns *turns, const struct keeper_message *asked, int64_t now_ms,
-                      struct keeper_message *answer, struct error *error)
-{
-    struct session_row row = {0};
-    bool found, stored;
-    enum keeper_refusal refusal = KEEPER_BUSY;
-    if (!sessions_load(turns->store, &asked->session, &row, NULL, &found, error))
-        return false;
-    enum keeper_type verdict = verdict_on(asked, &row, found, &stored, &refusal);
-    *answer = (struct keeper_message){
-        .type = KEEPER_COMMITTED, .ticket = asked->ticket, .session = asked->session};
-    if (verdict == KEEPER_REFUSED)
-        refuse(answer, refusal);
-    else if (!stored)
-        return add_turn(turns, asked, &row, found, now_ms, error);
-    return true;
-}
-
-static void free_commit(struct commit *commit)
-{
-    free(commit->texts);
-    free(commit);
-}
-
-static size_t count_commits(const struct turns *turns)
-{
-    size_t count = 0;
-    for (const struct commit *one = turns->commits; one; one = one->next)
-        count++;
-    return count;
-}
-
-static bool store_all(struct turns *turns, int64_t now_ms, struct keeper_message *answers)
-{
-    struct error error;
-    bool good = sessions_begin(turns->store, &error);
-    size_t i = 0;
-    for (struct commit *one = turns->commits; one && good; one = one->next)
-        good = store_one(turns, &one->asked, now_ms, &answers[i++], &error);
-    good = good && sessions_commit(turns->store, &error);
-    if (good)
-        return true;
-    log_error("sessions: %s", error.message);
-    sessions_undo(turns->store);
-    return false;
-}
-
-/* Nothing is said before all of it is durable. */
-void turns_store(struct turns *turns, int64_t now_ms, turns_answer_fn *answer, void *context)
-{
-    size_t count = count_commits(turns), i = 0;
-    struct keeper_message *answers = xcalloc(count + 1, sizeof *answers);
-    bool good = store_all(turns, now_ms, answers);
-    struct commit *one = turns->commits, *next;
-    turns->commits = NULL;
-    turns->last_commit = &turns->commits;
-    for (; one; one = next, i++) {
-        next = one->next;
-        if (!good) {
-            answers[i] =
-                (struct keeper_message){.ticket = one->asked.ticket, .session = one->asked.session};
-            refuse(&answers[i], KEEPER_UNAVAILABLE);
-        }
-        close_turn(turns, find_open(turns, &one->asked.session));
-        if (one->peer)
-            answer(context, one->peer, &answers[i]);
-        free_commit(one);
-    }
-    free(answers);
+    bool moved;
+    return sessions_add_turn(turns->store, &next, asked->body, &moved, error) && (!moved || error_set(error, "moved"));
 }
 
 /* --- the sweep --- */
@@ -379,21 +262,15 @@ static int64_t sweep_before(const struct turns *turns, int64_t now_ms)
     return before_ms;
 }
 
-bool turns_sweep(struct turns *turns, int64_t now_ms)
+bool turns_sweep(struct turns *turns, int64_t now_ms, bool *more, struct error *error)
 {
-    struct error error;
     unsigned done = 0;
     int64_t before_ms = sweep_before(turns, now_ms);
-    if (before_ms == INT64_MIN)
-        return false; /* nobody knows when that one began */
-    bool good = sessions_begin(turns->store, &error) &&
-                sessions_sweep(turns->store, before_ms, SWEEP_AT_ONCE, &done, &error) &&
-                sessions_commit(turns->store, &error);
-    if (good)
-        return done >= SWEEP_AT_ONCE;
-    log_error("sessions: %s", error.message);
-    sessions_undo(turns->store);
-    return false;
+    /* INT64_MIN: nobody knows when that one began. */
+    bool good = before_ms == INT64_MIN ||
+                sessions_sweep(turns->store, before_ms, SWEEP_AT_ONCE, &done, error);
+    *more = done >= SWEEP_AT_ONCE;
+    return good;
 }
 
 void turns_free(struct turns **place)
@@ -405,11 +282,6 @@ void turns_free(struct turns **place)
     for (size_t i = 0; i < BUCKETS; i++)
         while (turns->open[i])
             close_turn(turns, &turns->open[i]);
-    while (turns->commits) {
-        struct commit *next = turns->commits->next;
-        free_commit(turns->commits);
-        turns->commits = next;
-    }
     buf_free(&turns->messages);
     free(turns);
 }

@@ -26,14 +26,27 @@ void turns_abort(struct turns *turns, const struct keeper_message *said);
 /* All that the peer has open. */
 void turns_forget_peer(struct turns *turns, const void *peer);
 
-/* Commits are stored together: turns_take, as often as there are any, then turns_store, which tells
- * each one's answer. */
-void turns_take(struct turns *turns, void *peer, const struct keeper_message *asked);
-bool turns_has_commits(const struct turns *turns);
-typedef void turns_answer_fn(void *context, void *peer, const struct keeper_message *answer);
-void turns_store(struct turns *turns, int64_t now_ms, turns_answer_fn *answer, void *context);
+/* ---- storing, in a transaction of the caller's */
 
-/* A part of the sweep; false when there is nothing more to be swept now. */
-bool turns_sweep(struct turns *turns, int64_t now_ms);
+enum turn_verdict {
+    TURN_FITS,   /* behind what is stored */
+    TURN_STORED, /* already: the COMMIT is said again, for the keeper that took it has died */
+    TURN_REFUSED
+};
+
+struct turn_judgement {
+    enum turn_verdict verdict;
+    enum keeper_refusal refusal;
+    bool is_new;            /* the session */
+    struct session_row row; /* as it is; its texts are not to be used */
+};
+
+bool turns_judge(struct turns *turns, const struct keeper_message *asked,
+                 struct turn_judgement *judgement, struct error *error);
+bool turns_add(struct turns *turns, const struct keeper_message *asked,
+               const struct turn_judgement *judgement, int64_t now_ms, struct error *error);
+
+/* A part of the sweep, in a transaction likewise; `*more`: it is not the last one. */
+bool turns_sweep(struct turns *turns, int64_t now_ms, bool *more, struct error *error);
 /* How many are open. */
 size_t turns_open(const struct turns *turns);

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-enum { LENGTH_BYTES = 4, TEXTS = 4 };
+enum { LENGTH_BYTES = 4, TEXTS = 7 };
 
 /* --- writing --- */
 
@@ -23,7 +23,8 @@ void keeper_write(struct buf *out, const struct keeper_message *message)
     const int64_t numbers[] = {message->turn,       message->ttl_ms,   message->max_messages,
                                message->max_tokens, message->messages, message->tokens};
     const struct str texts[TEXTS] = {message->project, message->endpoint, message->token,
-                                     message->body};
+                                     message->key,     message->content,  message->body,
+                                     message->answer};
     size_t before = out->len;
     put(out, 0, LENGTH_BYTES);
     put(out, KEEPER_VERSION, 1);
@@ -81,6 +82,11 @@ static struct str take_text(struct reader *reader)
     return take(reader, (size_t)take_number(reader, LENGTH_BYTES));
 }
 
+static bool is_hash(struct str text)
+{
+    return text.len == 0 || text.len == KEEPER_HASH_BYTES;
+}
+
 static bool read_fields(struct reader *reader, struct keeper_message *message)
 {
     bool known = take_number(reader, 1) == KEEPER_VERSION;
@@ -98,9 +104,13 @@ static bool read_fields(struct reader *reader, struct keeper_message *message)
     message->project = take_text(reader);
     message->endpoint = take_text(reader);
     message->token = take_text(reader);
+    message->key = take_text(reader);
+    message->content = take_text(reader);
     message->body = take_text(reader);
+    message->answer = take_text(reader);
     return known && !reader->broken && reader->rest.len == 0 && message->type < KEEPER_TYPES &&
-           message->refusal < KEEPER_REFUSALS;
+           message->refusal < KEEPER_REFUSALS && is_hash(message->key) &&
+           is_hash(message->content) && (message->key.len > 0) == (message->content.len > 0);
 }
 
 enum keeper_read keeper_read(struct str bytes, struct keeper_message *message, size_t *used)
@@ -117,21 +127,4 @@ enum keeper_read keeper_read(struct str bytes, struct keeper_message *message, s
     *message = (struct keeper_message){0};
     *used = LENGTH_BYTES + (size_t)len;
     return read_fields(&reader, message) ? KEEPER_READ : KEEPER_BROKEN;
-}
-
-/* --- bodies --- */
-
-void keeper_add(struct buf *body, struct str text)
-{
-    put_text(body, text);
-}
-
-bool keeper_next(struct str *rest, struct str *text)
-{
-    struct reader reader = {.rest = *rest};
-    if (rest->len == 0)
-        return false;
-    *text = take_text(&reader);
-    *rest = reader.rest;
-    return !reader.broken;
 }

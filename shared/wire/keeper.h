@@ -9,16 +9,19 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { KEEPER_VERSION = 1, KEEPER_FRAME_MAX = 256 << 20 };
+enum { KEEPER_VERSION = 1, KEEPER_FRAME_MAX = 256 << 20, KEEPER_HASH_BYTES = 32 };
 
 enum keeper_type {
     /* a worker's */
-    KEEPER_HELLO,    /* the first: `turn` is its slot */
-    KEEPER_ANNOUNCE, /* a turn that is open, to a new keeper */
+    KEEPER_ANNOUNCE, /* a turn that is open, a key that is held: to a new keeper */
+    KEEPER_HOLD,     /* a request with an Idempotency-Key begins */
     KEEPER_BEGIN,    /* a turn is to begin */
-    KEEPER_COMMIT,   /* it has ended well: `body` has its messages */
+    KEEPER_COMMIT,   /* it has ended well: `body` has the turn's messages, `answer` what the key's
+                        next requests get */
     KEEPER_ABORT,    /* it has ended otherwise; there is no answer to it */
     /* the keeper's, with the ticket of what they answer */
+    KEEPER_HELD,      /* the request is the key's first */
+    KEEPER_KEPT,      /* it is not: `answer` is what the first one got */
     KEEPER_BEGUN,     /* `turn` turns came before, `body` has their messages */
     KEEPER_COMMITTED, /* it is durable */
     KEEPER_REFUSED,   /* see `refusal` */
@@ -31,6 +34,8 @@ enum keeper_refusal {
     KEEPER_BUSY,        /* another turn of it is open, or it has moved on */
     KEEPER_FULL,        /* this turn would pass max_messages or max_tokens */
     KEEPER_UNAVAILABLE, /* the store fails */
+    KEEPER_IN_PROGRESS, /* the key's first request is in flight */
+    KEEPER_MISMATCH,    /* the key is another request's */
     KEEPER_REFUSALS
 };
 
@@ -38,16 +43,18 @@ enum keeper_refusal {
 struct keeper_message {
     uint8_t type, refusal;
     uint64_t ticket;     /* of a request, its sender's */
-    struct uuid session; /* all zero in BEGIN: a new one */
-    struct uuid request; /* whose turn it is: a repeated COMMIT is known by it */
+    struct uuid session; /* all zero in BEGIN: a new one; elsewhere: no turn is meant */
+    struct uuid request; /* whose it is: a repeated COMMIT is known by it */
     int64_t turn;        /* how many turns the session had before */
     int64_t ttl_ms;      /* the endpoint's */
     int64_t max_messages, max_tokens;
     int64_t messages, tokens; /* that the turn adds (the answer not counted in BEGIN); in BEGUN:
                                  that are stored */
     struct str project, endpoint, token;
-    struct str body; /* COMMIT: JSON texts, one behind the other (keeper_next); BEGUN: with a comma
-                        between two */
+    struct str key, content; /* hashes of KEEPER_HASH_BYTES: of whose key it is and its name, of what
+                                is asked; empty = no key is meant */
+    struct str body;         /* JSON texts, with a comma between two */
+    struct str answer;       /* nobody's but the worker's to read */
 };
 
 void keeper_write(struct buf *out, const struct keeper_message *message);
@@ -57,8 +64,3 @@ enum keeper_read { KEEPER_MORE, KEEPER_READ, KEEPER_BROKEN };
 /* Reads the frame that `bytes` begin with: KEEPER_MORE when it is not whole yet. `*used`: its
  * bytes. KEEPER_BROKEN: a length, type or version that can't be. */
 enum keeper_read keeper_read(struct str bytes, struct keeper_message *message, size_t *used);
-
-/* A body's texts: appends one; takes the next one from `*rest`, false at the end (or where it makes
- * no sense). */
-void keeper_add(struct buf *body, struct str text);
-bool keeper_next(struct str *rest, struct str *text);

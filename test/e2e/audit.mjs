@@ -59,10 +59,13 @@ export function readSums(database) {
                               ...usage.filter((sum) => !inRows.has(sum)).map((sum) => `rollup ${sum}`)] };
 }
 
-/** "ok" or the error's code, as the row's status must say it. */
-function outcomeOf({ status, json }) {
+/** "ok", "replayed" or the error's code, as the row's status must say it. */
+function outcomeOf({ status, json, headers }) {
     if (json?.error) {
         return json.error.code;
+    }
+    if (headers?.['idempotent-replayed']) {
+        return 'replayed';
     }
     return status === 200 ? 'ok' : `status ${status} without a code`;
 }
@@ -98,6 +101,7 @@ class Request {
 
 export class Audit {
     #open = new Map(); // marker -> request that has not ended, or whose row is awaited
+    #saying = new Map(); // marker that stands in a message -> the request that said it last
     #byId = new Map(); // id -> request that was answered and whose row is awaited
     #groups = new Map(); // address -> { open, broken, rows }
     #unexpected = []; // [request, what is wrong with its answer]
@@ -134,7 +138,8 @@ export class Audit {
     }
 
     /** A client begins a request.
-     *   marker    stands in its message
+     *   marker    its own; it stands in its message
+     *   said      another request's that stands there, because this one says the same again
      *   ip        the client's address
      *   row       'must' | 'may' (it leaves so that its head may be lost) | 'never'
      *   endpoint  its slug, for the row
@@ -148,6 +153,9 @@ export class Audit {
             throw new Error(`the marker ${request.marker} is used twice`);
         }
         this.#open.set(request.marker, request);
+        if (request.said && request.said !== request.marker) {
+            this.#saying.set(request.said, request);
+        }
         this.#group(request.ip).open++;
         this.counts.requests++;
         return request;
@@ -173,7 +181,7 @@ export class Audit {
             this.#disagree('answer without an id', request);
         }
         const said = answer.json?.meta?.request_id;
-        if (said !== answer.id) {
+        if ((said !== answer.id) !== (outcome === 'replayed')) {
             this.#disagree('two ids in one answer', `${request}: the body says ${said}`);
         }
         if (request.expect && !request.expect.includes(outcome)) {
@@ -182,6 +190,9 @@ export class Audit {
         }
         if (request.echoes && outcome === 'ok' && !answer.text.includes(request.marker)) {
             this.#disagree("another request's answer", `${request}: ${answer.text.slice(0, 200)}`);
+        }
+        if (request.upstream && outcome === 'replayed' && request.calls > 0) {
+            this.#disagree('a call for an answer that was there already', request);
         }
         if (request.upstream && outcome === 'ok' && request.calls === 0) {
             this.#disagree('an answer without a call', request);
@@ -215,7 +226,7 @@ export class Audit {
 
     /** The upstream got a call with this marker. */
     call(marker) {
-        const request = this.#open.get(marker);
+        const request = this.#saying.get(marker) ?? this.#open.get(marker);
         this.counts.calls++;
         if (!request) {
             this.#disagree('a call that no open request explains', marker);
@@ -245,6 +256,9 @@ export class Audit {
     #match(request, row) {
         this.#byId.delete(request.id);
         this.#open.delete(request.marker);
+        if (this.#saying.get(request.said) === request) {
+            this.#saying.delete(request.said);
+        }
         this.#forgetGroup(request.ip);
         const differs = (what, inRow, seen) =>
             this.#disagree('a row that contradicts the answer',

@@ -118,7 +118,7 @@ test('"ps shows the roles: promptgate: master, promptgate: worker 0 (gen 3), pro
     await start({ workers: 2 });
     assert.equal(look(gateway.pid).title, 'promptgate: master');
     assert.deepEqual(gateway.children().map(({ title }) => title).sort(), [
-        'promptgate: logger', 'promptgate: worker 0 (gen 1)', 'promptgate: worker 1 (gen 1)']);
+        'promptgate: keeper', 'promptgate: logger', 'promptgate: worker 0 (gen 1)', 'promptgate: worker 1 (gen 1)']);
     assert.equal(gateway.children()[0].title, 'promptgate: logger', 'the logger is forked first');
 });
 

@@ -419,7 +419,7 @@ test(`"ten reloads a second" for ${RELOAD_SECONDS} s: "at most four generations,
     await until('every slot is free again', async () => (await status()).slots_free === before.slots);
     assert.equal(generations(), 1);
     assert.deepEqual(gateway.children().map(({ title }) => title.replace(/\d+\)/, 'N)')).sort(),
-                     ['promptgate: logger', 'promptgate: worker 0 (gen N)',
+                     ['promptgate: keeper', 'promptgate: logger', 'promptgate: worker 0 (gen N)',
                       'promptgate: worker 1 (gen N)']);
     const left = await status();
     assert.equal(left.slots_free, before.slots);

@@ -98,7 +98,7 @@ test('a key of file: or env: is in the memory of the master and the workers, not
         assert.deepEqual(holders(key), ['master', 'worker 0', 'worker 1']);
     }
     // What all inherit is found everywhere: the search does find what is there.
-    assert.equal(holders(path.join(gateway.directory, 'state')).length, 4);
+    assert.equal(holders(path.join(gateway.directory, 'state')).length, 5);
     for (const { pid } of [{ pid: gateway.pid }, ...gateway.children()]) {
         assert.ok(!fs.readFileSync(`/proc/${pid}/environ`).includes(keys[1]));
     }
@@ -109,7 +109,7 @@ test('children that are replaced see what their role may see', { skip: CLOSED },
     await start(key, newKey());
     for (const victim of [gateway.logger(), gateway.worker(0)]) {
         process.kill(victim.pid, 'SIGKILL');
-        await until('another one', () => gateway.children().length === 3 &&
+        await until('another one', () => gateway.children().length === 4 &&
             !gateway.children().some(({ pid }) => pid === victim.pid));
     }
     await until('titles', () => gateway.workers().length === 2);

@@ -1,46 +1,18 @@
 // Conversations that the gateway keeps.
 import assert from 'node:assert/strict';
-import http from 'node:http';
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { after, before, beforeEach, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { assertError, createToken, demo, run, startGateway, until, UUID7 } from './harness.mjs';
-import { completion, KEY } from './mock.mjs';
+import { KEY } from './mock.mjs';
 import { events } from './stream-upstream.mjs';
+import { startUpstream } from './upstream.mjs';
 
 let upstream;
 let gateway;
 let other;
-
-/** Answers "answer N" to its Nth request, or what `next` says; keeps what it was asked. */
-async function startUpstream() {
-    const it = { asked: [], next: null };
-    const server = http.createServer((request, response) => {
-        const chunks = [];
-        request.on('data', (chunk) => chunks.push(chunk)).on('end', () => {
-            const json = JSON.parse(Buffer.concat(chunks));
-            const number = it.asked.push(json);
-            const finish = (content = `answer ${number}`, message = {}) => {
-                if (json.stream) {
-                    const chunk = (delta, reason = null) => `data: ${JSON.stringify({ id: 'c', object: 'chat.completion.chunk', created: 1, model: 'm', choices: [{ index: 0, delta, finish_reason: reason }] })}\n\n`;
-                    response.writeHead(200, { 'content-type': 'text/event-stream' });
-                    response.end(chunk({ role: 'assistant', content }) + chunk({}, 'stop') + 'data: [DONE]\n\n');
-                    return;
-                }
-                const body = completion(json, content);
-                Object.assign(body.choices[0].message, message);
-                response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(body));
-            };
-            it.next ? it.next({ json, response, finish }) : finish();
-        });
-    });
-    await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
-    it.base = `http://127.0.0.1:${server.address().port}/v1`;
-    it.stop = () => { server.closeAllConnections(); server.close(); };
-    return it;
-}
 
 before(async () => {
     upstream = await startUpstream();

@@ -150,7 +150,7 @@ class Load {
         this.addresses = new Addresses();
         this.ok = 0;
         this.wrong = []; // what conversations lacked, or had twice
-        const kinds = ['plain', 'plain', 'talk', 'talk', 'echo', 'late', 'late', 'late', 'late', 'stranger', 'noise'];
+        const kinds = ['plain', 'plain', 'talk', 'talk', 'keyed talk', 'keyed talk', 'echo', 'late', 'late', 'late', 'late', 'stranger', 'noise'];
         this.clients = kinds.map((kind) => this.#client(kind));
     }
 
@@ -161,7 +161,7 @@ class Load {
 
     async #client(kind) {
         let connection;
-        const talk = kind === 'talk' ? new Talk(this.wrong) : null;
+        const talk = kind.endsWith('talk') ? new Talk(this.wrong, { keyed: kind.startsWith('keyed') }) : null;
         while (this.#going) {
             if (!this.lane.open) {
                 await sleep(5);
@@ -179,14 +179,15 @@ class Load {
         const connection = before && !before.over ? before
             : new Connection(gateway.port, this.addresses.next());
         const refused = kind === 'stranger' || kind === 'noise';
-        const slug = refused ? 'echo' : kind;
-        const request = audit.request({ marker: `m-${++this.#markers}-`, ip: connection.ip,
-                                        endpoint: slug, upstream: kind === 'plain' || kind === 'talk',
+        const slug = refused ? 'echo' : talk ? 'talk' : kind;
+        const marker = `m-${++this.#markers}-`;
+        const next = talk?.next(marker) ?? { body: JSON.stringify({ message: marker }), headers: {}, said: marker };
+        const request = audit.request({ marker, said: next.said, ip: connection.ip,
+                                        endpoint: slug, upstream: slug === 'plain' || slug === 'talk',
                                         row: refused ? 'never' : 'must', kind });
         const token = kind === 'stranger' ? STRANGER : gateway.token;
         const bytes = kind === 'noise' ? Buffer.from('SSH-2.0-OpenSSH_9.2\r\n\r\n')
-            : post(`/api/${PROJECT_ID}/${slug}`, JSON.stringify({ message: request.marker, ...talk?.member() }),
-                   { Authorization: `Bearer ${token}` });
+            : post(`/api/${PROJECT_ID}/${slug}`, next.body, { ...next.headers, Authorization: `Bearer ${token}` });
         try {
             await connection.connected;
             await connection.send(bytes);

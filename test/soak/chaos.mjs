@@ -8,6 +8,8 @@ import { run, until } from '../e2e/harness.mjs';
 import { lives, look } from '../e2e/proc.mjs';
 
 export const MOST_WORKERS = 3;
+const DEEDS = ['reload', 'reload', 'badReload', 'killWorker', 'killWorker', 'killLogger', 'killKeeper', 'killKeeper',
+               'killMaster', 'killAll', 'pauseLogger', 'lockStore'];
 const MOST_GENERATIONS = 4;
 
 /** The connections of what was killed end a moment later. */
@@ -21,9 +23,10 @@ export class Chaos {
     #past = ''; // what earlier masters and theirs wrote on stderr
     #pids = new Set(); // of those we killed
 
-    /** `say(text)` writes a line into the run's diary. */
-    constructor({ gateway, audit, random, say }) {
-        Object.assign(this, { gateway, audit, random, say });
+    /** `say(text)` writes a line into the run's diary; `deeds` names what happens, each as often as
+     * it stands there, with `pause` ms in between at most. */
+    constructor({ gateway, audit, random, say, deeds = DEEDS, pause = 2500 }) {
+        Object.assign(this, { gateway, audit, random, say, deeds, pause });
         this.file = path.join(gateway.config, 'promptgate.yaml');
         this.original = fs.readFileSync(this.file, 'utf8');
     }
@@ -39,17 +42,14 @@ export class Chaos {
 
     async #loop() {
         const { random } = this;
-        const deeds = [this.reload, this.reload, this.badReload, this.killWorker, this.killWorker,
-                       this.killLogger, this.killKeeper, this.killKeeper, this.killMaster, this.killAll, this.pauseLogger,
-                       this.lockStore];
         while (!this.stopping) {
-            const deed = random.pick(deeds);
+            const deed = random.pick(this.deeds);
             const began = performance.now();
-            this.counts[deed.name] = (this.counts[deed.name] ?? 0) + 1;
-            const told = await deed.call(this, random.fork());
-            this.say(`${deed.name}: ${told} (${Math.round(performance.now() - began)} ms)`);
+            this.counts[deed] = (this.counts[deed] ?? 0) + 1;
+            const told = await this[deed](random.fork());
+            this.say(`${deed}: ${told} (${Math.round(performance.now() - began)} ms)`);
             this.#countGenerations();
-            await sleep(random.between(200, 2500));
+            await sleep(random.between(Math.min(200, this.pause), this.pause));
         }
     }
 

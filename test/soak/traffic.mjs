@@ -128,9 +128,9 @@ export class Traffic {
 
     /** Tells the audit of a request; its message begins with the marker. */
     #begin(kind, connection, endpoint, fields = {}) {
-        const marker = `m-${++this.#markers}-`;
-        const request = this.audit.request({ kind, marker, ip: connection.ip, endpoint,
-                                             upstream: isUpstream(endpoint), ...fields });
+        const marker = fields.marker ?? `m-${++this.#markers}-`;
+        const request = this.audit.request({ kind, ip: connection.ip, endpoint,
+                                             upstream: isUpstream(endpoint), ...fields, marker });
         // A kept connection that has ended meanwhile: its end is the one to be explained.
         request.began = connection.overSince ?? request.began;
         return request;
@@ -292,11 +292,14 @@ export class Traffic {
     /** One conversation after the other: each answer tells how much of it there was. */
     async talking(state) {
         const { random } = state;
-        state.talk ??= new Talk(this.wrong);
+        state.talk ??= new Talk(this.wrong, { keyed: random.chance(0.5) });
         const connection = this.#connect();
-        const request = this.#begin('talking', connection, 'talk', { expect: ['ok', 'session_busy', 'sessions_unavailable'] });
+        const expect = ['ok', 'session_busy', 'sessions_unavailable', ...(state.talk.keyed ? ['replayed', 'idempotency_in_progress'] : [])];
+        const marker = `m-${++this.#markers}-`;
+        const { body, headers, said } = state.talk.next(marker);
+        const request = this.#begin('talking', connection, 'talk', { expect, marker, said });
         try {
-            await connection.send(post(this.#path('talk'), JSON.stringify({ message: request.marker, ...state.talk.member() }), this.auth));
+            await connection.send(post(this.#path('talk'), body, { ...headers, ...this.auth }));
             const answer = await connection.answer();
             request.answered(answer);
             state.talk.answered(request.outcome, answer);

@@ -20,7 +20,10 @@ static const struct keeper_message full = {
     .project = {"demo", 4},
     .endpoint = {"chat", 4},
     .token = {"web", 3},
+    .key = {"0123456789abcdef0123456789abcdef", KEEPER_HASH_BYTES},
+    .content = {"fedcba9876543210fedcba987654321\0", KEEPER_HASH_BYTES},
     .body = {"\0\1\2", 3},
+    .answer = {"\n", 1},
 };
 
 static void assert_same(const struct keeper_message *a, const struct keeper_message *b)
@@ -35,6 +38,8 @@ static void assert_same(const struct keeper_message *a, const struct keeper_mess
     assert_true(a->messages == b->messages && a->tokens == b->tokens);
     assert_true(str_eq(a->project, b->project) && str_eq(a->endpoint, b->endpoint));
     assert_true(str_eq(a->token, b->token) && str_eq(a->body, b->body));
+    assert_true(str_eq(a->key, b->key) && str_eq(a->content, b->content));
+    assert_true(str_eq(a->answer, b->answer));
 }
 
 static void there_and_back(void **state)
@@ -45,7 +50,7 @@ static void there_and_back(void **state)
     size_t used;
     keeper_write(&out, &full);
     size_t first = out.len;
-    keeper_write(&out, &(struct keeper_message){.type = KEEPER_HELLO});
+    keeper_write(&out, &(struct keeper_message){.type = KEEPER_ABORT});
     for (size_t len = 0; len < first; len++)
         assert_int_equal(keeper_read((struct str){out.data, len}, &read, &used), KEEPER_MORE);
     assert_int_equal(keeper_read(buf_view(&out), &read, &used), KEEPER_READ);
@@ -53,7 +58,7 @@ static void there_and_back(void **state)
     assert_same(&read, &full);
     assert_int_equal(keeper_read((struct str){out.data + first, out.len - first}, &read, &used),
                      KEEPER_READ);
-    assert_int_equal(read.type, KEEPER_HELLO);
+    assert_int_equal(read.type, KEEPER_ABORT);
     assert_int_equal(read.body.len, 0);
     buf_free(&out);
 }
@@ -83,27 +88,30 @@ static void lies(void **state)
     buf_free(&out);
 }
 
-static void bodies(void **state)
+/* A key is a hash, and comes with what was asked. */
+static void hashes(void **state)
 {
     (void)state;
-    struct buf body = {0};
-    struct str text;
-    keeper_add(&body, STR("{}"));
-    keeper_add(&body, STR(""));
-    keeper_add(&body, STR("[1]"));
-    struct str rest = buf_view(&body);
-    assert_true(keeper_next(&rest, &text) && str_eq(text, STR("{}")));
-    assert_true(keeper_next(&rest, &text) && text.len == 0);
-    assert_true(keeper_next(&rest, &text) && str_eq(text, STR("[1]")));
-    assert_false(keeper_next(&rest, &text));
-    rest = (struct str){body.data, 5};
-    assert_false(keeper_next(&rest, &text));
-    buf_free(&body);
+    struct keeper_message read, said = full;
+    struct buf out = {0};
+    size_t used;
+    said.key.len--;
+    keeper_write(&out, &said);
+    assert_int_equal(keeper_read(buf_view(&out), &read, &used), KEEPER_BROKEN);
+    buf_clear(&out);
+    said.key.len = 0;
+    keeper_write(&out, &said);
+    assert_int_equal(keeper_read(buf_view(&out), &read, &used), KEEPER_BROKEN);
+    buf_clear(&out);
+    said.content.len = 0;
+    keeper_write(&out, &said);
+    assert_int_equal(keeper_read(buf_view(&out), &read, &used), KEEPER_READ);
+    buf_free(&out);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(there_and_back), cmocka_unit_test(lies),
-                                       cmocka_unit_test(bodies)};
+                                       cmocka_unit_test(hashes)};
     return cmocka_run_group_tests_name("keeper's messages", tests, NULL, NULL);
 }

@@ -42,7 +42,7 @@ static void write_role(struct streamed *streamed, struct buf *chunks)
     end_delta(NULL, chunks);
 }
 
-static void write_text(struct streamed *streamed, const char *member, struct json_object *text,
+static void write_text(struct streamed *streamed, const char *member, struct str text,
                        struct buf *chunks)
 {
     if (!chunks)
@@ -50,12 +50,12 @@ static void write_text(struct streamed *streamed, const char *member, struct jso
     write_role(streamed, chunks);
     begin_delta(streamed, chunks);
     buf_printf(chunks, "\"%s\":", member);
-    json_write(chunks, text);
+    json_write_string(chunks, text);
     end_delta(NULL, chunks);
 }
 
 static void write_call(struct streamed *streamed, const struct streamed_call *call,
-                       struct json_object *extra, struct buf *chunks)
+                       struct buf *chunks)
 {
     if (!chunks)
         return;
@@ -66,9 +66,9 @@ static void write_call(struct streamed *streamed, const struct streamed_call *ca
     buf_puts(chunks, ",\"type\":\"function\",\"function\":{\"name\":");
     json_write_string(chunks, call->name);
     buf_puts(chunks, ",\"arguments\":\"\"}");
-    if (extra) {
+    if (call->extra) {
         buf_puts(chunks, ",\"extra_content\":");
-        json_write(chunks, extra);
+        json_write(chunks, call->extra);
     }
     buf_puts(chunks, "}]");
     end_delta(NULL, chunks);
@@ -107,6 +107,27 @@ void chunks_write(struct json_object *chunk, struct buf *chunks)
     buf_puts(chunks, "\n\n");
 }
 
+void chunks_write_again(const struct streamed *streamed, bool usage, struct buf *chunks)
+{
+    struct streamed again = *streamed;
+    again.role_written = false;
+    write_role(&again, chunks);
+    if (again.reasoning.len > 0)
+        write_text(&again, "reasoning_content", buf_view(&again.reasoning), chunks);
+    if (again.text.len > 0)
+        write_text(&again, "content", buf_view(&again.text), chunks);
+    if (again.refusal.len > 0)
+        write_text(&again, "refusal", buf_view(&again.refusal), chunks);
+    for (size_t i = 0; i < again.calls_count; i++) {
+        write_call(&again, &again.calls[i], chunks);
+        write_arguments(&again, &again.calls[i], buf_view(&again.calls[i].arguments), chunks);
+    }
+    begin_delta(&again, chunks);
+    end_delta(again.finish_reason, chunks);
+    if (usage && again.usage.reported)
+        chunks_write_usage(&again, chunks);
+}
+
 /* --- collecting --- */
 
 static struct streamed_call *call_at(const struct streamed *streamed, int64_t place)
@@ -122,7 +143,7 @@ bool streamed_has_call(const struct streamed *streamed, int64_t place)
     return call_at(streamed, place) != NULL;
 }
 
-bool chunks_count(struct streamed *streamed, struct json_object *text)
+static bool count(struct streamed *streamed, struct json_object *text)
 {
     size_t len = json_text(text).len;
     streamed->said_bytes += len;
@@ -131,29 +152,31 @@ bool chunks_count(struct streamed *streamed, struct json_object *text)
 
 bool chunks_add_text(struct streamed *streamed, struct json_object *text, struct buf *chunks)
 {
-    if (!chunks_count(streamed, text))
+    if (!count(streamed, text))
         return false;
     if (streamed->keeps_text)
         buf_str(&streamed->text, json_text(text));
-    write_text(streamed, "content", text, chunks);
+    write_text(streamed, "content", json_text(text), chunks);
     return true;
 }
 
 bool chunks_add_refusal(struct streamed *streamed, struct json_object *text, struct buf *chunks)
 {
-    if (!chunks_count(streamed, text))
+    if (!count(streamed, text))
         return false;
     if (streamed->keeps_text)
         buf_str(&streamed->refusal, json_text(text));
-    write_text(streamed, "refusal", text, chunks);
+    write_text(streamed, "refusal", json_text(text), chunks);
     return true;
 }
 
 bool chunks_add_reasoning(struct streamed *streamed, struct json_object *text, struct buf *chunks)
 {
-    if (!chunks_count(streamed, text))
+    if (!count(streamed, text))
         return false;
-    write_text(streamed, "reasoning_content", text, chunks);
+    if (streamed->keeps_text)
+        buf_str(&streamed->reasoning, json_text(text));
+    write_text(streamed, "reasoning_content", json_text(text), chunks);
     return true;
 }
 
@@ -171,9 +194,10 @@ void chunks_begin_call(struct streamed *streamed, int64_t place, struct str id, 
         .id = arena_copy(streamed->arena, made.len ? buf_view(&made) : id),
         .name = arena_copy(streamed->arena, name.at ? name : STR("")),
         .place = place,
+        .extra = json_object_get(extra),
     };
     buf_free(&made);
-    write_call(streamed, &streamed->calls[count], extra, chunks);
+    write_call(streamed, &streamed->calls[count], chunks);
 }
 
 bool chunks_add_arguments(struct streamed *streamed, int64_t place, struct str piece,
@@ -241,11 +265,14 @@ enum event_kind streamed_fail(struct streamed *streamed, struct str message)
 
 void streamed_free(struct streamed *streamed)
 {
-    for (size_t i = 0; i < streamed->calls_count; i++)
+    for (size_t i = 0; i < streamed->calls_count; i++) {
         buf_free(&streamed->calls[i].arguments);
+        json_object_put(streamed->calls[i].extra);
+    }
     free(streamed->calls);
     buf_free(&streamed->text);
     buf_free(&streamed->refusal);
+    buf_free(&streamed->reasoning);
     streamed->calls = NULL;
     streamed->calls_count = 0;
 }
@@ -262,6 +289,8 @@ void streamed_complete(const struct streamed *streamed, struct completion *compl
         chat_put(function, "name", chat_string(call->name));
         chat_put(function, "arguments", chat_string(buf_view(&call->arguments)));
         chat_put(made, "function", function);
+        if (call->extra)
+            chat_put(made, "extra_content", json_object_get(call->extra));
         json_object_array_add(calls, made);
     }
     json_object_put(completion->parsed);

@@ -9,7 +9,8 @@ struct streamed_call {
     struct str id, name;
     struct buf arguments;
     bool has_arguments;
-    int64_t place; /* the provider's own number of it */
+    int64_t place;             /* the provider's own number of it */
+    struct json_object *extra; /* owned: its extra_content; NULL = none */
 };
 
 /* Zeroed, with the first members set, is one at the beginning. */
@@ -23,7 +24,7 @@ struct streamed {
     /* collected */
     struct str id, model;
     bool keeps_text; /* else only how long it is */
-    struct buf text, refusal;
+    struct buf text, refusal, reasoning;
     size_t said_bytes; /* of all that was told: text, calls, reasoning */
     struct streamed_call *calls;
     size_t calls_count;
@@ -51,14 +52,15 @@ enum event_kind streamed_read(struct streamed *streamed, struct str event, struc
 void chunks_write_finish(struct streamed *streamed, struct buf *chunks);
 /* The event with the usage, for clients that asked for it. */
 void chunks_write_usage(const struct streamed *streamed, struct buf *chunks);
+/* All that was collected, as few chunks of OpenAI's shape; `usage` tells whether its event is a
+ * part of it. */
+void chunks_write_again(const struct streamed *streamed, bool usage, struct buf *chunks);
 
 /* ---- for providers: collects, and writes a chunk unless `chunks` is NULL. Whether there was
  * anything to say. ---- */
 
 /* `text` is a JSON string; others and empty ones say nothing. */
 bool chunks_add_text(struct streamed *streamed, struct json_object *text, struct buf *chunks);
-/* Counts what is passed on without being looked at. */
-bool chunks_count(struct streamed *streamed, struct json_object *text);
 bool chunks_add_refusal(struct streamed *streamed, struct json_object *text, struct buf *chunks);
 bool chunks_add_reasoning(struct streamed *streamed, struct json_object *text, struct buf *chunks);
 /* A call begins, at the provider's place; an absent id is made up. `extra` (NULL = none) is the

@@ -297,13 +297,13 @@ static bool rename_reason(struct json_object *choice, const char *meant, struct 
 
 static bool says_anything(struct streamed *streamed, struct json_object *delta)
 {
-    static const char *const others[] = {"reasoning", "reasoning_content"};
+    struct json_object *thought = json_member(delta, "reasoning_content", NULL);
+    if (json_text(thought).len == 0)
+        thought = json_member(delta, "reasoning", NULL);
     bool said = chunks_add_text(streamed, json_member(delta, "content", NULL), NULL);
     said = chunks_add_refusal(streamed, json_member(delta, "refusal", NULL), NULL) || said;
     said = stream_calls(streamed, json_member(delta, "tool_calls", NULL)) || said;
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-        said = chunks_count(streamed, json_member(delta, others[i], NULL)) || said;
-    return said;
+    return chunks_add_reasoning(streamed, thought, NULL) || said;
 }
 
 static enum event_kind read_choice(struct streamed *streamed, struct json_object *data,

@@ -26,17 +26,18 @@ static void write_body(const struct exchange *ex, struct buf *body)
         answer_models(ex, body);
     else if (ex->route.kind == ROUTE_USAGE)
         answer_usage(ex, body);
-    else if (ex->route.kind == ROUTE_DISPATCHER)
-        answer_openai(ex, body);
     else
-        answer_native(ex, body);
+        answer_success(ex, body);
 }
 
 static void respond_whole(struct exchange *ex)
 {
     struct buf headers = {0}, body = {0};
     answer_head(ex, "application/json", &headers);
-    write_body(ex, &body);
+    if (ex->repeat.answered)
+        buf_str(&body, ex->repeat.reply.body);
+    else
+        write_body(ex, &body);
     const struct http_response response = {
         .status = ex->http_status,
         .headers = buf_view(&headers),
@@ -57,6 +58,12 @@ static bool is_stream(const struct exchange *ex)
     return relay->begun || (relay->started && ended && !ex->client_gone);
 }
 
+/* The first request's stream again, all of it at once. */
+static bool is_stream_again(const struct exchange *ex)
+{
+    return ex->repeat.replayed && ex->repeat.reply.kind != KEPT_JSON;
+}
+
 /* A row keeps what was said, put together: nobody wants to read events. */
 static void keep_stream(struct exchange *ex)
 {
@@ -73,15 +80,15 @@ static void keep_stream(struct exchange *ex)
 
 enum stage_result stage_respond(struct exchange *ex)
 {
-    session_give_up(ex); /* before the client hears, and may come again */
-    bool streams = is_stream(ex);
+    remember_nothing(ex); /* before the client hears, and may come again */
+    bool streams = is_stream(ex) || is_stream_again(ex);
     if (ex->client_gone)
         ex->http_status = 0;
     else
         ex->http_status = streams ? 200 : api_error_info(ex->failure.code)->status;
     if (ex->entry)
         note_outcome(ex);
-    if (streams)
+    if (streams && !is_stream_again(ex))
         keep_stream(ex);
     if (ex->client_gone) {
         ex->bytes_out = ex->relay.sent;
@@ -90,7 +97,9 @@ enum stage_result stage_respond(struct exchange *ex)
     ex->bytes_in = ex->request->bytes_in;
     bodies_keep_request(ex);
     http_set_data(ex->connection, NULL);
-    if (streams)
+    if (is_stream_again(ex))
+        ex->bytes_out = relay_replay(ex, &ex->repeat.reply);
+    else if (streams)
         ex->bytes_out = relay_finish(ex);
     else
         respond_whole(ex);

@@ -28,9 +28,11 @@ bool budget_prepare(struct exchange *ex);
 /* Of the budget stage, for requests that have waited (budget_queue.h). */
 enum budget_answer budget_try(struct exchange *ex, bool last);
 enum stage_result stage_forward(struct exchange *ex);
+enum stage_result stage_repeat(struct exchange *ex);
 enum stage_result stage_session(struct exchange *ex);
 enum stage_result stage_remember(struct exchange *ex);
-/* Of the session stage: a turn that did not come to a good end leaves the session as it was. */
-void session_give_up(struct exchange *ex);
+/* Of the remember stage: a turn that did not come to a good end leaves the session as it was, and
+ * its key free. */
+void remember_nothing(struct exchange *ex);
 enum stage_result stage_respond(struct exchange *ex);
 enum stage_result stage_record(struct exchange *ex);

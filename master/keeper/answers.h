@@ -1,0 +1,25 @@
+/* Answers that are kept for requests with the same Idempotency-Key: for ANSWERS_KEPT_MS, and no
+ * more of them than so many bytes; what does not fit any more is the oldest. */
+#pragma once
+
+#include "master/store/sessions.h"
+#include "shared/wire/keeper.h"
+
+enum { ANSWERS_KEPT_MS = 24 * 60 * 60 * 1000 };
+
+/* All zero but `most_bytes` is one at the beginning. */
+struct answers {
+    int64_t most_bytes;
+    int64_t bytes; /* as far as this keeper knows: other hosts' are counted now and then */
+    int64_t counted_ms, warned_ms; /* monotonic; 0 = not yet */
+    uint64_t dropped;              /* before their time, since the warning */
+};
+
+/* Keeps COMMIT's answer, in the transaction under way. `*other`: the key has another request's
+ * answer already, which is appended to `kept`. */
+bool answers_keep(struct answers *answers, struct sessions_store *store,
+                  const struct keeper_message *asked, int64_t now_ms, bool *other,
+                  struct buf *kept, struct error *error);
+/* A part of the sweep, in the transaction under way; `*more`: it is not the last one. */
+bool answers_tidy(struct answers *answers, struct sessions_store *store, int64_t now_ms,
+                  bool *more, struct error *error);

@@ -1,0 +1,189 @@
+#include "master/keeper/holds.h"
+
+#include "shared/base/log.h"
+#include "shared/base/xalloc.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { BUCKETS = 4096, KEPT_BUFFER_BYTES = 256 * 1024 };
+
+struct hold {
+    uint8_t key[KEEPER_HASH_BYTES], content[KEEPER_HASH_BYTES];
+    const void *peer;
+    struct hold *next;
+};
+
+struct holds {
+    struct hold *at[BUCKETS];
+    size_t count;
+    struct buf answer; /* of the key that was asked for last */
+};
+
+struct holds *holds_new(void)
+{
+    return xcalloc(1, sizeof(struct holds));
+}
+
+static struct hold **find(struct holds *holds, struct str key)
+{
+    uint32_t word; /* a hash is as good as random */
+    memcpy(&word, key.at, sizeof word);
+    struct hold **place = &holds->at[word % BUCKETS];
+    while (*place && memcmp((*place)->key, key.at, sizeof(*place)->key) != 0)
+        place = &(*place)->next;
+    return place;
+}
+
+static void add(struct holds *holds, const void *peer, const struct keeper_message *said)
+{
+    struct hold **place = find(holds, said->key);
+    if (*place)
+        return;
+    struct hold *hold = *place = xcalloc(1, sizeof *hold);
+    memcpy(hold->key, said->key.at, sizeof hold->key);
+    memcpy(hold->content, said->content.at, sizeof hold->content);
+    hold->peer = peer;
+    holds->count++;
+}
+
+static void end(struct holds *holds, struct hold **place)
+{
+    struct hold *ended = *place;
+    if (!ended)
+        return;
+    *place = ended->next;
+    free(ended);
+    holds->count--;
+}
+
+void holds_announce(struct holds *holds, const void *peer, const struct keeper_message *said)
+{
+    add(holds, peer, said);
+}
+
+void holds_end(struct holds *holds, struct str key)
+{
+    end(holds, find(holds, key));
+}
+
+size_t holds_count(const struct holds *holds)
+{
+    return holds->count;
+}
+
+static struct str key_of(const struct hold *hold)
+{
+    return (struct str){(const char *)hold->key, sizeof hold->key};
+}
+
+static void give_up_claim(struct sessions_store *store, struct str key)
+{
+    struct error error;
+    if (store && sessions_shared(store) && !sessions_release(store, key, &error))
+        log_warning("sessions: %s", error.message); /* it ends by itself */
+}
+
+void holds_abort(struct holds *holds, struct sessions_store *store, struct str key)
+{
+    struct hold **place = find(holds, key);
+    if (*place)
+        give_up_claim(store, key);
+    end(holds, place);
+}
+
+void holds_forget_peer(struct holds *holds, struct sessions_store *store, const void *peer)
+{
+    for (size_t i = 0; i < BUCKETS && holds->count > 0; i++)
+        for (struct hold **place = &holds->at[i]; *place;)
+            if ((*place)->peer == peer) {
+                give_up_claim(store, key_of(*place));
+                end(holds, place);
+            } else {
+                place = &(*place)->next;
+            }
+}
+
+void holds_renew(struct holds *holds, struct sessions_store *store)
+{
+    struct str *keys = xcalloc(holds->count + 1, sizeof *keys);
+    struct error error;
+    size_t count = 0;
+    for (size_t i = 0; i < BUCKETS; i++)
+        for (const struct hold *one = holds->at[i]; one; one = one->next)
+            keys[count++] = key_of(one);
+    if (count > 0 && !sessions_renew(store, keys, count, &error))
+        log_warning("sessions: %s", error.message);
+    free(keys);
+}
+
+/* --- beginning --- */
+
+static void refuse(struct keeper_message *answer, enum keeper_refusal refusal)
+{
+    answer->type = KEEPER_REFUSED;
+    answer->refusal = (uint8_t)refusal;
+}
+
+static void answer_kept(struct holds *holds, const struct keeper_message *asked,
+                        const struct kept_answer *kept, struct keeper_message *answer)
+{
+    if (!str_eq(kept->content, asked->content)) {
+        refuse(answer, KEEPER_MISMATCH);
+        return;
+    }
+    if (holds->answer.cap > KEPT_BUFFER_BYTES)
+        buf_free(&holds->answer);
+    buf_clear(&holds->answer);
+    buf_str(&holds->answer, kept->answer);
+    answer->type = KEEPER_KEPT;
+    answer->answer = buf_view(&holds->answer);
+}
+
+/* The claim comes first: whoever had it before may have stored an answer until then. */
+static bool look_up(struct sessions_store *store, const struct keeper_message *asked, bool *got,
+                    struct kept_answer *kept, bool *found)
+{
+    struct error error;
+    *found = false;
+    bool good = sessions_claim(store, asked->key, got, &error) &&
+                (!*got || answers_find(store, asked->key, kept, found, &error));
+    if (!good)
+        log_error("sessions: %s", error.message);
+    return good;
+}
+
+void holds_begin(struct holds *holds, struct sessions_store *store, const void *peer,
+                 const struct keeper_message *asked, int64_t now_ms, struct keeper_message *answer)
+{
+    const struct hold *held = *find(holds, asked->key);
+    struct kept_answer kept;
+    bool got, found;
+    *answer = (struct keeper_message){
+        .type = KEEPER_HELD, .ticket = asked->ticket, .key = asked->key, .content = asked->content};
+    if (held) {
+        bool same = memcmp(held->content, asked->content.at, sizeof held->content) == 0;
+        refuse(answer, same ? KEEPER_IN_PROGRESS : KEEPER_MISMATCH);
+    } else if (!look_up(store, asked, &got, &kept, &found)) {
+        refuse(answer, KEEPER_UNAVAILABLE);
+    } else if (!got) {
+        refuse(answer, KEEPER_IN_PROGRESS);
+    } else if (found && kept.expires_ms > now_ms) {
+        answer_kept(holds, asked, &kept, answer);
+        give_up_claim(store, asked->key);
+    } else {
+        add(holds, peer, asked);
+    }
+}
+
+void holds_free(struct holds **place)
+{
+    struct holds *holds = *place;
+    *place = NULL;
+    for (size_t i = 0; holds && i < BUCKETS; i++)
+        while (holds->at[i])
+            end(holds, &holds->at[i]);
+    if (holds)
+        buf_free(&holds->answer);
+    free(holds);
+}
