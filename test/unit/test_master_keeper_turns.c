@@ -1,143 +1,5 @@
 /* Turns of conversations, on a real store. */
-#include "master/keeper/turns.h"
-
-#include "test/unit/scratch.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-
-#include <cmocka.h>
-
-static const int64_t start_ms = INT64_C(1800000000000), minute_ms = 60000;
-static int peer_one, peer_two;
-
-struct world {
-    char folder[SCRATCH_PATH], path[SCRATCH_PATH];
-    struct sessions_store *store;
-    struct turns *turns;
-    struct keeper_message answers[8]; /* of commits */
-    void *peers[8];
-    size_t answers_count;
-};
-
-static void open_world(struct world *world)
-{
-    struct error error;
-    if (!sessions_open(world->path, &world->store, &error))
-        fail_msg("%s", error.message);
-    world->turns = turns_new(world->store);
-}
-
-static int setup(void **state)
-{
-    struct world *world = calloc(1, sizeof *world);
-    assert_non_null(scratch_make(world->folder));
-    scratch_path(world->folder, "sessions.db", world->path);
-    open_world(world);
-    *state = world;
-    return 0;
-}
-
-static void close_world(struct world *world)
-{
-    turns_free(&world->turns);
-    sessions_close(&world->store);
-}
-
-static int teardown(void **state)
-{
-    struct world *world = *state;
-    close_world(world);
-    scratch_remove(world->folder);
-    free(world);
-    return 0;
-}
-
-static struct keeper_message asking(enum keeper_type type, const struct uuid *session)
-{
-    struct keeper_message message = {
-        .type = (uint8_t)type,
-        .ticket = 7,
-        .ttl_ms = minute_ms,
-        .max_messages = 6,
-        .max_tokens = 100,
-        .messages = 1,
-        .tokens = 10,
-        .project = STR("shop"),
-        .endpoint = STR("chat"),
-        .token = STR("till"),
-    };
-    if (session)
-        message.session = *session;
-    return message;
-}
-
-static struct keeper_message begin_at(struct world *world, void *peer,
-                                      const struct keeper_message *asked, int64_t now_ms)
-{
-    struct keeper_message answer;
-    turns_begin(world->turns, peer, asked, now_ms, &answer);
-    assert_int_equal(answer.ticket, 7);
-    return answer;
-}
-
-static struct keeper_message begin(struct world *world, void *peer, const struct uuid *session)
-{
-    const struct keeper_message asked = asking(KEEPER_BEGIN, session);
-    return begin_at(world, peer, &asked, start_ms);
-}
-
-static void on_answer(void *context, void *peer, const struct keeper_message *answer)
-{
-    struct world *world = context;
-    world->peers[world->answers_count] = peer;
-    world->answers[world->answers_count++] = *answer;
-}
-
-static void take(struct world *world, void *peer, const struct keeper_message *begun,
-                 uint8_t request, const char *said)
-{
-    struct keeper_message asked = asking(KEEPER_COMMIT, &begun->session);
-    struct buf body = {0};
-    keeper_add(&body, str_of(said));
-    keeper_add(&body, STR("\"yes\""));
-    asked.turn = begun->turn;
-    asked.request.bytes[0] = request;
-    asked.body = buf_view(&body);
-    turns_take(world->turns, peer, &asked);
-    buf_free(&body); /* it was copied */
-}
-
-static void store_at(struct world *world, int64_t now_ms)
-{
-    world->answers_count = 0;
-    turns_store(world->turns, now_ms, on_answer, world);
-}
-
-static struct keeper_message commit(struct world *world, void *peer,
-                                    const struct keeper_message *begun, uint8_t request,
-                                    const char *said)
-{
-    take(world, peer, begun, request, said);
-    store_at(world, start_ms);
-    assert_int_equal(world->answers_count, 1);
-    assert_ptr_equal(world->peers[0], peer);
-    return world->answers[0];
-}
-
-static void assert_refused(const struct keeper_message *answer, enum keeper_refusal refusal)
-{
-    assert_int_equal(answer->type, KEEPER_REFUSED);
-    assert_int_equal(answer->refusal, refusal);
-}
-
-static void assert_begun(const struct keeper_message *answer, int64_t turn, const char *messages)
-{
-    assert_int_equal(answer->type, KEEPER_BEGUN);
-    assert_int_equal(answer->turn, turn);
-    assert_int_equal(answer->body.len, strlen(messages));
-    assert_memory_equal(answer->body.at, messages, strlen(messages));
-}
+#include "test/unit/keeper_world.h"
 
 static void one_after_the_other(void **state)
 {
@@ -211,7 +73,7 @@ static void announced(void **state)
     turns_announce(world->turns, &peer_one, &said);
     answer = begin(world, &peer_two, &first.session);
     assert_refused(&answer, KEEPER_BUSY);
-    assert_false(turns_sweep(world->turns, start_ms + 10 * minute_ms));
+    assert_false(sweep(world, start_ms + 10 * minute_ms));
     turns_forget_peer(world->turns, &peer_one);
     answer = begin(world, &peer_two, &first.session);
     assert_int_equal(answer.type, KEEPER_BEGUN);
@@ -273,13 +135,13 @@ static void expiry(void **state)
     answer = begin_at(world, &peer_one, &asked, start_ms + minute_ms - 1);
     assert_int_equal(answer.type, KEEPER_BEGUN);
     /* What has a turn open is not swept, for that turn may end well. */
-    assert_false(turns_sweep(world->turns, start_ms + 5 * minute_ms));
+    assert_false(sweep(world, start_ms + 5 * minute_ms));
     take(world, &peer_one, &answer, 2, "\"b\"");
     store_at(world, start_ms + 5 * minute_ms);
     assert_int_equal(world->answers[0].type, KEEPER_COMMITTED);
     answer = begin_at(world, &peer_one, &asked, start_ms + 6 * minute_ms);
     assert_refused(&answer, KEEPER_EXPIRED);
-    (void)turns_sweep(world->turns, start_ms + 6 * minute_ms);
+    (void)sweep(world, start_ms + 6 * minute_ms);
     answer = begin_at(world, &peer_one, &asked, start_ms + 6 * minute_ms);
     assert_refused(&answer, KEEPER_EXPIRED);
     assert_int_equal(answer.body.len, 0);
@@ -298,9 +160,10 @@ static void several_in_one_transaction(void **state)
         take(world, i == 1 ? &peer_two : &peer_one, &begun[i], i, "\"a\"");
     }
     turns_forget_peer(world->turns, &peer_two);
-    assert_true(turns_has_commits(world->turns));
+    commits_forget_peer(world->commits, &peer_two);
+    assert_true(commits_any(world->commits));
     store_at(world, start_ms);
-    assert_false(turns_has_commits(world->turns));
+    assert_false(commits_any(world->commits));
     assert_int_equal(world->answers_count, 2); /* the one that is gone hears nothing, */
     for (int i = 0; i < 3; i++) {              /* and its turn is stored all the same */
         struct keeper_message answer = begin(world, &peer_one, &begun[i].session);
