@@ -181,7 +181,8 @@ static int open_and_run(int argc, char **argv, const struct cli_options *options
 {
     struct sessions_store *store = NULL;
     struct error error;
-    if (access(config->sessions_path, F_OK) != 0) {
+    bool is_file = strcmp(config->store.driver, "sqlite") == 0;
+    if (is_file && access(config->sessions_path, F_OK) != 0) {
         fprintf(stderr, "promptgate session: there is no %s: no session was kept yet\n",
                 config->sessions_path);
         return 1;

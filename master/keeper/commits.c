@@ -89,20 +89,41 @@ void commits_free(struct commits **place)
 
 /* --- storing --- */
 
+static bool has_turn(const struct commit *commit)
+{
+    return !uuid_is_nil(&commit->asked.session);
+}
+
 static void refuse(struct commit *commit, enum keeper_refusal refusal)
 {
     commit->answer.type = KEEPER_REFUSED;
     commit->answer.refusal = (uint8_t)refusal;
 }
 
+/* One that another host has stored meanwhile: what goes with it is undone with the rest. */
+static bool add_turn(struct commits *commits, struct commit *commit,
+                     const struct turn_judgement *turn, int64_t now_ms, struct error *error)
+{
+    bool moved;
+    if (turn->verdict == TURN_STORED)
+        return true;
+    if (!turns_add(commits->turns, &commit->asked, turn, now_ms, &moved, error))
+        return false;
+    if (moved && commit->asked.key.len > 0)
+        return error_set(error, "another host has stored a turn that this one had begun");
+    if (moved)
+        refuse(commit, KEEPER_BUSY);
+    return true;
+}
+
 /* Neither the turn nor the answer is stored without the other. */
-static bool store_one(struct commits *commits, struct sessions_store *store, struct commit *commit,
-                      int64_t now_ms, struct error *error)
+static bool store_both(struct commits *commits, struct sessions_store *store,
+                       struct commit *commit, int64_t now_ms, struct error *error)
 {
     const struct keeper_message *asked = &commit->asked;
     struct turn_judgement turn = {.verdict = TURN_STORED};
-    bool has_turn = !uuid_is_nil(&asked->session), other = false;
-    if (has_turn && !turns_judge(commits->turns, asked, &turn, error))
+    bool other = false;
+    if (has_turn(commit) && !turns_judge(commits->turns, asked, &turn, error))
         return false;
     if (turn.verdict == TURN_REFUSED) {
         refuse(commit, turn.refusal);
@@ -111,13 +132,21 @@ static bool store_one(struct commits *commits, struct sessions_store *store, str
     if (asked->key.len > 0 && !answers_keep(commits->answers, store, asked, now_ms, &other,
                                             &commit->kept, error))
         return false;
-    if (other) {
-        commit->answer.type = KEEPER_KEPT;
-        commit->answer.answer = buf_view(&commit->kept);
-        return true;
-    }
-    return turn.verdict == TURN_STORED ||
-           turns_add(commits->turns, asked, &turn, now_ms, error);
+    if (!other)
+        return add_turn(commits, commit, &turn, now_ms, error);
+    commit->answer.type = KEEPER_KEPT;
+    commit->answer.answer = buf_view(&commit->kept);
+    return true;
+}
+
+/* Stored or refused, it is over. */
+static bool store_one(struct commits *commits, struct sessions_store *store, struct commit *commit,
+                      int64_t now_ms, struct error *error)
+{
+    const struct keeper_message *asked = &commit->asked;
+    return store_both(commits, store, commit, now_ms, error) &&
+           (!has_turn(commit) || turns_release(commits->turns, &asked->session, error)) &&
+           (asked->key.len == 0 || holds_release(commits->holds, store, asked->key, error));
 }
 
 static bool store_all(struct commits *commits, struct sessions_store *store, int64_t now_ms)
@@ -131,6 +160,7 @@ static bool store_all(struct commits *commits, struct sessions_store *store, int
         good = store_one(commits, store, one, now_ms, &error);
     }
     good = good && sessions_commit(store, &error);
+    turns_settle(commits->turns, good);
     if (good)
         return true;
     log_error("sessions: %s", error.message);
@@ -140,8 +170,8 @@ static bool store_all(struct commits *commits, struct sessions_store *store, int
 
 static void close_one(struct commits *commits, const struct commit *commit)
 {
-    if (!uuid_is_nil(&commit->asked.session))
-        turns_abort(commits->turns, &commit->asked);
+    if (has_turn(commit))
+        turns_end(commits->turns, &commit->asked.session);
     if (commit->asked.key.len > 0)
         holds_end(commits->holds, commit->asked.key);
 }

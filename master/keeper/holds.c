@@ -1,5 +1,6 @@
 #include "master/keeper/holds.h"
 
+#include "master/keeper/claim.h"
 #include "shared/base/log.h"
 #include "shared/base/xalloc.h"
 
@@ -77,18 +78,17 @@ static struct str key_of(const struct hold *hold)
     return (struct str){(const char *)hold->key, sizeof hold->key};
 }
 
-static void give_up_claim(struct sessions_store *store, struct str key)
+bool holds_release(struct holds *holds, struct sessions_store *store, struct str key,
+                   struct error *error)
 {
-    struct error error;
-    if (store && sessions_shared(store) && !sessions_release(store, key, &error))
-        log_warning("sessions: %s", error.message); /* it ends by itself */
+    return !*find(holds, key) || !sessions_shared(store) || sessions_release(store, key, error);
 }
 
 void holds_abort(struct holds *holds, struct sessions_store *store, struct str key)
 {
     struct hold **place = find(holds, key);
     if (*place)
-        give_up_claim(store, key);
+        claim_give_up(store, key);
     end(holds, place);
 }
 
@@ -97,7 +97,7 @@ void holds_forget_peer(struct holds *holds, struct sessions_store *store, const 
     for (size_t i = 0; i < BUCKETS && holds->count > 0; i++)
         for (struct hold **place = &holds->at[i]; *place;)
             if ((*place)->peer == peer) {
-                give_up_claim(store, key_of(*place));
+                claim_give_up(store, key_of(*place));
                 end(holds, place);
             } else {
                 place = &(*place)->next;
@@ -112,7 +112,7 @@ void holds_renew(struct holds *holds, struct sessions_store *store)
     for (size_t i = 0; i < BUCKETS; i++)
         for (const struct hold *one = holds->at[i]; one; one = one->next)
             keys[count++] = key_of(one);
-    if (count > 0 && !sessions_renew(store, keys, count, &error))
+    if (count > 0 && store && sessions_shared(store) && !sessions_renew(store, keys, count, &error))
         log_warning("sessions: %s", error.message);
     free(keys);
 }
@@ -170,7 +170,7 @@ void holds_begin(struct holds *holds, struct sessions_store *store, const void *
         refuse(answer, KEEPER_IN_PROGRESS);
     } else if (found && kept.expires_ms > now_ms) {
         answer_kept(holds, asked, &kept, answer);
-        give_up_claim(store, asked->key);
+        claim_give_up(store, asked->key);
     } else {
         add(holds, peer, asked);
     }

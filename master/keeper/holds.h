@@ -17,7 +17,10 @@ void holds_begin(struct holds *holds, struct sessions_store *store, const void *
                  const struct keeper_message *asked, int64_t now_ms, struct keeper_message *answer);
 /* A key that the peer holds already. */
 void holds_announce(struct holds *holds, const void *peer, const struct keeper_message *said);
-/* The request is over: its answer is stored, or it is not to be, and its claim is given up. */
+/* The request is over. Its answer is stored, and its claim went with the transaction
+ * (holds_release); or it is not to be, and the claim is given up. */
+bool holds_release(struct holds *holds, struct sessions_store *store, struct str key,
+                   struct error *error);
 void holds_end(struct holds *holds, struct str key);
 void holds_abort(struct holds *holds, struct sessions_store *store, struct str key);
 /* All that the peer holds. Their claims (sessions_release) are given up with them. */

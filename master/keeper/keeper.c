@@ -40,7 +40,7 @@ struct keeper {
     uv_pipe_t listener;
     uv_poll_t lifeline;
     uv_signal_t on_term;
-    uv_timer_t heartbeat, announcing, sweep;
+    uv_timer_t heartbeat, announcing, sweep, renewal;
     uv_check_t flush;
     struct sessions_store *store; /* NULL = it can't be opened */
     struct turns *turns;
@@ -283,6 +283,16 @@ static void on_sweep(uv_timer_t *timer)
     uv_timer_start(timer, on_sweep, more ? 1 : SWEEP_MS, 0);
 }
 
+/* Whoever's claims ran out would share a session with another host. */
+static void on_renewal(uv_timer_t *timer)
+{
+    struct keeper *keeper = timer->data;
+    if (!keeper->store || !sessions_shared(keeper->store))
+        return;
+    turns_renew(keeper->turns);
+    holds_renew(keeper->holds, keeper->store);
+}
+
 static void on_announced(uv_timer_t *timer)
 {
     struct keeper *keeper = timer->data;
@@ -340,13 +350,15 @@ static void on_lifeline(uv_poll_t *poll, int status, int events)
 
 static void start_timers(struct keeper *keeper)
 {
-    uv_timer_t *const timers[] = {&keeper->heartbeat, &keeper->announcing, &keeper->sweep};
+    uv_timer_t *const timers[] = {&keeper->heartbeat, &keeper->announcing, &keeper->sweep,
+                                  &keeper->renewal};
     for (size_t i = 0; i < sizeof timers / sizeof *timers; i++) {
         uv_timer_init(&keeper->loop, timers[i]);
         timers[i]->data = keeper;
     }
     uv_timer_start(&keeper->heartbeat, on_heartbeat, HEARTBEAT_MS, HEARTBEAT_MS);
     uv_timer_start(&keeper->sweep, on_sweep, SWEEP_MS, 0);
+    uv_timer_start(&keeper->renewal, on_renewal, SESSIONS_LEASE_MS / 3, SESSIONS_LEASE_MS / 3);
     if (!keeper->announced)
         uv_timer_start(&keeper->announcing, on_announced, ANNOUNCING_MS, 0);
 }

@@ -1,18 +1,20 @@
 #include "master/keeper/turns.h"
 
+#include "master/keeper/claim.h"
 #include "shared/base/log.h"
 #include "shared/base/xalloc.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { BUCKETS = 4096, SWEEP_AT_ONCE = 64, KEPT_BUFFER_BYTES = 256 * 1024 };
+enum { BUCKETS = 4096, SWEEP_AT_ONCE = 64 };
 
 struct open_turn {
     struct uuid session;
     const void *peer;
     char *project, *endpoint, *token; /* whose it is */
     int64_t began_ms;                 /* of the wall clock */
+    bool claimed;                     /* in a store that others share */
     struct open_turn *next;
 };
 
@@ -20,19 +22,61 @@ struct turns {
     struct sessions_store *store;
     struct open_turn *open[BUCKETS];
     size_t open_count;
-    struct buf messages; /* of the session that was begun last */
+    struct hot *hot;
 };
 
 struct turns *turns_new(struct sessions_store *store)
 {
     struct turns *turns = xcalloc(1, sizeof *turns);
     turns->store = store;
+    turns->hot = hot_new(HOT_BYTES_MAX);
     return turns;
 }
 
 void turns_use(struct turns *turns, struct sessions_store *store)
 {
     turns->store = store;
+}
+
+/* --- claims --- */
+
+static struct str claim_of(const struct uuid *session)
+{
+    return (struct str){(const char *)session->bytes, sizeof session->bytes};
+}
+
+static bool is_shared(const struct turns *turns)
+{
+    return turns->store && sessions_shared(turns->store);
+}
+
+/* False, refused, while another host has the session, or nobody knows. */
+static bool claim(struct turns *turns, const struct uuid *session, enum keeper_refusal *refusal)
+{
+    struct error error;
+    bool got = false;
+    if (!is_shared(turns))
+        return true;
+    *refusal = KEEPER_BUSY;
+    if (sessions_claim(turns->store, claim_of(session), &got, &error))
+        return got;
+    log_error("sessions: %s", error.message);
+    *refusal = KEEPER_UNAVAILABLE;
+    return false;
+}
+
+void turns_renew(struct turns *turns)
+{
+    struct error error;
+    struct str *claims = xcalloc(turns->open_count + 1, sizeof *claims);
+    size_t count = 0;
+    for (size_t i = 0; i < BUCKETS; i++)
+        for (const struct open_turn *one = turns->open[i]; one; one = one->next)
+            if (one->claimed)
+                claims[count++] = claim_of(&one->session);
+    if (is_shared(turns) && !sessions_renew(turns->store, claims, count, &error))
+        log_error("sessions: %s", error.message);
+    free(claims);
 }
 
 /* --- open turns --- */
@@ -60,7 +104,7 @@ static char *text_of(struct str text)
 }
 
 static void open_turn(struct turns *turns, const void *peer, const struct uuid *session,
-                      const struct keeper_message *said, int64_t began_ms)
+                      const struct keeper_message *said, int64_t began_ms, bool claimed)
 {
     struct open_turn **place = find_open(turns, session);
     if (*place)
@@ -69,6 +113,7 @@ static void open_turn(struct turns *turns, const void *peer, const struct uuid *
     **place = (struct open_turn){.session = *session,
                                  .peer = peer,
                                  .began_ms = began_ms,
+                                 .claimed = claimed,
                                  .project = text_of(said->project),
                                  .endpoint = text_of(said->endpoint),
                                  .token = text_of(said->token)};
@@ -88,14 +133,23 @@ static void close_turn(struct turns *turns, struct open_turn **place)
     turns->open_count--;
 }
 
+/* Its claim was this host's before, or is one of a session that is not stored yet. */
 void turns_announce(struct turns *turns, const void *peer, const struct keeper_message *said)
 {
-    open_turn(turns, peer, &said->session, said, INT64_MIN);
+    open_turn(turns, peer, &said->session, said, INT64_MIN, true);
+}
+
+/* Nothing is stored of that turn. */
+static void give_up_turn(struct turns *turns, struct open_turn **place)
+{
+    if (*place && (*place)->claimed)
+        claim_give_up(turns->store, claim_of(&(*place)->session));
+    close_turn(turns, place);
 }
 
 void turns_abort(struct turns *turns, const struct keeper_message *said)
 {
-    close_turn(turns, find_open(turns, &said->session));
+    give_up_turn(turns, find_open(turns, &said->session));
 }
 
 void turns_forget_peer(struct turns *turns, const void *peer)
@@ -103,7 +157,7 @@ void turns_forget_peer(struct turns *turns, const void *peer)
     for (size_t i = 0; i < BUCKETS; i++)
         for (struct open_turn **place = &turns->open[i]; *place;)
             if ((*place)->peer == peer)
-                close_turn(turns, place);
+                give_up_turn(turns, place);
             else
                 place = &(*place)->next;
 }
@@ -140,45 +194,57 @@ static enum keeper_refusal refusal_of_open(const struct open_turn *open,
 /* With its answer. */
 static bool has_room(const struct keeper_message *asked, const struct session_row *row)
 {
-    return row->messages + asked->messages + 1 <= asked->max_messages &&
+    return row->turns < SESSIONS_TURNS_MAX &&
+           row->messages + asked->messages + 1 <= asked->max_messages &&
            row->tokens + asked->tokens <= asked->max_tokens;
 }
 
-static bool load(struct turns *turns, const struct uuid *id, struct session_row *row,
-                 struct buf *messages, bool *found)
+/* KEEPER_REFUSALS = it may begin. */
+static enum keeper_refusal refusal_of_known(const struct keeper_message *asked,
+                                            const struct session_row *row, bool found,
+                                            int64_t now_ms)
 {
+    if (!found || !is_theirs(row, asked))
+        return KEEPER_FORBIDDEN;
+    if (row->ended || row->expires_ms <= now_ms)
+        return KEEPER_EXPIRED;
+    return has_room(asked, row) ? KEEPER_REFUSALS : KEEPER_FULL;
+}
+
+static enum keeper_refusal begin_claimed(struct turns *turns, const void *peer,
+                                         const struct keeper_message *asked, int64_t now_ms,
+                                         struct keeper_message *answer)
+{
+    struct hot_session session;
     struct error error;
-    if (sessions_load(turns->store, id, 0, row, messages, found, &error))
-        return true;
-    log_error("sessions: %s", error.message);
-    return false;
+    bool found;
+    if (!hot_load(turns->hot, turns->store, &asked->session, true, &session, &found, &error)) {
+        log_error("sessions: %s", error.message);
+        return KEEPER_UNAVAILABLE;
+    }
+    enum keeper_refusal refusal = refusal_of_known(asked, &session.row, found, now_ms);
+    if (refusal != KEEPER_REFUSALS)
+        return refusal;
+    open_turn(turns, peer, &asked->session, asked, now_ms, is_shared(turns));
+    answer->turn = session.row.turns;
+    answer->messages = session.row.messages;
+    answer->tokens = session.row.tokens;
+    answer->body = session.messages;
+    return refusal;
 }
 
 static void begin_known(struct turns *turns, const void *peer, const struct keeper_message *asked,
                         int64_t now_ms, struct keeper_message *answer)
 {
-    struct session_row row = {0};
-    bool found = false;
-    struct open_turn *open = *find_open(turns, &asked->session);
-    if (turns->messages.cap > KEPT_BUFFER_BYTES)
-        buf_free(&turns->messages);
-    buf_clear(&turns->messages);
+    enum keeper_refusal refusal;
+    const struct open_turn *open = *find_open(turns, &asked->session);
     if (open) {
         refuse(answer, refusal_of_open(open, asked));
-    } else if (!load(turns, &asked->session, &row, &turns->messages, &found)) {
-        refuse(answer, KEEPER_UNAVAILABLE);
-    } else if (!found || !is_theirs(&row, asked)) {
-        refuse(answer, KEEPER_FORBIDDEN);
-    } else if (row.ended || row.expires_ms <= now_ms) {
-        refuse(answer, KEEPER_EXPIRED);
-    } else if (!has_room(asked, &row)) {
-        refuse(answer, KEEPER_FULL);
-    } else {
-        open_turn(turns, peer, &asked->session, asked, now_ms);
-        answer->turn = row.turns;
-        answer->messages = row.messages;
-        answer->tokens = row.tokens;
-        answer->body = buf_view(&turns->messages);
+    } else if (!claim(turns, &asked->session, &refusal)) {
+        refuse(answer, refusal);
+    } else if ((refusal = begin_claimed(turns, peer, asked, now_ms, answer)) != KEEPER_REFUSALS) {
+        refuse(answer, refusal);
+        claim_give_up(turns->store, claim_of(&asked->session));
     }
 }
 
@@ -194,7 +260,7 @@ void turns_begin(struct turns *turns, const void *peer, const struct keeper_mess
         refuse(answer, KEEPER_FULL);
     } else {
         answer->session = uuid_v7(now_ms);
-        open_turn(turns, peer, &answer->session, asked, now_ms);
+        open_turn(turns, peer, &answer->session, asked, now_ms, false);
     }
 }
 
@@ -209,11 +275,13 @@ static bool is_repeated(const struct session_row *row, const struct keeper_messa
 bool turns_judge(struct turns *turns, const struct keeper_message *asked,
                  struct turn_judgement *judgement, struct error *error)
 {
-    struct session_row *row = &judgement->row;
+    struct hot_session session;
+    const struct session_row *row = &session.row;
     bool found;
     *judgement = (struct turn_judgement){.verdict = TURN_REFUSED, .refusal = KEEPER_BUSY};
-    if (!sessions_load(turns->store, &asked->session, 0, row, NULL, &found, error))
+    if (!hot_load(turns->hot, turns->store, &asked->session, false, &session, &found, error))
         return false;
+    judgement->row = *row;
     judgement->is_new = !found;
     if (found && is_repeated(row, asked))
         judgement->verdict = TURN_STORED;
@@ -229,7 +297,8 @@ bool turns_judge(struct turns *turns, const struct keeper_message *asked,
 }
 
 bool turns_add(struct turns *turns, const struct keeper_message *asked,
-               const struct turn_judgement *judgement, int64_t now_ms, struct error *error)
+               const struct turn_judgement *judgement, int64_t now_ms, bool *moved,
+               struct error *error)
 {
     const struct session_row *row = &judgement->row;
     struct session_row next = {
@@ -246,8 +315,30 @@ bool turns_add(struct turns *turns, const struct keeper_message *asked,
         .stored_ms = now_ms,
         .expires_ms = now_ms + asked->ttl_ms,
     };
-    bool moved;
-    return sessions_add_turn(turns->store, &next, asked->body, &moved, error) && (!moved || error_set(error, "moved"));
+    if (!sessions_add_turn(turns->store, &next, asked->body, moved, error))
+        return false;
+    if (*moved)
+        hot_drop(turns->hot, &asked->session);
+    else
+        hot_add_turn(turns->hot, &next, asked->body);
+    return true;
+}
+
+bool turns_release(struct turns *turns, const struct uuid *session, struct error *error)
+{
+    const struct open_turn *open = *find_open(turns, session);
+    return !open || !open->claimed || !is_shared(turns) ||
+           sessions_release(turns->store, claim_of(session), error);
+}
+
+void turns_settle(struct turns *turns, bool good)
+{
+    hot_settle(turns->hot, good);
+}
+
+void turns_end(struct turns *turns, const struct uuid *session)
+{
+    close_turn(turns, find_open(turns, session));
 }
 
 /* --- the sweep --- */
@@ -282,6 +373,6 @@ void turns_free(struct turns **place)
     for (size_t i = 0; i < BUCKETS; i++)
         while (turns->open[i])
             close_turn(turns, &turns->open[i]);
-    buf_free(&turns->messages);
+    hot_free(&turns->hot);
     free(turns);
 }

@@ -3,9 +3,11 @@
  *
  * Who has a turn open is kept in memory alone: a keeper that begins anew is told by its peers
  * (KEEPER_ANNOUNCE), and a peer that is gone has no open turns any more. Whether a commit still
- * fits is told by the number of turns, so a turn that nobody announced can do no harm. */
+ * fits is told by the number of turns, so a turn that nobody announced can do no harm. Where the
+ * store is shared a session with an open turn is claimed there, for other hosts' keepers. */
 #pragma once
 
+#include "master/keeper/hot.h"
 #include "master/store/sessions.h"
 #include "shared/wire/keeper.h"
 
@@ -43,9 +45,19 @@ struct turn_judgement {
 
 bool turns_judge(struct turns *turns, const struct keeper_message *asked,
                  struct turn_judgement *judgement, struct error *error);
+/* For one that fits. `*moved`: another host has stored that turn since; nothing was. */
 bool turns_add(struct turns *turns, const struct keeper_message *asked,
-               const struct turn_judgement *judgement, int64_t now_ms, struct error *error);
+               const struct turn_judgement *judgement, int64_t now_ms, bool *moved,
+               struct error *error);
+/* Its claim goes with the transaction, whether it was stored or refused. */
+bool turns_release(struct turns *turns, const struct uuid *session, struct error *error);
+/* The transaction has ended; with `good` false nothing of it is kept. */
+void turns_settle(struct turns *turns, bool good);
+/* Behind that: the turn is over. */
+void turns_end(struct turns *turns, const struct uuid *session);
 
+/* Claims of what is open last longer. */
+void turns_renew(struct turns *turns);
 /* A part of the sweep, in a transaction likewise; `*more`: it is not the last one. */
 bool turns_sweep(struct turns *turns, int64_t now_ms, bool *more, struct error *error);
 /* How many are open. */

@@ -190,7 +190,8 @@ static bool sqlite_renew(struct sessions_store *store, const struct str *what, s
 
 int sessions_sqlite_bind_blob(sqlite3_stmt *statement, int place, struct str bytes)
 {
-    return sqlite3_bind_blob64(statement, place, bytes.at, bytes.len, SQLITE_STATIC);
+    return sqlite3_bind_blob64(statement, place, bytes.at ? bytes.at : "", bytes.len,
+                               SQLITE_STATIC);
 }
 
 int sessions_sqlite_bind_id(sqlite3_stmt *statement, int place, const struct uuid *id)
@@ -379,7 +380,8 @@ static int add_session(struct sessions_store *store, struct session_row *row, bo
     if (code != SQLITE_OK)
         return code;
     *moved = sqlite3_changes(store->db) == 0;
-    row->number = sqlite3_last_insert_rowid(store->db);
+    if (!*moved)
+        row->number = sqlite3_last_insert_rowid(store->db);
     return SQLITE_OK;
 }
 

@@ -127,9 +127,9 @@ bool sessions_sqlite_sweep_answers(struct sessions_store *store, int64_t now_ms,
 bool sessions_sqlite_answers_bytes(struct sessions_store *store, int64_t *bytes,
                                    struct error *error)
 {
-    sqlite3_stmt *statement = store->statements[ANSWERS_BYTES];
     if (!sessions_sqlite_connected(store, error))
         return false;
+    sqlite3_stmt *statement = store->statements[ANSWERS_BYTES];
     if (sqlite3_step(statement) == SQLITE_ROW)
         *bytes = sqlite3_column_int64(statement, 0);
     int code = sqlite3_reset(statement);
