@@ -214,7 +214,7 @@ test('"user": taken on before bind, one capability kept by the master alone', { 
     gateway.database = path.join(directory, 'state/p.db');
     assert.equal(fs.statSync(path.join(directory, 'state')).uid, NOBODY);
     const members = [gateway.pid, ...gateway.children().map(({ pid }) => pid)];
-    assert.equal(members.length, 4);
+    assert.equal(members.length, 5);
     for (const pid of members) {
         const value = statusOf(pid);
         assert.equal(value('Uid'), Array(4).fill(NOBODY).join('\t'));

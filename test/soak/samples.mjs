@@ -57,7 +57,7 @@ export class Samples {
         const third = Math.floor(settled.length / 3);
         const of = (rows, role, what) =>
             median(rows.map((row) => row[role]?.[what]).filter((value) => value !== undefined));
-        return Object.fromEntries(['master', 'logger', 'worker'].map((role) => [role,
+        return Object.fromEntries(['master', 'logger', 'keeper', 'worker'].map((role) => [role,
             Object.fromEntries(['resident', 'descriptors'].map((what) => [what, [
                 of(settled.slice(0, third), role, what), of(settled.slice(-third), role, what)]]))]));
     }

@@ -2,8 +2,8 @@
 
 /** One conversation after the other: the upstream answers with how many messages it was told, so each
  * answer tells whether a turn that was answered is missing, or there twice. With `keyed` each turn
- * has an Idempotency-Key and is said again, word by word, until it is answered: then there is never
- * a doubt what the conversation holds. */
+ * has an Idempotency-Key and is said again, word by word, until it is answered, and sometimes after
+ * that: then there is never a doubt what the conversation holds. */
 export class Talk {
     static #MOST = 20;
     static #talks = 0;
@@ -11,6 +11,8 @@ export class Talk {
     #turns = 0; // that were answered
     #unknown = 0; // whose end nobody has seen: stored or not
     #said = null; // a turn with a key that has no answer yet
+    #last = null; // one that has, { said, text }
+    #repeating = false; // that one is said again
     #number = ++Talk.#talks;
     #keys = 0;
 
@@ -26,17 +28,27 @@ export class Talk {
         if (!this.keyed) {
             return { body: JSON.stringify({ message: marker, ...member }), headers: {}, said: marker };
         }
+        this.#repeating = this.#said === null && this.#last !== null && Math.random() < 0.2;
+        if (this.#repeating) {
+            return this.#last.said;
+        }
         this.#said ??= { body: JSON.stringify({ message: marker, ...member }), said: marker,
                          headers: { 'Idempotency-Key': `talk ${process.pid} ${this.#number} ${++this.#keys}` } };
         return this.#said;
     }
 
-    answered(outcome, { json }) {
+    answered(outcome, { json, text }) {
         if (outcome !== 'ok' && outcome !== 'replayed') {
             if (['session_forbidden', 'session_expired', 'session_full', 'idempotency_mismatch'].includes(outcome)) {
                 this.wrong.push(`${outcome} after ${this.#turns} turns of ${this.#id}`);
             } else if (outcome === 'sessions_unavailable') {
                 this.broke(); // it may be stored, and nobody could say so
+            }
+            return;
+        }
+        if (this.#repeating) {
+            if (outcome !== 'replayed' || text !== this.#last.text) {
+                this.wrong.push(`${outcome}, ${text.slice(0, 200)} for what was answered with ${this.#last.text.slice(0, 200)}`);
             }
             return;
         }
@@ -48,6 +60,7 @@ export class Talk {
         this.#id = json.meta.session_id;
         this.#turns = turns + 1;
         this.#unknown = 0;
+        this.#last = this.#said && { said: this.#said, text };
         this.#said = null;
         if (this.#turns >= Talk.#MOST) {
             this.#id = null;
