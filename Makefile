@@ -348,6 +348,7 @@ drill:
 	+@OUTAGE_SECONDS=180 $(MAKE) --no-print-directory TESTS=test/e2e/postgres.test.mjs e2e
 	+@RATE_MINUTES=3 $(MAKE) --no-print-directory TESTS=test/e2e/rates.test.mjs e2e
 	+@RELOAD_SECONDS=60 $(MAKE) --no-print-directory TESTS=test/e2e/reload.test.mjs e2e
+	+@CONVERSATIONS=1000 $(MAKE) --no-print-directory TESTS=test/e2e/conversation-kills.test.mjs e2e
 	+@$(MAKE) --no-print-directory STORE=postgres e2e
 	+@POWERCUTS=50 $(MAKE) --no-print-directory steps_tests=test/e2e/powercut.test.mjs e2e-steps
 	+@$(MAKE) --no-print-directory STORE=postgres e2e-steps

@@ -1,6 +1,6 @@
 // Conversations while keeper, workers, master and all of them at once are killed at random: no turn
 // that was answered is missing, none is there twice, and no session stays busy. CONVERSATIONS says
-// how many (60; the drill has 1,000), SEED repeats a plan.
+// how many (100; the drill has 1,000), SEED repeats a plan.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -15,7 +15,7 @@ import { openStore } from './database.mjs';
 import { demo, PROJECT_ID, startGateway, until } from './harness.mjs';
 import { KEY } from './mock.mjs';
 
-const CONVERSATIONS = Number(process.env.CONVERSATIONS || 60);
+const CONVERSATIONS = Number(process.env.CONVERSATIONS || 100);
 const SEED = Number(process.env.SEED || Date.now() % 2 ** 31);
 const CLIENTS = 12;
 const TURNS = 20; // of each conversation, as Talk has them
