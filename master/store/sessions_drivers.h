@@ -1,0 +1,6 @@
+/* The drivers behind sessions.h. */
+#pragma once
+
+#include "master/store/sessions.h"
+
+extern const struct sessions_driver sessions_sqlite, sessions_postgres;
