@@ -1,6 +1,7 @@
 // Gateways that share a PostgreSQL share their conversations: two of them here, each with its own
 // directories and ports.
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';
 import http from 'node:http';
 import path from 'node:path';
@@ -10,9 +11,10 @@ process.env.STORE = 'postgres'; // before the harness looks
 const { postgresPrograms } = await import('./database.mjs');
 const { assertError, demo, run, startGateway, until } = await import('./harness.mjs');
 const { completion, KEY } = await import('./mock.mjs');
-const { lives } = await import('./proc.mjs');
+const { CLOSED, holders, lives } = await import('./proc.mjs');
 
 const skip = postgresPrograms() ? false : 'no PostgreSQL server is installed';
+const PASSWORD = randomBytes(24).toString('hex'); // nobody asks for it
 let upstream;
 let one;
 let two;
@@ -74,7 +76,8 @@ before(async () => {
     one = await startGateway(options);
     two = await startGateway({
         ...options,
-        service: { store: { driver: 'postgres', dsn: one.database.dsn } },
+        service: { store: { driver: 'postgres', dsn: 'file:dsn' } },
+        files: { dsn: `${one.database.dsn} password=${PASSWORD}\n` },
         token: false,
         prepare: (gateway) => {
             fs.cpSync(path.join(one.config, 'tokens.d'), path.join(gateway.config, 'tokens.d'), { recursive: true });
@@ -113,6 +116,11 @@ test('a conversation whose turns alternate between two hosts: all of it, in orde
     for (const gateway of [one, two]) {
         assert.ok(!fs.existsSync(path.join(gateway.directory, 'state/sessions.db')), 'there is no file');
     }
+});
+
+test('what leads to the database is seen by those who write to it', { skip: skip || CLOSED }, async () => {
+    await served(two);
+    assert.deepEqual(holders(two, PASSWORD), ['keeper', 'logger', 'master']);
 });
 
 test('two turns at once on two hosts: one 200, one 409; the next has what was stored', { skip }, async () => {
