@@ -580,6 +580,30 @@ static void a_turn_and_a_sweep_at_once(void **state)
     sessions_close(&two);
 }
 
+/* What waits for another host to have ended it, or deleted it, finds that out. */
+static void a_turn_waits_for_who_ends_its_session(void **state)
+{
+    static const char *const endings[] = {"UPDATE sessions SET ended = true",
+                                          "DELETE FROM sessions"};
+    struct place *place = *state;
+    struct sessions_store *store = open_first(place);
+    for (uint8_t i = 0; i < 2; i++) {
+        struct session_row row = new_row(i);
+        char sql[128];
+        put_turn(store, &row);
+        snprintf(sql, sizeof sql,
+                 "BEGIN; SELECT FROM sessions FOR UPDATE; %s; "
+                 "SELECT pg_sleep(0.4); COMMIT",
+                 endings[i]);
+        assert_true(PQsendQuery(place->admin, sql));
+        usleep(150000);
+        assert_false(put_turn(store, &row));
+        for (PGresult *result; (result = PQgetResult(place->admin));)
+            PQclear(result);
+    }
+    sessions_close(&store);
+}
+
 /* ---- answers */
 
 static struct kept_answer new_answer(const char *key, int64_t stored_ms)
@@ -840,6 +864,7 @@ int main(void)
         TEST(tombstones_stay_for_30_days),
         TEST(hosts_sweep_at_once),
         TEST(a_turn_and_a_sweep_at_once),
+        TEST(a_turn_waits_for_who_ends_its_session),
         TEST(an_answer_is_kept_until_it_expires),
         TEST(answers_go),
         TEST(tables_are_waited_for),
