@@ -135,7 +135,7 @@ static int show(struct sessions_store *store, const struct uuid *id, bool json)
     struct error error;
     bool found;
     int status = 0;
-    if (!sessions_load(store, id, &row, &messages, &found, &error))
+    if (!sessions_load(store, id, 0, &row, &messages, &found, &error))
         status = fail(error.message);
     else if (!found)
         status = fail("there is no such session");
@@ -181,12 +181,13 @@ static int open_and_run(int argc, char **argv, const struct cli_options *options
 {
     struct sessions_store *store = NULL;
     struct error error;
-    if (access(config->sessions_path, F_OK) != 0) {
+    bool is_file = strcmp(config->store.driver, "sqlite") == 0;
+    if (is_file && access(config->sessions_path, F_OK) != 0) {
         fprintf(stderr, "promptgate session: there is no %s: no session was kept yet\n",
                 config->sessions_path);
         return 1;
     }
-    if (!sessions_open(config->sessions_path, &store, &error))
+    if (!sessions_open(config, NULL, &store, &error))
         return fail(error.message);
     int status = run(argc, argv, options, project, store);
     sessions_close(&store);

@@ -6,6 +6,7 @@
 #include "shared/base/step.h"
 #include "shared/base/xalloc.h"
 
+#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -40,7 +41,7 @@ struct keeper {
     uv_pipe_t listener;
     uv_poll_t lifeline;
     uv_signal_t on_term;
-    uv_timer_t heartbeat, announcing, sweep;
+    uv_timer_t heartbeat, announcing, sweep, renewal;
     uv_check_t flush;
     struct sessions_store *store; /* NULL = it can't be opened */
     struct turns *turns;
@@ -236,6 +237,14 @@ static void on_sweep(uv_timer_t *timer)
     uv_timer_start(timer, on_sweep, more ? 1 : SWEEP_MS, 0);
 }
 
+/* Whoever's claims ran out would share a session with another host. */
+static void on_renewal(uv_timer_t *timer)
+{
+    struct keeper *keeper = timer->data;
+    if (keeper->store && sessions_shared(keeper->store))
+        turns_renew(keeper->turns);
+}
+
 static void on_announced(uv_timer_t *timer)
 {
     struct keeper *keeper = timer->data;
@@ -253,16 +262,27 @@ static void on_announced(uv_timer_t *timer)
     keeper->last_waiting = &keeper->waiting;
 }
 
+/* Of all gateways that may share a store, on this machine as well. */
+static void name_host(const struct config *config, struct buf *name)
+{
+    char host[HOST_NAME_MAX + 1] = "";
+    gethostname(host, sizeof host - 1);
+    buf_printf(name, "%s:%s", host, config->state_dir);
+}
+
 /* A store that can't be opened is tried again. */
 static void open_store(struct keeper *keeper)
 {
     struct error error;
+    struct buf name = {0};
     if (keeper->store)
         return;
-    if (sessions_open(keeper->setup->config->sessions_path, &keeper->store, &error))
+    name_host(keeper->setup->config, &name);
+    if (sessions_open(keeper->setup->config, buf_cstr(&name), &keeper->store, &error))
         turns_use(keeper->turns, keeper->store);
     else
         log_error("sessions: %s", error.message);
+    buf_free(&name);
 }
 
 static void on_heartbeat(uv_timer_t *timer)
@@ -293,13 +313,15 @@ static void on_lifeline(uv_poll_t *poll, int status, int events)
 
 static void start_timers(struct keeper *keeper)
 {
-    uv_timer_t *const timers[] = {&keeper->heartbeat, &keeper->announcing, &keeper->sweep};
+    uv_timer_t *const timers[] = {&keeper->heartbeat, &keeper->announcing, &keeper->sweep,
+                                  &keeper->renewal};
     for (size_t i = 0; i < sizeof timers / sizeof *timers; i++) {
         uv_timer_init(&keeper->loop, timers[i]);
         timers[i]->data = keeper;
     }
     uv_timer_start(&keeper->heartbeat, on_heartbeat, HEARTBEAT_MS, HEARTBEAT_MS);
     uv_timer_start(&keeper->sweep, on_sweep, SWEEP_MS, 0);
+    uv_timer_start(&keeper->renewal, on_renewal, SESSIONS_LEASE_MS / 3, SESSIONS_LEASE_MS / 3);
     if (!keeper->announced)
         uv_timer_start(&keeper->announcing, on_announced, ANNOUNCING_MS, 0);
 }

@@ -6,13 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BUCKETS = 4096, SWEEP_AT_ONCE = 64, KEPT_BUFFER_BYTES = 256 * 1024 };
+enum { BUCKETS = 4096, SWEEP_AT_ONCE = 64 };
 
 struct open_turn {
     struct uuid session;
     const void *peer;
     char *project, *endpoint, *token; /* whose it is */
     int64_t began_ms;                 /* of the wall clock */
+    bool claimed;                     /* in a store that others share */
     struct open_turn *next;
 };
 
@@ -29,7 +30,7 @@ struct turns {
     struct open_turn *open[BUCKETS];
     size_t open_count;
     struct commit *commits, **last_commit;
-    struct buf messages; /* of the session that was begun last */
+    struct hot *hot;
 };
 
 struct turns *turns_new(struct sessions_store *store)
@@ -37,12 +38,68 @@ struct turns *turns_new(struct sessions_store *store)
     struct turns *turns = xcalloc(1, sizeof *turns);
     turns->store = store;
     turns->last_commit = &turns->commits;
+    turns->hot = hot_new(HOT_BYTES_MAX);
     return turns;
 }
 
 void turns_use(struct turns *turns, struct sessions_store *store)
 {
     turns->store = store;
+}
+
+/* --- claims --- */
+
+static struct str claim_of(const struct uuid *session)
+{
+    return (struct str){(const char *)session->bytes, sizeof session->bytes};
+}
+
+static bool is_shared(const struct turns *turns)
+{
+    return turns->store && sessions_shared(turns->store);
+}
+
+/* One that can't be given back runs out. */
+static void release(struct turns *turns, const struct uuid *session)
+{
+    struct error error;
+    if (!is_shared(turns))
+        return;
+    if (sessions_begin(turns->store, &error) &&
+        sessions_release(turns->store, claim_of(session), &error) &&
+        sessions_commit(turns->store, &error))
+        return;
+    log_error("sessions: %s", error.message);
+    sessions_undo(turns->store);
+}
+
+/* False, refused, while another host has the session, or nobody knows. */
+static bool claim(struct turns *turns, const struct uuid *session, enum keeper_refusal *refusal)
+{
+    struct error error;
+    bool got = false;
+    if (!is_shared(turns))
+        return true;
+    *refusal = KEEPER_BUSY;
+    if (sessions_claim(turns->store, claim_of(session), &got, &error))
+        return got;
+    log_error("sessions: %s", error.message);
+    *refusal = KEEPER_UNAVAILABLE;
+    return false;
+}
+
+void turns_renew(struct turns *turns)
+{
+    struct error error;
+    struct str *claims = xcalloc(turns->open_count + 1, sizeof *claims);
+    size_t count = 0;
+    for (size_t i = 0; i < BUCKETS; i++)
+        for (const struct open_turn *one = turns->open[i]; one; one = one->next)
+            if (one->claimed)
+                claims[count++] = claim_of(&one->session);
+    if (is_shared(turns) && !sessions_renew(turns->store, claims, count, &error))
+        log_error("sessions: %s", error.message);
+    free(claims);
 }
 
 /* --- open turns --- */
@@ -70,7 +127,7 @@ static char *text_of(struct str text)
 }
 
 static void open_turn(struct turns *turns, const void *peer, const struct uuid *session,
-                      const struct keeper_message *said, int64_t began_ms)
+                      const struct keeper_message *said, int64_t began_ms, bool claimed)
 {
     struct open_turn **place = find_open(turns, session);
     if (*place)
@@ -79,6 +136,7 @@ static void open_turn(struct turns *turns, const void *peer, const struct uuid *
     **place = (struct open_turn){.session = *session,
                                  .peer = peer,
                                  .began_ms = began_ms,
+                                 .claimed = claimed,
                                  .project = text_of(said->project),
                                  .endpoint = text_of(said->endpoint),
                                  .token = text_of(said->token)};
@@ -98,14 +156,23 @@ static void close_turn(struct turns *turns, struct open_turn **place)
     turns->open_count--;
 }
 
+/* Its claim was this host's before, or is one of a session that is not stored yet. */
 void turns_announce(struct turns *turns, const void *peer, const struct keeper_message *said)
 {
-    open_turn(turns, peer, &said->session, said, INT64_MIN);
+    open_turn(turns, peer, &said->session, said, INT64_MIN, true);
+}
+
+/* Nothing is stored of that turn. */
+static void give_up_turn(struct turns *turns, struct open_turn **place)
+{
+    if (*place && (*place)->claimed)
+        release(turns, &(*place)->session);
+    close_turn(turns, place);
 }
 
 void turns_abort(struct turns *turns, const struct keeper_message *said)
 {
-    close_turn(turns, find_open(turns, &said->session));
+    give_up_turn(turns, find_open(turns, &said->session));
 }
 
 void turns_forget_peer(struct turns *turns, const void *peer)
@@ -113,7 +180,7 @@ void turns_forget_peer(struct turns *turns, const void *peer)
     for (size_t i = 0; i < BUCKETS; i++)
         for (struct open_turn **place = &turns->open[i]; *place;)
             if ((*place)->peer == peer)
-                close_turn(turns, place);
+                give_up_turn(turns, place);
             else
                 place = &(*place)->next;
     for (struct commit *one = turns->commits; one; one = one->next)
@@ -153,45 +220,57 @@ static enum keeper_refusal refusal_of_open(const struct open_turn *open,
 /* With its answer. */
 static bool has_room(const struct keeper_message *asked, const struct session_row *row)
 {
-    return row->messages + asked->messages + 1 <= asked->max_messages &&
+    return row->turns < SESSIONS_TURNS_MAX &&
+           row->messages + asked->messages + 1 <= asked->max_messages &&
            row->tokens + asked->tokens <= asked->max_tokens;
 }
 
-static bool load(struct turns *turns, const struct uuid *id, struct session_row *row,
-                 struct buf *messages, bool *found)
+/* KEEPER_REFUSALS = it may begin. */
+static enum keeper_refusal refusal_of_known(const struct keeper_message *asked,
+                                            const struct session_row *row, bool found,
+                                            int64_t now_ms)
 {
+    if (!found || !is_theirs(row, asked))
+        return KEEPER_FORBIDDEN;
+    if (row->ended || row->expires_ms <= now_ms)
+        return KEEPER_EXPIRED;
+    return has_room(asked, row) ? KEEPER_REFUSALS : KEEPER_FULL;
+}
+
+static enum keeper_refusal begin_claimed(struct turns *turns, const void *peer,
+                                         const struct keeper_message *asked, int64_t now_ms,
+                                         struct keeper_message *answer)
+{
+    struct hot_session session;
     struct error error;
-    if (sessions_load(turns->store, id, row, messages, found, &error))
-        return true;
-    log_error("sessions: %s", error.message);
-    return false;
+    bool found;
+    if (!hot_load(turns->hot, turns->store, &asked->session, true, &session, &found, &error)) {
+        log_error("sessions: %s", error.message);
+        return KEEPER_UNAVAILABLE;
+    }
+    enum keeper_refusal refusal = refusal_of_known(asked, &session.row, found, now_ms);
+    if (refusal != KEEPER_REFUSALS)
+        return refusal;
+    open_turn(turns, peer, &asked->session, asked, now_ms, is_shared(turns));
+    answer->turn = session.row.turns;
+    answer->messages = session.row.messages;
+    answer->tokens = session.row.tokens;
+    answer->body = session.messages;
+    return refusal;
 }
 
 static void begin_known(struct turns *turns, const void *peer, const struct keeper_message *asked,
                         int64_t now_ms, struct keeper_message *answer)
 {
-    struct session_row row = {0};
-    bool found = false;
-    struct open_turn *open = *find_open(turns, &asked->session);
-    if (turns->messages.cap > KEPT_BUFFER_BYTES)
-        buf_free(&turns->messages);
-    buf_clear(&turns->messages);
+    enum keeper_refusal refusal;
+    const struct open_turn *open = *find_open(turns, &asked->session);
     if (open) {
         refuse(answer, refusal_of_open(open, asked));
-    } else if (!load(turns, &asked->session, &row, &turns->messages, &found)) {
-        refuse(answer, KEEPER_UNAVAILABLE);
-    } else if (!found || !is_theirs(&row, asked)) {
-        refuse(answer, KEEPER_FORBIDDEN);
-    } else if (row.ended || row.expires_ms <= now_ms) {
-        refuse(answer, KEEPER_EXPIRED);
-    } else if (!has_room(asked, &row)) {
-        refuse(answer, KEEPER_FULL);
-    } else {
-        open_turn(turns, peer, &asked->session, asked, now_ms);
-        answer->turn = row.turns;
-        answer->messages = row.messages;
-        answer->tokens = row.tokens;
-        answer->body = buf_view(&turns->messages);
+    } else if (!claim(turns, &asked->session, &refusal)) {
+        refuse(answer, refusal);
+    } else if ((refusal = begin_claimed(turns, peer, asked, now_ms, answer)) != KEEPER_REFUSALS) {
+        refuse(answer, refusal);
+        release(turns, &asked->session);
     }
 }
 
@@ -207,7 +286,7 @@ void turns_begin(struct turns *turns, const void *peer, const struct keeper_mess
         refuse(answer, KEEPER_FULL);
     } else {
         answer->session = uuid_v7(now_ms);
-        open_turn(turns, peer, &answer->session, asked, now_ms);
+        open_turn(turns, peer, &answer->session, asked, now_ms, false);
     }
 }
 
@@ -264,54 +343,58 @@ static enum keeper_type verdict_on(const struct keeper_message *asked,
     return KEEPER_REFUSED;
 }
 
-static size_t split(struct str body, struct str *messages, size_t most)
-{
-    size_t count = 0;
-    while (count < most && keeper_next(&body, &messages[count]))
-        count++;
-    return count;
-}
-
 static bool add_turn(struct turns *turns, const struct keeper_message *asked,
-                     struct session_row *row, bool found, int64_t now_ms, struct error *error)
+                     const struct session_row *row, bool found, int64_t now_ms, bool *moved,
+                     struct error *error)
 {
-    enum { MOST = 1024 };
-    struct str *messages = xcalloc(MOST, sizeof *messages);
-    size_t count = split(asked->body, messages, MOST);
     struct session_row next = {
         .id = asked->session,
+        .number = row->number,
         .last_request = asked->request,
         .project = asked->project,
         .endpoint = asked->endpoint,
         .token = asked->token,
-        .ttl_ms = asked->ttl_ms,
         .turns = asked->turn + 1,
-        .messages = row->messages + (int64_t)count,
+        .messages = row->messages + asked->messages,
         .tokens = row->tokens + asked->tokens,
         .created_ms = found ? row->created_ms : now_ms,
+        .stored_ms = now_ms,
         .expires_ms = now_ms + asked->ttl_ms,
     };
-    bool good = sessions_add_turn(turns->store, &next, messages, count, error);
-    free(messages);
-    return good;
+    if (!sessions_add_turn(turns->store, &next, asked->body, moved, error))
+        return false;
+    if (*moved)
+        hot_drop(turns->hot, &asked->session);
+    else
+        hot_add_turn(turns->hot, &next, asked->body);
+    return true;
+}
+
+/* Refused or not, the turn is over. */
+static bool release_stored(struct turns *turns, const struct uuid *session, struct error *error)
+{
+    const struct open_turn *open = *find_open(turns, session);
+    return !open || !open->claimed || !is_shared(turns) ||
+           sessions_release(turns->store, claim_of(session), error);
 }
 
 static bool store_one(struct turns *turns, const struct keeper_message *asked, int64_t now_ms,
                       struct keeper_message *answer, struct error *error)
 {
-    struct session_row row = {0};
-    bool found, stored;
+    struct hot_session session;
+    bool found, stored, moved = false;
     enum keeper_refusal refusal = KEEPER_BUSY;
-    if (!sessions_load(turns->store, &asked->session, &row, NULL, &found, error))
+    if (!hot_load(turns->hot, turns->store, &asked->session, false, &session, &found, error))
         return false;
-    enum keeper_type verdict = verdict_on(asked, &row, found, &stored, &refusal);
+    enum keeper_type verdict = verdict_on(asked, &session.row, found, &stored, &refusal);
     *answer = (struct keeper_message){
         .type = KEEPER_COMMITTED, .ticket = asked->ticket, .session = asked->session};
-    if (verdict == KEEPER_REFUSED)
+    if (verdict == KEEPER_COMMITTED && !stored &&
+        !add_turn(turns, asked, &session.row, found, now_ms, &moved, error))
+        return false;
+    if (verdict == KEEPER_REFUSED || moved)
         refuse(answer, refusal);
-    else if (!stored)
-        return add_turn(turns, asked, &row, found, now_ms, error);
-    return true;
+    return release_stored(turns, &asked->session, error);
 }
 
 static void free_commit(struct commit *commit)
@@ -336,6 +419,7 @@ static bool store_all(struct turns *turns, int64_t now_ms, struct keeper_message
     for (struct commit *one = turns->commits; one && good; one = one->next)
         good = store_one(turns, &one->asked, now_ms, &answers[i++], &error);
     good = good && sessions_commit(turns->store, &error);
+    hot_settle(turns->hot, good);
     if (good)
         return true;
     log_error("sessions: %s", error.message);
@@ -410,6 +494,6 @@ void turns_free(struct turns **place)
         free_commit(turns->commits);
         turns->commits = next;
     }
-    buf_free(&turns->messages);
+    hot_free(&turns->hot);
     free(turns);
 }

@@ -3,9 +3,11 @@
  *
  * Who has a turn open is kept in memory alone: a keeper that begins anew is told by its peers
  * (KEEPER_ANNOUNCE), and a peer that is gone has no open turns any more. Whether a commit still
- * fits is told by the number of turns, so a turn that nobody announced can do no harm. */
+ * fits is told by the number of turns, so a turn that nobody announced can do no harm. Where the
+ * store is shared a session with an open turn is claimed there, for other hosts' keepers. */
 #pragma once
 
+#include "master/keeper/hot.h"
 #include "master/store/sessions.h"
 #include "shared/wire/keeper.h"
 
@@ -33,6 +35,8 @@ bool turns_has_commits(const struct turns *turns);
 typedef void turns_answer_fn(void *context, void *peer, const struct keeper_message *answer);
 void turns_store(struct turns *turns, int64_t now_ms, turns_answer_fn *answer, void *context);
 
+/* Claims of what is open last longer. */
+void turns_renew(struct turns *turns);
 /* A part of the sweep; false when there is nothing more to be swept now. */
 bool turns_sweep(struct turns *turns, int64_t now_ms);
 /* How many are open. */

@@ -1,4 +1,4 @@
-/* The drivers behind sessions.h. */
+/* Where conversations and answers can be kept. */
 #pragma once
 
 #include "master/store/sessions.h"

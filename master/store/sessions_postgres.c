@@ -256,7 +256,6 @@ static bool postgres_claim(struct sessions_store *store, struct str what, bool *
                            struct error *error)
 {
     struct postgres_parameters parameters = {0};
-    *got = false;
     if (!postgres_link_call(store->link, error))
         return false;
     if (postgres_link_in_transaction(store->link))
@@ -295,7 +294,7 @@ static bool postgres_renew(struct sessions_store *store, const struct str *what,
     postgres_give_bytes(&parameters, buf_view(&all.bytes));
     postgres_give_bytes(&parameters, str_of(store->host));
     postgres_give_number(&parameters, SESSIONS_LEASE_MS);
-    bool good = count == 0 || ask(store, RENEW, &parameters, error);
+    bool good = ask(store, RENEW, &parameters, error) != NULL;
     buf_free(&all.bytes);
     return good;
 }
@@ -343,7 +342,6 @@ static bool postgres_load(struct sessions_store *store, const struct uuid *id, i
                           struct error *error)
 {
     struct postgres_parameters parameters = {0};
-    *found = false;
     if (!postgres_link_call(store->link, error))
         return false;
     postgres_give_uuid(&parameters, id);
@@ -388,7 +386,6 @@ static bool postgres_add_turn(struct sessions_store *store, struct session_row *
 {
     struct postgres_parameters parameters = {0};
     bool is_new = row->turns == 1;
-    *moved = false;
     if (!call_under_way(store, error))
         return false;
     if (is_new) {
@@ -409,7 +406,6 @@ static bool postgres_delete(struct sessions_store *store, const struct uuid *id,
                             struct error *error)
 {
     struct postgres_parameters parameters = {0};
-    *found = false;
     if (!call_under_way(store, error))
         return false;
     postgres_give_uuid(&parameters, id);
@@ -456,7 +452,6 @@ static bool postgres_sweep(struct sessions_store *store, int64_t now_ms, unsigne
 {
     static const struct postgres_parameters none;
     unsigned swept = 0;
-    *done = 0;
     if (!call_under_way(store, error))
         return false;
     /* Tombstones behind it: what has just become one may be an old one. */
@@ -491,7 +486,6 @@ static bool postgres_find_answer(struct sessions_store *store, struct str key,
                                  struct kept_answer *answer, bool *found, struct error *error)
 {
     struct postgres_parameters parameters = {0};
-    *found = false;
     if (!postgres_link_call(store->link, error))
         return false;
     postgres_give_bytes(&parameters, key);
@@ -512,7 +506,6 @@ static bool postgres_add_answer(struct sessions_store *store, const struct kept_
                                 bool *existed, struct error *error)
 {
     struct postgres_parameters parameters = {0};
-    *existed = false;
     if (!call_under_way(store, error))
         return false;
     postgres_give_bytes(&parameters, answer->key);
@@ -529,7 +522,6 @@ static bool postgres_add_answer(struct sessions_store *store, const struct kept_
 static bool postgres_sweep_answers(struct sessions_store *store, int64_t now_ms, unsigned most,
                                    unsigned *done, struct error *error)
 {
-    *done = 0;
     return call_under_way(store, error) && forget(store, SWEEP_ANSWERS, now_ms, most, done, error);
 }
 
@@ -537,7 +529,6 @@ static bool postgres_answers_bytes(struct sessions_store *store, int64_t *bytes,
                                    struct error *error)
 {
     static const struct postgres_parameters none;
-    *bytes = 0;
     if (!postgres_link_call(store->link, error))
         return false;
     const PGresult *result = ask(store, ANSWERS_BYTES, &none, error);
@@ -550,8 +541,6 @@ static bool postgres_drop_answers(struct sessions_store *store, unsigned most, u
                                   int64_t *bytes, struct error *error)
 {
     struct postgres_parameters parameters = {0};
-    *done = 0;
-    *bytes = 0;
     if (!call_under_way(store, error))
         return false;
     postgres_give_number(&parameters, most);

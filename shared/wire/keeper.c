@@ -118,20 +118,3 @@ enum keeper_read keeper_read(struct str bytes, struct keeper_message *message, s
     *used = LENGTH_BYTES + (size_t)len;
     return read_fields(&reader, message) ? KEEPER_READ : KEEPER_BROKEN;
 }
-
-/* --- bodies --- */
-
-void keeper_add(struct buf *body, struct str text)
-{
-    put_text(body, text);
-}
-
-bool keeper_next(struct str *rest, struct str *text)
-{
-    struct reader reader = {.rest = *rest};
-    if (rest->len == 0)
-        return false;
-    *text = take_text(&reader);
-    *rest = reader.rest;
-    return !reader.broken;
-}

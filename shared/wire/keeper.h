@@ -16,7 +16,7 @@ enum keeper_type {
     KEEPER_HELLO,    /* the first: `turn` is its slot */
     KEEPER_ANNOUNCE, /* a turn that is open, to a new keeper */
     KEEPER_BEGIN,    /* a turn is to begin */
-    KEEPER_COMMIT,   /* it has ended well: `body` has its messages */
+    KEEPER_COMMIT,   /* it has ended well: `body` has its messages, the answer with them */
     KEEPER_ABORT,    /* it has ended otherwise; there is no answer to it */
     /* the keeper's, with the ticket of what they answer */
     KEEPER_BEGUN,     /* `turn` turns came before, `body` has their messages */
@@ -46,8 +46,7 @@ struct keeper_message {
     int64_t messages, tokens; /* that the turn adds (the answer not counted in BEGIN); in BEGUN:
                                  that are stored */
     struct str project, endpoint, token;
-    struct str body; /* COMMIT: JSON texts, one behind the other (keeper_next); BEGUN: with a comma
-                        between two */
+    struct str body; /* messages: JSON objects with a comma between two */
 };
 
 void keeper_write(struct buf *out, const struct keeper_message *message);
@@ -57,8 +56,3 @@ enum keeper_read { KEEPER_MORE, KEEPER_READ, KEEPER_BROKEN };
 /* Reads the frame that `bytes` begin with: KEEPER_MORE when it is not whole yet. `*used`: its
  * bytes. KEEPER_BROKEN: a length, type or version that can't be. */
 enum keeper_read keeper_read(struct str bytes, struct keeper_message *message, size_t *used);
-
-/* A body's texts: appends one; takes the next one from `*rest`, false at the end (or where it makes
- * no sense). */
-void keeper_add(struct buf *body, struct str text);
-bool keeper_next(struct str *rest, struct str *text);

@@ -83,27 +83,8 @@ static void lies(void **state)
     buf_free(&out);
 }
 
-static void bodies(void **state)
-{
-    (void)state;
-    struct buf body = {0};
-    struct str text;
-    keeper_add(&body, STR("{}"));
-    keeper_add(&body, STR(""));
-    keeper_add(&body, STR("[1]"));
-    struct str rest = buf_view(&body);
-    assert_true(keeper_next(&rest, &text) && str_eq(text, STR("{}")));
-    assert_true(keeper_next(&rest, &text) && text.len == 0);
-    assert_true(keeper_next(&rest, &text) && str_eq(text, STR("[1]")));
-    assert_false(keeper_next(&rest, &text));
-    rest = (struct str){body.data, 5};
-    assert_false(keeper_next(&rest, &text));
-    buf_free(&body);
-}
-
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(there_and_back), cmocka_unit_test(lies),
-                                       cmocka_unit_test(bodies)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(there_and_back), cmocka_unit_test(lies)};
     return cmocka_run_group_tests_name("keeper's messages", tests, NULL, NULL);
 }

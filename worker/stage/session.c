@@ -137,12 +137,12 @@ enum stage_result stage_session(struct exchange *ex)
 
 /* --- the end --- */
 
-static void add_text(struct buf *body, struct json_object *message)
+static void put_messages(struct buf *body, struct json_object *messages)
 {
-    struct buf text = {0};
-    json_write(&text, message);
-    keeper_add(body, buf_view(&text));
-    buf_free(&text);
+    for (size_t i = 0; i < json_object_array_length(messages); i++) {
+        buf_puts(body, i ? "," : "");
+        json_write(body, json_object_array_get_idx(messages, i));
+    }
 }
 
 static struct json_object *answer_of(const struct exchange *ex)
@@ -178,9 +178,9 @@ enum stage_result stage_remember(struct exchange *ex)
     struct keeper_message asked = message_for(ex, KEEPER_COMMIT);
     struct buf body = {0};
     json_object_array_add(said, answer);
-    for (size_t i = 0; i < json_object_array_length(said); i++)
-        add_text(&body, json_object_array_get_idx(said, i));
+    put_messages(&body, said);
     asked.body = buf_view(&body);
+    asked.messages = (int64_t)json_object_array_length(said);
     asked.tokens = tokens_of(said);
     session->asked_us = clock_now_us();
     keeper_ask(ex->services->keeper, &session->call, &asked, on_committed, ex);
