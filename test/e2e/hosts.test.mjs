@@ -171,6 +171,36 @@ test('a host is killed with a turn open: busy until its claim ends, then it goes
     assert.equal(told(-1).length, 5);
 });
 
+test('a turn that takes long keeps its claim', { skip }, async () => {
+    const id = await open();
+    const turn = await hold(two, 'two', id);
+    one.database.exec("UPDATE keeper_leases SET until = now() + interval '15 seconds'");
+    await until('another 30 seconds', () => one.database.prepare(
+        "SELECT until > now() + interval '20 seconds' AS renewed FROM keeper_leases").all().some(({ renewed }) => renewed));
+    assertError(await say(one, 'three', id), 409, 'session_busy');
+    turn.finish();
+    assert.equal((await turn.answer).status, 200);
+    assert.equal((await say(one, 'three', id)).status, 200);
+    assert.deepEqual(one.database.prepare('SELECT host FROM keeper_leases').all(), [], 'nothing is claimed any more');
+});
+
+test('what has expired is told by both hosts, before and after the sweep', { skip }, async () => {
+    const id = await open();
+    const sql = (text) => one.database.prepare(text.replaceAll('ID', `(SELECT number FROM sessions WHERE id = '${id}')`)).all();
+    const then = Date.now() - 1000;
+    one.database.exec(`UPDATE session_messages SET expires_at = ${then} FROM sessions WHERE session = number AND id = '${id}'`);
+    for (const swept of [false, true]) {
+        if (swept) {
+            one.database.exec(`UPDATE sessions SET look_at = 1 WHERE id = '${id}'`);
+            await until('the sweep', () => sql('SELECT turn FROM session_messages WHERE session = ID').length === 0);
+        }
+        for (const gateway of [one, two]) {
+            assertError(await say(gateway, 'two', id), 410, 'session_expired');
+        }
+    }
+    assert.deepEqual(sql('SELECT ended, look_at FROM sessions WHERE number = ID'), [{ ended: 1, look_at: then }]);
+});
+
 test('the database is away: 503 for sessions alone, and back by itself', { skip }, async () => {
     const id = await open();
     const { server } = one.database;
