@@ -279,7 +279,7 @@ export const MUTATIONS = [
       tests: [SESSIONS_POSTGRES] },
     { name: 'a server that says nothing is waited for', file: 'master/store/postgres_link.c',
       from: 'if (left_ms <= 0 || poll(&wait, 1, (int)left_ms) == 0)\n',
-      to: 'if (left_ms <= 0 || poll(&wait, 1, -1) == 0)\n',
+      to: 'if (left_ms <= 0 || poll(&wait, 1, 4 * (int)left_ms) == 0)\n',
       tests: [SESSIONS_POSTGRES] },
     // ---- schemas of answers, as providers take them
     { name: 'a closed object takes optional members for required ones', file: 'worker/provider/schema_form.c',
