@@ -11,18 +11,19 @@ enum { BUCKETS = 4096, SWEEP_AT_ONCE = 64 };
 struct open_turn {
     struct uuid session;
     const void *peer;
-    char *project, *endpoint, *token; /* whose it is */
-    int64_t began_ms;                 /* of the wall clock */
-    bool claimed;                     /* in a store that others share */
+    int64_t began_ms; /* of the wall clock */
+    bool claimed;     /* in a store that others share */
     struct open_turn *next;
+    struct str project, endpoint, token; /* whose it is */
+    char texts[];
 };
 
 /* A copy of what was asked, until it is stored. */
 struct commit {
     void *peer;
     struct keeper_message asked;
-    char *texts; /* its texts, one behind the other */
     struct commit *next;
+    char texts[]; /* its texts, one behind the other */
 };
 
 struct turns {
@@ -59,14 +60,34 @@ static bool is_shared(const struct turns *turns)
     return turns->store && sessions_shared(turns->store);
 }
 
-/* One that can't be given back runs out. */
-static void release(struct turns *turns, const struct uuid *session)
+/* Of the open turns of that peer; NULL = of all. The texts are the turns'. */
+static struct str *claims_of(const struct turns *turns, const void *peer, size_t *count)
+{
+    struct str *claims = xcalloc(turns->open_count + 1, sizeof *claims);
+    *count = 0;
+    for (size_t i = 0; i < BUCKETS; i++)
+        for (const struct open_turn *one = turns->open[i]; one; one = one->next)
+            if (one->claimed && (!peer || one->peer == peer))
+                claims[(*count)++] = claim_of(&one->session);
+    return claims;
+}
+
+static bool release_in(struct turns *turns, const struct str *claims, size_t count,
+                       struct error *error)
+{
+    bool good = true;
+    for (size_t i = 0; good && i < count; i++)
+        good = sessions_release(turns->store, claims[i], error);
+    return good;
+}
+
+/* What can't be given back runs out. */
+static void release(struct turns *turns, const struct str *claims, size_t count)
 {
     struct error error;
-    if (!is_shared(turns))
+    if (count == 0 || !is_shared(turns))
         return;
-    if (sessions_begin(turns->store, &error) &&
-        sessions_release(turns->store, claim_of(session), &error) &&
+    if (sessions_begin(turns->store, &error) && release_in(turns, claims, count, &error) &&
         sessions_commit(turns->store, &error))
         return;
     log_error("sessions: %s", error.message);
@@ -91,12 +112,8 @@ static bool claim(struct turns *turns, const struct uuid *session, enum keeper_r
 void turns_renew(struct turns *turns)
 {
     struct error error;
-    struct str *claims = xcalloc(turns->open_count + 1, sizeof *claims);
-    size_t count = 0;
-    for (size_t i = 0; i < BUCKETS; i++)
-        for (const struct open_turn *one = turns->open[i]; one; one = one->next)
-            if (one->claimed)
-                claims[count++] = claim_of(&one->session);
+    size_t count;
+    struct str *claims = claims_of(turns, NULL, &count);
     if (is_shared(turns) && !sessions_renew(turns->store, claims, count, &error))
         log_error("sessions: %s", error.message);
     free(claims);
@@ -119,11 +136,13 @@ static struct open_turn **find_open(struct turns *turns, const struct uuid *sess
     return place;
 }
 
-static char *text_of(struct str text)
+/* Copies a text to where `*at` is, and moves that behind it. */
+static struct str keep(char **at, struct str text)
 {
-    char *copy = xcalloc(1, text.len + 1);
-    memcpy(copy, text.len ? text.at : "", text.len);
-    return copy;
+    struct str kept = {*at, text.len};
+    memcpy(*at, text.len ? text.at : "", text.len);
+    *at += text.len;
+    return kept;
 }
 
 static void open_turn(struct turns *turns, const void *peer, const struct uuid *session,
@@ -132,14 +151,14 @@ static void open_turn(struct turns *turns, const void *peer, const struct uuid *
     struct open_turn **place = find_open(turns, session);
     if (*place)
         return;
-    *place = xcalloc(1, sizeof **place);
-    **place = (struct open_turn){.session = *session,
-                                 .peer = peer,
-                                 .began_ms = began_ms,
-                                 .claimed = claimed,
-                                 .project = text_of(said->project),
-                                 .endpoint = text_of(said->endpoint),
-                                 .token = text_of(said->token)};
+    size_t bytes = said->project.len + said->endpoint.len + said->token.len;
+    struct open_turn *open = *place = xmalloc(sizeof *open + bytes);
+    char *at = open->texts;
+    *open = (struct open_turn){
+        .session = *session, .peer = peer, .began_ms = began_ms, .claimed = claimed};
+    open->project = keep(&at, said->project);
+    open->endpoint = keep(&at, said->endpoint);
+    open->token = keep(&at, said->token);
     turns->open_count++;
 }
 
@@ -149,9 +168,6 @@ static void close_turn(struct turns *turns, struct open_turn **place)
     if (!closed)
         return;
     *place = closed->next;
-    free(closed->project);
-    free(closed->endpoint);
-    free(closed->token);
     free(closed);
     turns->open_count--;
 }
@@ -162,25 +178,25 @@ void turns_announce(struct turns *turns, const void *peer, const struct keeper_m
     open_turn(turns, peer, &said->session, said, INT64_MIN, true);
 }
 
-/* Nothing is stored of that turn. */
-static void give_up_turn(struct turns *turns, struct open_turn **place)
-{
-    if (*place && (*place)->claimed)
-        release(turns, &(*place)->session);
-    close_turn(turns, place);
-}
-
 void turns_abort(struct turns *turns, const struct keeper_message *said)
 {
-    give_up_turn(turns, find_open(turns, &said->session));
+    struct open_turn **place = find_open(turns, &said->session);
+    const struct str claim = claim_of(&said->session);
+    if (*place && (*place)->claimed)
+        release(turns, &claim, 1);
+    close_turn(turns, place);
 }
 
 void turns_forget_peer(struct turns *turns, const void *peer)
 {
+    size_t count;
+    struct str *claims = claims_of(turns, peer, &count);
+    release(turns, claims, count);
+    free(claims);
     for (size_t i = 0; i < BUCKETS; i++)
         for (struct open_turn **place = &turns->open[i]; *place;)
             if ((*place)->peer == peer)
-                give_up_turn(turns, place);
+                close_turn(turns, place);
             else
                 place = &(*place)->next;
     for (struct commit *one = turns->commits; one; one = one->next)
@@ -211,9 +227,8 @@ static bool is_theirs(const struct session_row *row, const struct keeper_message
 static enum keeper_refusal refusal_of_open(const struct open_turn *open,
                                            const struct keeper_message *asked)
 {
-    const struct session_row owner = {.project = str_of(open->project),
-                                      .endpoint = str_of(open->endpoint),
-                                      .token = str_of(open->token)};
+    const struct session_row owner = {
+        .project = open->project, .endpoint = open->endpoint, .token = open->token};
     return is_theirs(&owner, asked) ? KEEPER_BUSY : KEEPER_FORBIDDEN;
 }
 
@@ -269,8 +284,9 @@ static void begin_known(struct turns *turns, const void *peer, const struct keep
     } else if (!claim(turns, &asked->session, &refusal)) {
         refuse(answer, refusal);
     } else if ((refusal = begin_claimed(turns, peer, asked, now_ms, answer)) != KEEPER_REFUSALS) {
+        const struct str claim_taken = claim_of(&asked->session);
         refuse(answer, refusal);
-        release(turns, &asked->session);
+        release(turns, &claim_taken, 1);
     }
 }
 
@@ -292,22 +308,12 @@ void turns_begin(struct turns *turns, const void *peer, const struct keeper_mess
 
 /* --- committing --- */
 
-static struct str keep(char **at, struct str text)
-{
-    struct str kept = {*at, text.len};
-    memcpy(*at, text.len ? text.at : "", text.len);
-    *at += text.len;
-    return kept;
-}
-
 void turns_take(struct turns *turns, void *peer, const struct keeper_message *asked)
 {
-    struct commit *commit = xcalloc(1, sizeof *commit);
     size_t bytes = asked->project.len + asked->endpoint.len + asked->token.len + asked->body.len;
-    commit->texts = xcalloc(1, bytes + 1);
+    struct commit *commit = xmalloc(sizeof *commit + bytes);
     char *at = commit->texts;
-    commit->peer = peer;
-    commit->asked = *asked;
+    *commit = (struct commit){.peer = peer, .asked = *asked};
     commit->asked.project = keep(&at, asked->project);
     commit->asked.endpoint = keep(&at, asked->endpoint);
     commit->asked.token = keep(&at, asked->token);
@@ -397,12 +403,6 @@ static bool store_one(struct turns *turns, const struct keeper_message *asked, i
     return release_stored(turns, &asked->session, error);
 }
 
-static void free_commit(struct commit *commit)
-{
-    free(commit->texts);
-    free(commit);
-}
-
 static size_t count_commits(const struct turns *turns)
 {
     size_t count = 0;
@@ -446,7 +446,7 @@ void turns_store(struct turns *turns, int64_t now_ms, turns_answer_fn *answer, v
         close_turn(turns, find_open(turns, &one->asked.session));
         if (one->peer)
             answer(context, one->peer, &answers[i]);
-        free_commit(one);
+        free(one);
     }
     free(answers);
 }
@@ -491,7 +491,7 @@ void turns_free(struct turns **place)
             close_turn(turns, &turns->open[i]);
     while (turns->commits) {
         struct commit *next = turns->commits->next;
-        free_commit(turns->commits);
+        free(turns->commits);
         turns->commits = next;
     }
     hot_free(&turns->hot);
