@@ -803,16 +803,14 @@ static void silence_is_not_waited_for(void **state)
     struct uuid id = id_of(1);
     struct error error;
     bool found;
-    char pid[32];
     /* The server process of this connection. */
-    snprintf(pid, sizeof pid, "%s",
-             ask(place, "SELECT max(pid) FROM pg_stat_activity WHERE datname = current_database() "
-                        "AND pid <> pg_backend_pid()"));
-    kill(atoi(pid), SIGSTOP);
+    pid_t pid = atoi(ask(place, "SELECT max(pid) FROM pg_stat_activity WHERE datname = "
+                                "current_database() AND pid <> pg_backend_pid()"));
+    kill(pid, SIGSTOP);
     int64_t before_ms = clock_now_ms();
     bool good = sessions_load(store, &id, 0, &row, NULL, &found, &error);
     int64_t waited_ms = clock_now_ms() - before_ms;
-    kill(atoi(pid), SIGCONT);
+    kill(pid, SIGCONT);
     assert_false(good);
     assert_says(&error, "no answer in time");
     assert_in_range(waited_ms, SESSIONS_WAIT_MS - 50, SESSIONS_WAIT_MS + 500);
