@@ -220,6 +220,15 @@ $(BUILD)/bench-insert: $(BUILD)/obj/test/bench/insert.o
 $(BUILD)/bench-limits: $(BUILD)/obj/test/bench/limits.o $(BUILD)/libshared.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(call package_libs,libsodium)
 
+$(BUILD)/bench-sessions: $(BUILD)/obj/test/bench/sessions.o $(BUILD)/libmaster.a \
+		$(BUILD)/libworker.a $(BUILD)/libshared.a $(llhttp_archive)
+	$(CC) $(LDFLAGS) -o $@ $^ $(call package_libs,$(master_libs))
+
+# A turn of a session of 100 messages beside the bare INSERT of its bytes.
+.PHONY: bench-sessions
+bench-sessions: $(BUILD)/bench-sessions
+	@$(BUILD)/bench-sessions
+
 # Instructions of a request's limits and budgets, counted by valgrind.
 .PHONY: bench-limits
 bench-limits: $(BUILD)/bench-limits
@@ -236,6 +245,7 @@ bench: $(BUILD)/promptgate $(BUILD)/load $(BUILD)/counters-dump $(BUILD)/bench-m
 	+@$(MAKE) --no-print-directory bench-failover
 	+@$(MAKE) --no-print-directory bench-schema
 	+@$(MAKE) --no-print-directory bench-limits
+	+@$(MAKE) --no-print-directory bench-sessions
 	+@$(MAKE) --no-print-directory bench-store
 	+@$(MAKE) --no-print-directory STORE=postgres bench-store
 	+@$(MAKE) --no-print-directory CONNECTIONS= bench-idle
@@ -312,7 +322,7 @@ e2e: $(BUILD)/promptgate $(BUILD)/load $(BUILD)/counters-dump $(BUILD)/notify-li
 		--test-timeout=$(if $(SANITIZE),1200000,600000) $(TESTS)
 
 # Of `make e2e STORE=postgres`, what is most about the store.
-postgres_tests = $(patsubst %,test/e2e/%.test.mjs,audit deaths processes logs db)
+postgres_tests = $(patsubst %,test/e2e/%.test.mjs,audit deaths processes logs db sessions)
 .PHONY: e2e-postgres
 e2e-postgres:
 	+@$(MAKE) --no-print-directory STORE=postgres TESTS='$(postgres_tests)' e2e

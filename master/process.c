@@ -7,6 +7,7 @@
 #include "master/notify.h"
 #include "master/privileges.h"
 #include "master/recovery.h"
+#include "master/store/sqlite.h"
 #include "master/title.h"
 #include "shared/base/clock.h"
 #include "shared/base/step.h"
@@ -200,15 +201,23 @@ static void beat_first(const struct process *process, struct counters *counters)
         atomic_store(&counters->header->keeper_heartbeat_ms, clock_now_ms());
 }
 
+/* A keeper with a file of its own needs none. */
+static enum secrets_role secrets_of(const struct process *process)
+{
+    static const enum secrets_role secrets[] = {[PROCESS_LOGGER] = SECRETS_STORE,
+                                                [PROCESS_WORKER] = SECRETS_WORKER,
+                                                [PROCESS_KEEPER] = SECRETS_STORE};
+    bool has_file = process->role == PROCESS_KEEPER &&
+                    strcmp(process->config->store.driver, store_sqlite.name) == 0;
+    return has_file ? SECRETS_NOBODY : secrets[process->role];
+}
+
 bool process_start(struct process *process, struct inheritance *inheritance, struct error *error)
 {
-    static const enum secrets_role secrets[] = {[PROCESS_LOGGER] = SECRETS_LOGGER,
-                                                [PROCESS_WORKER] = SECRETS_WORKER,
-                                                [PROCESS_KEEPER] = SECRETS_NOBODY};
     if (process->role == PROCESS_WORKER && !take_slot(process, inheritance, error))
         return false;
     beat_first(process, inheritance->counters);
-    secrets_before_fork(secrets[process->role],
+    secrets_before_fork(secrets_of(process),
                         process->role == PROCESS_WORKER ? process->config->secrets : NULL);
     pid_t pid = fork();
     if (pid == 0)

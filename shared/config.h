@@ -236,7 +236,8 @@ enum log_bodies { LOG_BODIES_NONE, LOG_BODIES_ERRORS, LOG_BODIES_ALL };
 struct config {
     struct arena arena;
     struct secret_memory *secrets;       /* opened keys; zeroes in roles that may not see them */
-    struct secret_memory *store_secrets; /* the same for the store, which the logger alone sees */
+    struct secret_memory *store_secrets; /* the same for the store: for the logger, and the keeper
+                                          * of sessions that are kept there */
     const uint8_t *ticket_secret;        /* of TLS, in `secrets`; NULL where no address has it */
     struct config_listen *listens;
     size_t listens_count;

@@ -178,7 +178,7 @@ static struct config *parse_with(parse_fn *parse, struct config_source *source,
     struct arena lasting = {0}, scratch = {0};
     struct problems problems = {.arena = &scratch};
     struct secret_memory *secrets = secret_memory_new(SECRETS_WORKER),
-                         *store_secrets = secret_memory_new(SECRETS_LOGGER);
+                         *store_secrets = secret_memory_new(SECRETS_STORE);
     struct reading reading = {.lasting = &lasting,
                               .scratch = &scratch,
                               .problems = &problems,

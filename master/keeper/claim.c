@@ -2,12 +2,21 @@
 
 #include "shared/base/log.h"
 
-void claim_give_up(struct sessions_store *store, struct str what)
+static bool release_all(struct sessions_store *store, const struct str *what, size_t count,
+                        struct error *error)
+{
+    bool good = true;
+    for (size_t i = 0; good && i < count; i++)
+        good = sessions_release(store, what[i], error);
+    return good;
+}
+
+void claim_give_up(struct sessions_store *store, const struct str *what, size_t count)
 {
     struct error error;
-    if (!store || !sessions_shared(store))
+    if (count == 0 || !store || !sessions_shared(store))
         return;
-    if (sessions_begin(store, &error) && sessions_release(store, what, &error) &&
+    if (sessions_begin(store, &error) && release_all(store, what, count, &error) &&
         sessions_commit(store, &error))
         return;
     log_error("sessions: %s", error.message);

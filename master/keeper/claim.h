@@ -3,6 +3,6 @@
 
 #include "master/store/sessions.h"
 
-/* Gives one up, in a transaction of its own; where that fails it runs out by itself. Nothing where
- * there is no store, or it is nobody else's. */
-void claim_give_up(struct sessions_store *store, struct str what);
+/* Gives them up, in a transaction of its own; where that fails they run out by themselves. Nothing
+ * where there is no store, or it is nobody else's. */
+void claim_give_up(struct sessions_store *store, const struct str *what, size_t count);

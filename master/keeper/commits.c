@@ -9,9 +9,9 @@
 struct commit {
     void *peer; /* NULL = gone */
     struct keeper_message asked, answer;
-    char *texts;     /* of `asked`, one behind the other */
     struct buf kept; /* of `answer` */
     struct commit *next;
+    char texts[]; /* of `asked`, one behind the other */
 };
 
 struct commits {
@@ -30,29 +30,32 @@ struct commits *commits_new(struct turns *turns, struct holds *holds, struct ans
 
 /* --- what has come --- */
 
-static struct str keep(char **at, struct str text)
+enum { TEXTS = 7 };
+
+static void texts_of(struct keeper_message *message, struct str *texts[TEXTS])
 {
-    struct str kept = {*at, text.len};
-    memcpy(*at, text.len ? text.at : "", text.len);
-    *at += text.len;
-    return kept;
+    struct str *const all[TEXTS] = {&message->project, &message->endpoint, &message->token,
+                                    &message->key,     &message->content,  &message->body,
+                                    &message->answer};
+    memcpy(texts, all, sizeof all);
 }
 
 void commits_take(struct commits *commits, void *peer, const struct keeper_message *asked)
 {
-    struct commit *commit = xcalloc(1, sizeof *commit);
-    struct keeper_message *copy = &commit->asked;
-    *copy = *asked;
-    struct str *const texts[] = {&copy->project, &copy->endpoint, &copy->token, &copy->key,
-                                 &copy->content, &copy->body,     &copy->answer};
-    const size_t count = sizeof texts / sizeof *texts;
-    size_t bytes = 1;
-    for (size_t i = 0; i < count; i++)
+    struct keeper_message copy = *asked;
+    struct str *texts[TEXTS];
+    size_t bytes = 0;
+    texts_of(&copy, texts);
+    for (size_t i = 0; i < TEXTS; i++)
         bytes += texts[i]->len;
-    char *at = commit->texts = xcalloc(1, bytes);
-    for (size_t i = 0; i < count; i++)
-        *texts[i] = keep(&at, *texts[i]);
-    commit->peer = peer;
+    struct commit *commit = xmalloc(sizeof *commit + bytes);
+    *commit = (struct commit){.peer = peer, .asked = copy};
+    texts_of(&commit->asked, texts);
+    char *at = commit->texts;
+    for (size_t i = 0; i < TEXTS; at += texts[i++]->len) {
+        memcpy(at, texts[i]->len ? texts[i]->at : "", texts[i]->len);
+        texts[i]->at = at;
+    }
     *commits->last = commit;
     commits->last = &commit->next;
 }
@@ -72,7 +75,6 @@ void commits_forget_peer(struct commits *commits, const void *peer)
 static void free_commit(struct commit *commit)
 {
     buf_free(&commit->kept);
-    free(commit->texts);
     free(commit);
 }
 

@@ -88,32 +88,43 @@ void holds_abort(struct holds *holds, struct sessions_store *store, struct str k
 {
     struct hold **place = find(holds, key);
     if (*place)
-        claim_give_up(store, key);
+        claim_give_up(store, &key, 1);
     end(holds, place);
+}
+
+/* Of what that peer holds; NULL = of all. */
+static struct str *keys_of(const struct holds *holds, const void *peer, size_t *count)
+{
+    struct str *keys = xcalloc(holds->count + 1, sizeof *keys);
+    *count = 0;
+    for (size_t i = 0; i < BUCKETS && holds->count > 0; i++)
+        for (const struct hold *one = holds->at[i]; one; one = one->next)
+            if (!peer || one->peer == peer)
+                keys[(*count)++] = key_of(one);
+    return keys;
 }
 
 void holds_forget_peer(struct holds *holds, struct sessions_store *store, const void *peer)
 {
-    for (size_t i = 0; i < BUCKETS && holds->count > 0; i++)
+    size_t count;
+    struct str *keys = keys_of(holds, peer, &count);
+    claim_give_up(store, keys, count);
+    for (size_t i = 0; i < BUCKETS && count > 0; i++)
         for (struct hold **place = &holds->at[i]; *place;)
-            if ((*place)->peer == peer) {
-                claim_give_up(store, key_of(*place));
+            if ((*place)->peer == peer)
                 end(holds, place);
-            } else {
+            else
                 place = &(*place)->next;
-            }
+    free(keys);
 }
 
 void holds_renew(struct holds *holds, struct sessions_store *store)
 {
-    struct str *keys = xcalloc(holds->count + 1, sizeof *keys);
     struct error error;
-    size_t count = 0;
-    for (size_t i = 0; i < BUCKETS; i++)
-        for (const struct hold *one = holds->at[i]; one; one = one->next)
-            keys[count++] = key_of(one);
-    if (count > 0 && store && sessions_shared(store) && !sessions_renew(store, keys, count, &error))
-        log_warning("sessions: %s", error.message);
+    size_t count;
+    struct str *keys = keys_of(holds, NULL, &count);
+    if (count > 0 && sessions_shared(store) && !sessions_renew(store, keys, count, &error))
+        log_error("sessions: %s", error.message);
     free(keys);
 }
 
@@ -170,7 +181,7 @@ void holds_begin(struct holds *holds, struct sessions_store *store, const void *
         refuse(answer, KEEPER_IN_PROGRESS);
     } else if (found && kept.expires_ms > now_ms) {
         answer_kept(holds, asked, &kept, answer);
-        claim_give_up(store, asked->key);
+        claim_give_up(store, &asked->key, 1);
     } else {
         add(holds, peer, asked);
     }

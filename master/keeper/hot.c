@@ -220,8 +220,10 @@ bool hot_load(struct hot *hot, struct sessions_store *store, const struct uuid *
         return false;
     if (!entry)
         return load(hot, store, id, with_messages, session, found, error);
-    unlink_age(hot, entry);
-    link_newest(hot, entry);
+    if (entry != hot->newest) {
+        unlink_age(hot, entry);
+        link_newest(hot, entry);
+    }
     *session = (struct hot_session){entry->row, buf_view(&entry->messages)};
     return *found = true;
 }

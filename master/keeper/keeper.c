@@ -6,6 +6,7 @@
 #include "shared/base/step.h"
 #include "shared/base/xalloc.h"
 
+#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -310,16 +311,27 @@ static void on_announced(uv_timer_t *timer)
     keeper->last_waiting = &keeper->waiting;
 }
 
+/* Of all gateways that may share a store, on this machine as well. */
+static void name_host(const struct config *config, struct buf *name)
+{
+    char host[HOST_NAME_MAX + 1] = "";
+    gethostname(host, sizeof host - 1);
+    buf_printf(name, "%s:%s", host, config->state_dir);
+}
+
 /* A store that can't be opened is tried again. */
 static void open_store(struct keeper *keeper)
 {
     struct error error;
+    struct buf name = {0};
     if (keeper->store)
         return;
-    if (sessions_open(keeper->setup->config, "", &keeper->store, &error))
+    name_host(keeper->setup->config, &name);
+    if (sessions_open(keeper->setup->config, buf_cstr(&name), &keeper->store, &error))
         turns_use(keeper->turns, keeper->store);
     else
         log_error("sessions: %s", error.message);
+    buf_free(&name);
 }
 
 static void on_heartbeat(uv_timer_t *timer)

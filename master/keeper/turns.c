@@ -12,10 +12,11 @@ enum { BUCKETS = 4096, SWEEP_AT_ONCE = 64 };
 struct open_turn {
     struct uuid session;
     const void *peer;
-    char *project, *endpoint, *token; /* whose it is */
-    int64_t began_ms;                 /* of the wall clock */
-    bool claimed;                     /* in a store that others share */
+    int64_t began_ms; /* of the wall clock */
+    bool claimed;     /* in a store that others share */
     struct open_turn *next;
+    struct str project, endpoint, token; /* whose it is */
+    char texts[];
 };
 
 struct turns {
@@ -50,6 +51,18 @@ static bool is_shared(const struct turns *turns)
     return turns->store && sessions_shared(turns->store);
 }
 
+/* Of the open turns of that peer; NULL = of all. The texts are the turns'. */
+static struct str *claims_of(const struct turns *turns, const void *peer, size_t *count)
+{
+    struct str *claims = xcalloc(turns->open_count + 1, sizeof *claims);
+    *count = 0;
+    for (size_t i = 0; i < BUCKETS; i++)
+        for (const struct open_turn *one = turns->open[i]; one; one = one->next)
+            if (one->claimed && (!peer || one->peer == peer))
+                claims[(*count)++] = claim_of(&one->session);
+    return claims;
+}
+
 /* False, refused, while another host has the session, or nobody knows. */
 static bool claim(struct turns *turns, const struct uuid *session, enum keeper_refusal *refusal)
 {
@@ -68,12 +81,8 @@ static bool claim(struct turns *turns, const struct uuid *session, enum keeper_r
 void turns_renew(struct turns *turns)
 {
     struct error error;
-    struct str *claims = xcalloc(turns->open_count + 1, sizeof *claims);
-    size_t count = 0;
-    for (size_t i = 0; i < BUCKETS; i++)
-        for (const struct open_turn *one = turns->open[i]; one; one = one->next)
-            if (one->claimed)
-                claims[count++] = claim_of(&one->session);
+    size_t count;
+    struct str *claims = claims_of(turns, NULL, &count);
     if (is_shared(turns) && !sessions_renew(turns->store, claims, count, &error))
         log_error("sessions: %s", error.message);
     free(claims);
@@ -96,11 +105,13 @@ static struct open_turn **find_open(struct turns *turns, const struct uuid *sess
     return place;
 }
 
-static char *text_of(struct str text)
+/* Copies a text to where `*at` is, and moves that behind it. */
+static struct str keep(char **at, struct str text)
 {
-    char *copy = xcalloc(1, text.len + 1);
-    memcpy(copy, text.len ? text.at : "", text.len);
-    return copy;
+    struct str kept = {*at, text.len};
+    memcpy(*at, text.len ? text.at : "", text.len);
+    *at += text.len;
+    return kept;
 }
 
 static void open_turn(struct turns *turns, const void *peer, const struct uuid *session,
@@ -109,14 +120,14 @@ static void open_turn(struct turns *turns, const void *peer, const struct uuid *
     struct open_turn **place = find_open(turns, session);
     if (*place)
         return;
-    *place = xcalloc(1, sizeof **place);
-    **place = (struct open_turn){.session = *session,
-                                 .peer = peer,
-                                 .began_ms = began_ms,
-                                 .claimed = claimed,
-                                 .project = text_of(said->project),
-                                 .endpoint = text_of(said->endpoint),
-                                 .token = text_of(said->token)};
+    size_t bytes = said->project.len + said->endpoint.len + said->token.len;
+    struct open_turn *open = *place = xmalloc(sizeof *open + bytes);
+    char *at = open->texts;
+    *open = (struct open_turn){
+        .session = *session, .peer = peer, .began_ms = began_ms, .claimed = claimed};
+    open->project = keep(&at, said->project);
+    open->endpoint = keep(&at, said->endpoint);
+    open->token = keep(&at, said->token);
     turns->open_count++;
 }
 
@@ -126,9 +137,6 @@ static void close_turn(struct turns *turns, struct open_turn **place)
     if (!closed)
         return;
     *place = closed->next;
-    free(closed->project);
-    free(closed->endpoint);
-    free(closed->token);
     free(closed);
     turns->open_count--;
 }
@@ -139,25 +147,25 @@ void turns_announce(struct turns *turns, const void *peer, const struct keeper_m
     open_turn(turns, peer, &said->session, said, INT64_MIN, true);
 }
 
-/* Nothing is stored of that turn. */
-static void give_up_turn(struct turns *turns, struct open_turn **place)
-{
-    if (*place && (*place)->claimed)
-        claim_give_up(turns->store, claim_of(&(*place)->session));
-    close_turn(turns, place);
-}
-
 void turns_abort(struct turns *turns, const struct keeper_message *said)
 {
-    give_up_turn(turns, find_open(turns, &said->session));
+    struct open_turn **place = find_open(turns, &said->session);
+    const struct str claim = claim_of(&said->session);
+    if (*place && (*place)->claimed)
+        claim_give_up(turns->store, &claim, 1);
+    close_turn(turns, place);
 }
 
 void turns_forget_peer(struct turns *turns, const void *peer)
 {
+    size_t count;
+    struct str *claims = claims_of(turns, peer, &count);
+    claim_give_up(turns->store, claims, count);
+    free(claims);
     for (size_t i = 0; i < BUCKETS; i++)
         for (struct open_turn **place = &turns->open[i]; *place;)
             if ((*place)->peer == peer)
-                give_up_turn(turns, place);
+                close_turn(turns, place);
             else
                 place = &(*place)->next;
 }
@@ -185,9 +193,8 @@ static bool is_theirs(const struct session_row *row, const struct keeper_message
 static enum keeper_refusal refusal_of_open(const struct open_turn *open,
                                            const struct keeper_message *asked)
 {
-    const struct session_row owner = {.project = str_of(open->project),
-                                      .endpoint = str_of(open->endpoint),
-                                      .token = str_of(open->token)};
+    const struct session_row owner = {
+        .project = open->project, .endpoint = open->endpoint, .token = open->token};
     return is_theirs(&owner, asked) ? KEEPER_BUSY : KEEPER_FORBIDDEN;
 }
 
@@ -243,8 +250,9 @@ static void begin_known(struct turns *turns, const void *peer, const struct keep
     } else if (!claim(turns, &asked->session, &refusal)) {
         refuse(answer, refusal);
     } else if ((refusal = begin_claimed(turns, peer, asked, now_ms, answer)) != KEEPER_REFUSALS) {
+        const struct str claim_taken = claim_of(&asked->session);
         refuse(answer, refusal);
-        claim_give_up(turns->store, claim_of(&asked->session));
+        claim_give_up(turns->store, &claim_taken, 1);
     }
 }
 

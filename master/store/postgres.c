@@ -221,15 +221,11 @@ static void ask_greeting(struct store *store)
 {
     /* A server that hears nothing more from here ends the transaction before this side gives it
      * up and sends the batch again. */
-    buf_puts(&store->sql, "SET standard_conforming_strings = on; SET client_min_messages = error;"
-                          "SET statement_timeout = '20s'; SET lock_timeout = '3s';"
-                          "SET idle_in_transaction_session_timeout = '20s';"
-                          "SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5;"
-                          "SET tcp_keepalives_count = 3; SET jit = off;"
-                          "SELECT set_config('synchronous_commit', 'on', false) "
-                          "WHERE current_setting('synchronous_commit') = 'off';"
-                          "SELECT to_regclass('schema_migrations') IS NOT NULL AS schema_there, "
-                          "current_setting('server_encoding') AS server_encoding");
+    buf_puts(&store->sql, POSTGRES_SETTINGS
+             "SET statement_timeout = '20s'; SET lock_timeout = '3s';"
+             "SET idle_in_transaction_session_timeout = '20s';"
+             "SELECT to_regclass('schema_migrations') IS NOT NULL AS schema_there, "
+             "current_setting('server_encoding') AS server_encoding");
 }
 
 static void ask_number(struct store *store)

@@ -38,6 +38,15 @@ PGconn *postgres_connect(const char *dsn);
 
 /* ---- statements */
 
+/* Of every session that writes. A commit that was answered is durable, whatever the server's
+ * default is. */
+#define POSTGRES_SETTINGS                                                                          \
+    "SET standard_conforming_strings = on; SET client_min_messages = error;"                       \
+    "SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5;"                               \
+    "SET tcp_keepalives_count = 3; SET jit = off;"                                                 \
+    "SELECT set_config('synchronous_commit', 'on', false) "                                        \
+    "WHERE current_setting('synchronous_commit') = 'off';"
+
 /* The staging table of a session, and its prepared statements. */
 void postgres_sql_prepare(struct buf *sql);
 /* From BEGIN on: stops for COPY, then takes the rows from there, with an id for each new one. */

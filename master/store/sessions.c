@@ -10,6 +10,7 @@ struct sessions_store {
 
 static const struct sessions_driver *const drivers[] = {
     &sessions_sqlite,
+    &sessions_postgres,
 };
 
 bool sessions_open(const struct config *config, const char *host, struct sessions_store **store,

@@ -20,6 +20,7 @@ static const char driver[] = "sessions";
 
 enum {
     LOOK_MS = 1000, /* what becomes of the folders above is not watched */
+    ASK_MS = 2,     /* the watch is asked behind each commit; before one, not so soon again */
     WAL_INDEX_BYTES = 32768,
 };
 
@@ -203,11 +204,18 @@ bool sessions_sqlite_bring_up(struct sessions_store *store, struct error *error)
 static bool touched(struct sessions_store *store)
 {
     char events[4096];
-    if (store->watch < 0 || clock_now_ms() - store->looked_ms >= LOOK_MS)
-        store->touched = true;
+    int64_t now_ms = clock_now_ms();
+    store->asked_ms = now_ms;
     while (store->watch >= 0 && read(store->watch, events, sizeof events) > 0)
         store->touched = true;
+    store->touched |= store->watch < 0 || now_ms - store->looked_ms >= LOOK_MS;
     return store->touched;
+}
+
+static bool touched_lately(struct sessions_store *store)
+{
+    bool asked = clock_now_ms() - store->asked_ms < ASK_MS;
+    return asked && store->watch >= 0 ? store->touched : touched(store);
 }
 
 static bool database_moved(struct sessions_store *store)
@@ -259,7 +267,7 @@ bool sessions_sqlite_connected(struct sessions_store *store, struct error *error
 {
     if (sessions_sqlite_in_transaction(store))
         return true;
-    if (store->db && touched(store)) {
+    if (store->db && touched_lately(store)) {
         store->touched = false;
         store->looked_ms = clock_now_ms();
         if (database_moved(store))

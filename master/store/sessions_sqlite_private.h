@@ -63,7 +63,7 @@ struct sessions_store {
     ino_t wal_inode;  /* 0: there was none */
     int watch;        /* tells that names in the file's folder have changed; -1 = none */
     bool touched;     /* it did, or can't */
-    int64_t looked_ms;
+    int64_t looked_ms, asked_ms;
     volatile void *shared_head; /* the -shm file's; NULL = there is none */
     struct wal_head head;       /* as it was after all that is known here */
     int changes;                /* SQLite's count, when the transaction began */

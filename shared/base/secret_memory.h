@@ -13,7 +13,7 @@ enum secrets_role {
     SECRETS_NOBODY = 0, /* sees none */
     SECRETS_WORKER = 1, /* sees its configuration's */
     SECRETS_READER = 2, /* reads a configuration: sees what that needs of the environment */
-    SECRETS_LOGGER = 4, /* sees what leads to the store */
+    SECRETS_STORE = 4,  /* writes to the store: sees what leads there */
 };
 
 struct secret_memory;

@@ -88,3 +88,41 @@ export function cpuMs(pid) {
     const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
     return (Number(fields[11]) + Number(fields[12])) * 10; // USER_HZ is 100 on Linux
 }
+
+// Sanitizers reserve terabytes.
+const LARGEST = 256 << 20;
+
+/** Whether any writable page of the process holds the text. */
+function holds(pid, text) {
+    const wanted = Buffer.from(text);
+    const memory = fs.openSync(`/proc/${pid}/mem`, 'r');
+    try {
+        for (const line of fs.readFileSync(`/proc/${pid}/maps`, 'utf8').split('\n')) {
+            const [, from, to] = /^([0-9a-f]+)-([0-9a-f]+) rw/.exec(line) ?? [];
+            const size = from ? Number(BigInt(`0x${to}`) - BigInt(`0x${from}`)) : 0;
+            if (size === 0 || size > LARGEST) {
+                continue;
+            }
+            const bytes = Buffer.alloc(size);
+            try {
+                fs.readSync(memory, bytes, 0, size, BigInt(`0x${from}`));
+            } catch {
+                continue; // pages of the kernel's, or gone since
+            }
+            if (bytes.includes(wanted)) {
+                return true;
+            }
+        }
+        return false;
+    } finally {
+        fs.closeSync(memory);
+    }
+}
+
+/** The titles of a gateway's processes whose memory holds the text. */
+export function holders(gateway, text) {
+    return [{ pid: gateway.pid, title: 'promptgate: master' }, ...gateway.children()]
+        .filter(({ pid }) => holds(pid, text))
+        .map(({ title }) => title.replace(/^promptgate: /, '').replace(/ \(gen.*/, ''))
+        .sort();
+}

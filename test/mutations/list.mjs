@@ -4,6 +4,7 @@
 const log = (test) => `steps/test_master_log ${test}`;
 const STORE = 'steps/test_master_store';
 const MONEY = 'steps/test_money';
+const SESSIONS_POSTGRES = 'unit/test_master_store_sessions_postgres';
 const WINDOW = 'steps/test_window';
 
 export const MUTATIONS = [
@@ -263,6 +264,23 @@ export const MUTATIONS = [
       from: '            if ((*place)->peer == peer)\n',
       to: '            if (!peer)\n',
       tests: ['unit/test_master_keeper_turns'] },
+    // ---- sessions in PostgreSQL
+    { name: 'a turn goes to a session that another host ends', file: 'master/store/sessions_postgres.c',
+      from: '"AND NOT ended FOR KEY SHARE) AS one "\n',
+      to: '"AND NOT ended) AS one "\n',
+      tests: [SESSIONS_POSTGRES] },
+    { name: 'a claim that has not ended is taken over', file: 'master/store/sessions_postgres.c',
+      from: 'OR known.until <= now() RETURNING',
+      to: 'OR known.until >= now() RETURNING',
+      tests: [SESSIONS_POSTGRES] },
+    { name: 'what another host has in hand is swept', file: 'master/store/sessions_postgres.c',
+      from: '"WHERE what = uuid_send(sessions.id) AND until > now()) "\n',
+      to: '"WHERE what = uuid_send(sessions.id) AND until > now() AND host = $1::text) "\n',
+      tests: [SESSIONS_POSTGRES] },
+    { name: 'a server that says nothing is waited for', file: 'master/store/postgres_link.c',
+      from: 'if (left_ms <= 0 || poll(&wait, 1, (int)left_ms) == 0)\n',
+      to: 'if (left_ms <= 0 || poll(&wait, 1, 4 * (int)left_ms) == 0)\n',
+      tests: [SESSIONS_POSTGRES] },
     // ---- schemas of answers, as providers take them
     { name: 'a closed object takes optional members for required ones', file: 'worker/provider/schema_form.c',
       from: '            if (!takes_null(value))\n                lose(rewriting); /* it could not be left out */\n',
