@@ -26,10 +26,10 @@ enum {
 /* One conversation. Texts are the caller's, or live until the next call. */
 struct session_row {
     struct uuid id;
-    int64_t number;                      /* the store's own; 0 = it has none yet */
-    struct uuid last_request;            /* whose turn the latest one was */
-    struct str project, endpoint, token; /* names: whose it is */
-    int64_t turns, messages, tokens;     /* that are kept; tokens are estimated */
+    int64_t number;                            /* the store's own; 0 = it has none yet */
+    struct uuid last_request;                  /* whose turn the latest one was */
+    struct str project, endpoint, token;       /* names: whose it is */
+    int64_t turns, messages, tokens;           /* that are kept; tokens are estimated */
     int64_t created_ms, stored_ms, expires_ms; /* the two last of the latest turn */
     bool ended; /* a tombstone: its messages are gone, and of the times only expires_ms is known */
 };
@@ -44,7 +44,8 @@ struct kept_answer {
 
 typedef void session_each_fn(void *context, const struct session_row *row);
 
-struct sessions_store; /* a driver's own struct begins with `const struct sessions_driver *driver` */
+struct sessions_store; /* a driver's own struct begins with `const struct sessions_driver *driver`
+                        */
 
 struct sessions_driver {
     const char *name; /* as in store.driver */

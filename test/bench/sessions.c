@@ -196,8 +196,8 @@ static double mean(const struct samples *samples)
 static void print(const char *name, struct samples *turns, struct samples *bare)
 {
     printf("%-28s turn %7.2f us, bare insert %7.2f us: %.2f x (means %.2f and %.2f: %.2f x)\n",
-           name, median(turns), median(bare), median(turns) / median(bare), mean(turns),
-           mean(bare), mean(turns) / mean(bare));
+           name, median(turns), median(bare), median(turns) / median(bare), mean(turns), mean(bare),
+           mean(turns) / mean(bare));
 }
 
 static void prepare(struct bench *bench, size_t answer_bytes)

@@ -22,8 +22,9 @@ struct world {
 
 static void open_world(struct world *world)
 {
+    const struct config config = {.store.driver = "sqlite", .sessions_path = world->path};
     struct error error;
-    if (!sessions_open(world->path, &world->store, &error))
+    if (!sessions_open(&config, "", &world->store, &error))
         fail_msg("%s", error.message);
     world->turns = turns_new(world->store);
 }
@@ -99,8 +100,8 @@ static void take(struct world *world, void *peer, const struct keeper_message *b
 {
     struct keeper_message asked = asking(KEEPER_COMMIT, &begun->session);
     struct buf body = {0};
-    keeper_add(&body, str_of(said));
-    keeper_add(&body, STR("\"yes\""));
+    buf_printf(&body, "%s,\"yes\"", said);
+    asked.messages = 2;
     asked.turn = begun->turn;
     asked.request.bytes[0] = request;
     asked.body = buf_view(&body);
@@ -264,6 +265,22 @@ static void caps(void **state)
     assert_int_equal(second.type, KEEPER_BEGUN);
 }
 
+static void turns_have_an_end(void **state)
+{
+    struct world *world = *state;
+    struct keeper_message asked = asking(KEEPER_BEGIN, NULL), answer, committed;
+    asked.max_messages = asked.max_tokens = 1000000;
+    for (int i = 0; i < SESSIONS_TURNS_MAX; i++) {
+        answer = begin_at(world, &peer_one, &asked, start_ms);
+        assert_int_equal(answer.type, KEEPER_BEGUN);
+        committed = commit(world, &peer_one, &answer, 1, "\"a\"");
+        assert_int_equal(committed.type, KEEPER_COMMITTED);
+        asked.session = answer.session;
+    }
+    answer = begin_at(world, &peer_one, &asked, start_ms);
+    assert_refused(&answer, KEEPER_FULL);
+}
+
 static void expiry(void **state)
 {
     struct world *world = *state;
@@ -308,6 +325,22 @@ static void several_in_one_transaction(void **state)
     }
 }
 
+/* The keeper that took it said it twice, or two of its workers did. */
+static void twice_in_one_transaction(void **state)
+{
+    struct world *world = *state;
+    struct keeper_message first = begin(world, &peer_one, NULL);
+    take(world, &peer_one, &first, 1, "\"a\"");
+    take(world, &peer_one, &first, 1, "\"a\"");
+    take(world, &peer_two, &first, 2, "\"b\"");
+    store_at(world, start_ms);
+    assert_int_equal(world->answers[0].type, KEEPER_COMMITTED);
+    assert_int_equal(world->answers[1].type, KEEPER_COMMITTED);
+    assert_refused(&world->answers[2], KEEPER_BUSY);
+    struct keeper_message second = begin(world, &peer_one, &first.session);
+    assert_begun(&second, 1, "\"a\",\"yes\"");
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -318,8 +351,10 @@ int main(void)
         TEST(announced),
         TEST(whose_it_is),
         TEST(caps),
+        TEST(turns_have_an_end),
         TEST(expiry),
         TEST(several_in_one_transaction),
+        TEST(twice_in_one_transaction),
     };
     return cmocka_run_group_tests_name("turns", tests, NULL, NULL);
 }
