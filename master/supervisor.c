@@ -302,6 +302,7 @@ static void begin_serving(struct supervisor *s, struct generation *generation)
     log_setup(generation->config->log_level, generation->config->log_format);
     s->logger.config = s->keeper.config = generation->config;
     atomic_store(&s->counters.header->logger.retention_ms, generation->config->log_retention_ms);
+    atomic_store(&s->counters.header->idempotency_bytes, generation->config->idempotency_bytes);
 }
 
 /* Whoever asked for a reload may count on it that new connections get the new configuration. */

@@ -270,7 +270,7 @@ void answer_head(const struct exchange *ex, const char *content_type, struct buf
         char id[UUID_TEXT_LEN + 1];
         buf_printf(out, "X-Session-Id: %s\r\n", uuid_format(&ex->session.id, id));
     }
-    struct str decision = ex->chain.rule ? str_of(ex->chain.rule->rule.decision)
+    struct str decision = ex->chain.rule        ? str_of(ex->chain.rule->rule.decision)
                           : ex->repeat.replayed ? ex->repeat.reply.decision
                                                 : STR_ABSENT;
     if (decision.at)

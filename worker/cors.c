@@ -26,12 +26,12 @@ void cors_headers(const struct config_project *project, const struct http_reques
     buf_puts(headers, "Vary: Origin\r\n");
     if (!origin.at)
         return;
-    buf_printf(
-        headers,
-        "Access-Control-Allow-Origin: %.*s\r\n"
-        "Access-Control-Expose-Headers: X-Request-Id, X-Session-Id, Idempotent-Replayed, Retry-After, "
-        "Server-Timing\r\n",
-        STR_ARG(origin));
+    buf_printf(headers,
+               "Access-Control-Allow-Origin: %.*s\r\n"
+               "Access-Control-Expose-Headers: X-Request-Id, X-Session-Id, Idempotent-Replayed, "
+               "Retry-After, "
+               "Server-Timing\r\n",
+               STR_ARG(origin));
 }
 
 /* The headers that a page may set: those it names, as long as they are names. */

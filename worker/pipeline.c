@@ -18,15 +18,15 @@ struct stage {
 
 /* On a slug route everything that the head tells is settled before the body is read. */
 static const struct stage endpoint_stages[] = {
-    STAGE(authenticate), STAGE(resolve), STAGE(rate),     STAGE(body_read), STAGE(body_parse),
-    STAGE(input),        STAGE(check),   STAGE(repeat),   STAGE(prompt),    STAGE(session),
-    STAGE(route),        STAGE(budget),  STAGE(forward),  STAGE(remember),  {NULL, NULL},
+    STAGE(authenticate), STAGE(resolve), STAGE(rate),    STAGE(body_read), STAGE(body_parse),
+    STAGE(input),        STAGE(check),   STAGE(repeat),  STAGE(prompt),    STAGE(session),
+    STAGE(route),        STAGE(budget),  STAGE(forward), STAGE(remember),  {NULL, NULL},
 };
 
 /* The dispatcher's slug is in the body. */
 static const struct stage dispatcher_stages[] = {
-    STAGE(authenticate), STAGE(body_read), STAGE(body_parse), STAGE(resolve), STAGE(rate),
-    STAGE(input),        STAGE(check),     STAGE(repeat),     STAGE(prompt),  STAGE(session),
+    STAGE(authenticate), STAGE(body_read), STAGE(body_parse), STAGE(resolve),  STAGE(rate),
+    STAGE(input),        STAGE(check),     STAGE(repeat),     STAGE(prompt),   STAGE(session),
     STAGE(route),        STAGE(budget),    STAGE(forward),    STAGE(remember), {NULL, NULL},
 };
 
@@ -78,8 +78,7 @@ void pipeline_run(struct exchange *ex)
 {
     ex->running = true;
     for (;;) {
-        bool is_over =
-            ex->failure.code != API_OK || ex->client_gone || ex->repeat.answered;
+        bool is_over = ex->failure.code != API_OK || ex->client_gone || ex->repeat.answered;
         if (is_over && !ex->finishing)
             begin_finishing(ex);
         const struct stage *stage = current_stage(ex);

@@ -22,8 +22,7 @@ static bool count(struct answers *answers, struct sessions_store *store, struct 
 static void warn(struct answers *answers)
 {
     int64_t now_ms = clock_now_ms();
-    if (answers->dropped == 0 ||
-        (answers->warned_ms != 0 && now_ms - answers->warned_ms < WARN_MS))
+    if (answers->dropped == 0 || (answers->warned_ms != 0 && now_ms - answers->warned_ms < WARN_MS))
         return;
     log_warning("answers of requests with an Idempotency-Key have more than "
                 "store.idempotency_bytes (%" PRId64 "): the %" PRIu64
@@ -63,8 +62,8 @@ static bool look_at_other(struct sessions_store *store, const struct keeper_mess
 }
 
 bool answers_keep(struct answers *answers, struct sessions_store *store,
-                  const struct keeper_message *asked, int64_t now_ms, bool *other,
-                  struct buf *kept, struct error *error)
+                  const struct keeper_message *asked, int64_t now_ms, bool *other, struct buf *kept,
+                  struct error *error)
 {
     const struct kept_answer answer = {.key = asked->key,
                                        .content = asked->content,
@@ -84,8 +83,8 @@ bool answers_keep(struct answers *answers, struct sessions_store *store,
     return true;
 }
 
-bool answers_tidy(struct answers *answers, struct sessions_store *store, int64_t now_ms,
-                  bool *more, struct error *error)
+bool answers_tidy(struct answers *answers, struct sessions_store *store, int64_t now_ms, bool *more,
+                  struct error *error)
 {
     unsigned done;
     int64_t freed;

@@ -18,8 +18,8 @@ struct answers {
 /* Keeps COMMIT's answer, in the transaction under way. `*other`: the key has another request's
  * answer already, which is appended to `kept`. */
 bool answers_keep(struct answers *answers, struct sessions_store *store,
-                  const struct keeper_message *asked, int64_t now_ms, bool *other,
-                  struct buf *kept, struct error *error);
+                  const struct keeper_message *asked, int64_t now_ms, bool *other, struct buf *kept,
+                  struct error *error);
 /* A part of the sweep, in the transaction under way; `*more`: it is not the last one. */
-bool answers_tidy(struct answers *answers, struct sessions_store *store, int64_t now_ms,
-                  bool *more, struct error *error);
+bool answers_tidy(struct answers *answers, struct sessions_store *store, int64_t now_ms, bool *more,
+                  struct error *error);

@@ -119,8 +119,8 @@ static bool add_turn(struct commits *commits, struct commit *commit,
 }
 
 /* Neither the turn nor the answer is stored without the other. */
-static bool store_both(struct commits *commits, struct sessions_store *store,
-                       struct commit *commit, int64_t now_ms, struct error *error)
+static bool store_both(struct commits *commits, struct sessions_store *store, struct commit *commit,
+                       int64_t now_ms, struct error *error)
 {
     const struct keeper_message *asked = &commit->asked;
     struct turn_judgement turn = {.verdict = TURN_STORED};
@@ -131,8 +131,8 @@ static bool store_both(struct commits *commits, struct sessions_store *store,
         refuse(commit, turn.refusal);
         return true;
     }
-    if (asked->key.len > 0 && !answers_keep(commits->answers, store, asked, now_ms, &other,
-                                            &commit->kept, error))
+    if (asked->key.len > 0 &&
+        !answers_keep(commits->answers, store, asked, now_ms, &other, &commit->kept, error))
         return false;
     if (!other)
         return add_turn(commits, commit, &turn, now_ms, error);
@@ -156,9 +156,8 @@ static bool store_all(struct commits *commits, struct sessions_store *store, int
     struct error error;
     bool good = sessions_begin(store, &error);
     for (struct commit *one = commits->first; one && good; one = one->next) {
-        one->answer = (struct keeper_message){.type = KEEPER_COMMITTED,
-                                              .ticket = one->asked.ticket,
-                                              .session = one->asked.session};
+        one->answer = (struct keeper_message){
+            .type = KEEPER_COMMITTED, .ticket = one->asked.ticket, .session = one->asked.session};
         good = store_one(commits, store, one, now_ms, &error);
     }
     good = good && sessions_commit(store, &error);
@@ -188,8 +187,8 @@ void commits_store(struct commits *commits, struct sessions_store *store, int64_
     for (; one; one = next) {
         next = one->next;
         if (!good) {
-            one->answer = (struct keeper_message){.ticket = one->asked.ticket,
-                                                  .session = one->asked.session};
+            one->answer =
+                (struct keeper_message){.ticket = one->asked.ticket, .session = one->asked.session};
             refuse(one, KEEPER_UNAVAILABLE);
         }
         close_one(commits, one);

@@ -250,12 +250,19 @@ static void on_connection(uv_stream_t *listener, int status)
 }
 
 /* --- the loop --- */
+/* A reload may have changed it. */
+static int64_t most_bytes(const struct keeper *keeper)
+{
+    return atomic_load(&keeper->setup->counters->header->idempotency_bytes);
+}
 
+/* Everything that has come together is one transaction. */
 static void on_flush(uv_check_t *check)
 {
     struct keeper *keeper = check->data;
     if (!commits_any(keeper->commits))
         return;
+    keeper->answers.most_bytes = most_bytes(keeper);
     STEP(commits_taken);
     commits_store(keeper->commits, keeper->store, clock_wall_ms(), say, NULL);
     STEP(commits_answered);
@@ -399,7 +406,6 @@ _Noreturn void keeper_main(const struct keeper_setup *setup)
     keeper.setup = setup;
     keeper.turns = turns_new(NULL);
     keeper.holds = holds_new();
-    keeper.answers.most_bytes = setup->config->idempotency_bytes;
     keeper.commits = commits_new(keeper.turns, keeper.holds, &keeper.answers);
     keeper.announced = !setup->replaces;
     keeper.last_waiting = &keeper.waiting;

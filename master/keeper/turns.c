@@ -276,8 +276,7 @@ void turns_begin(struct turns *turns, const void *peer, const struct keeper_mess
 
 static bool is_repeated(const struct session_row *row, const struct keeper_message *asked)
 {
-    return row->turns == asked->turn + 1 &&
-           uuid_compare(&row->last_request, &asked->request) == 0;
+    return row->turns == asked->turn + 1 && uuid_compare(&row->last_request, &asked->request) == 0;
 }
 
 bool turns_judge(struct turns *turns, const struct keeper_message *asked,

@@ -164,11 +164,10 @@ static const struct postgres_statement statements[STATEMENTS] = {
     [ANSWERS_BYTES] = {"gateway_answers_bytes", "",
                        "SELECT coalesce(sum(bytes), 0)::bigint FROM idempotent_answers",
                        "can't add up answers"},
-    [DROP_ANSWERS] =
-        {"gateway_drop_answers", "(bigint)",
-         COUNTED("DELETE FROM idempotent_answers WHERE key " SOME(
-             "key", "idempotent_answers", "true ORDER BY expires_at LIMIT $1")),
-         "can't drop answers"},
+    [DROP_ANSWERS] = {"gateway_drop_answers", "(bigint)",
+                      COUNTED("DELETE FROM idempotent_answers WHERE key " SOME(
+                          "key", "idempotent_answers", "true ORDER BY expires_at LIMIT $1")),
+                      "can't drop answers"},
 };
 
 static const PGresult *ask(struct sessions_store *store, size_t statement,

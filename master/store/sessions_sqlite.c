@@ -101,13 +101,23 @@ static bool passes(int code)
     }
 }
 
-bool sessions_sqlite_failed(struct sessions_store *store, int code, const char *doing,
-                            struct error *error)
+static bool say_failed(struct sessions_store *store, const char *doing, struct error *error)
 {
-    error_set(error, "%s: %s: %s", store->path, doing, sqlite3_errmsg(store->db));
+    return error_set(error, "%s: %s: %s", store->path, doing, sqlite3_errmsg(store->db));
+}
+
+static void give_up(struct sessions_store *store, int code)
+{
     sqlite_undo(store);
     if (!passes(code))
         sessions_sqlite_disconnect(store);
+}
+
+bool sessions_sqlite_failed(struct sessions_store *store, int code, const char *doing,
+                            struct error *error)
+{
+    say_failed(store, doing, error);
+    give_up(store, code);
     return false;
 }
 
@@ -327,22 +337,32 @@ static int load_turns(struct sessions_store *store, int64_t from_turn, struct se
     return code;
 }
 
-/* The statement of the row is open until its turns are read: they are of the same moment. */
-static int load(struct sessions_store *store, const struct uuid *id, int64_t from_turn,
-                struct session_row *row, struct buf *messages, bool *found)
+static int load_session(struct sessions_store *store, const struct uuid *id,
+                        struct session_row *row, bool *found)
 {
     sqlite3_stmt *statement = store->statements[LOAD_SESSION];
-    int code = sessions_sqlite_bind_id(statement, 1, id), turns = SQLITE_OK;
+    int code = sessions_sqlite_bind_id(statement, 1, id);
     if (code != SQLITE_OK)
         return code;
     *found = sqlite3_step(statement) == SQLITE_ROW;
-    if (*found) {
-        read_session(statement, row);
-        keep_texts(&store->texts, row);
-        turns = row->ended ? SQLITE_OK : load_turns(store, from_turn, row, messages);
-    }
-    code = sqlite3_reset(statement);
-    return turns == SQLITE_OK ? code : turns;
+    if (!*found)
+        return sqlite3_reset(statement);
+    read_session(statement, row);
+    keep_texts(&store->texts, row);
+    return SQLITE_OK;
+}
+
+/* The statement of the row is open until its turns are read: they are of the same moment. */
+static int load(struct sessions_store *store, const struct uuid *id, int64_t from_turn,
+                struct session_row *row, struct buf *messages, bool *found, struct error *error)
+{
+    int code = load_session(store, id, row, found);
+    if (code == SQLITE_OK && *found && !row->ended)
+        code = load_turns(store, from_turn, row, messages);
+    if (code != SQLITE_OK)
+        say_failed(store, "can't load a session", error);
+    sqlite3_reset(store->statements[LOAD_SESSION]);
+    return code;
 }
 
 static bool sqlite_load(struct sessions_store *store, const struct uuid *id, int64_t from_turn,
@@ -352,7 +372,7 @@ static bool sqlite_load(struct sessions_store *store, const struct uuid *id, int
     if (!sessions_sqlite_connected(store, error))
         return false;
     size_t before = messages ? messages->len : 0;
-    int code = load(store, id, from_turn, row, messages, found);
+    int code = load(store, id, from_turn, row, messages, found, error);
     if (code == SQLITE_OK) {
         if (*found && !row->ended)
             know(store, row);
@@ -361,7 +381,8 @@ static bool sqlite_load(struct sessions_store *store, const struct uuid *id, int
     if (messages)
         messages->len = before;
     *found = false;
-    return sessions_sqlite_failed(store, code, "can't load a session", error);
+    give_up(store, code);
+    return false;
 }
 
 /* --- storing --- */

@@ -135,10 +135,9 @@ static void watch_folder(struct sessions_store *store)
     char *path = xstrdup(store->path);
     store->watch = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
     store->touched = true;
-    if (store->watch >= 0 &&
-        inotify_add_watch(store->watch, dirname(path),
-                          IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE_SELF |
-                              IN_MOVE_SELF) < 0) {
+    if (store->watch >= 0 && inotify_add_watch(store->watch, dirname(path),
+                                               IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO |
+                                                   IN_DELETE_SELF | IN_MOVE_SELF) < 0) {
         close(store->watch);
         store->watch = -1;
     }

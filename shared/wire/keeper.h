@@ -51,8 +51,8 @@ struct keeper_message {
     int64_t messages, tokens; /* that the turn adds (the answer not counted in BEGIN); in BEGUN:
                                  that are stored */
     struct str project, endpoint, token;
-    struct str key, content; /* hashes of KEEPER_HASH_BYTES: of whose key it is and its name, of what
-                                is asked; empty = no key is meant */
+    struct str key, content; /* hashes of KEEPER_HASH_BYTES: of whose key it is and its name, of
+                                what is asked; empty = no key is meant */
     struct str body;         /* JSON texts, with a comma between two */
     struct str answer;       /* nobody's but the worker's to read */
 };

@@ -3,7 +3,7 @@
  * column. Both take turns in the same run. Prints microseconds, medians and means.
  *
  *   bench-sessions [ROUNDS] */
-#include "master/keeper/turns.h"
+#include "master/keeper/commits.h"
 
 #include "shared/base/clock.h"
 #include "test/unit/scratch.h"
@@ -29,6 +29,7 @@ struct bench {
     struct config config;
     struct sessions_store *store;
     struct turns *turns;
+    struct commits *commits;
     struct uuid sessions[SESSIONS];
     struct buf messages; /* of one turn */
     sqlite3 *bare;
@@ -113,10 +114,12 @@ static void open_turns(struct bench *bench)
     if (!sessions_open(&bench->config, "", &bench->store, &error))
         fail("open", error.message);
     bench->turns = turns_new(bench->store);
+    bench->commits = commits_new(bench->turns, NULL, NULL); /* there are no keys */
 }
 
 static void close_turns(struct bench *bench)
 {
+    commits_free(&bench->commits);
     turns_free(&bench->turns);
     sessions_close(&bench->store);
 }
@@ -152,8 +155,8 @@ static void one_turn(struct bench *bench, struct uuid *session, int64_t now_ms)
     asked = message_of(KEEPER_COMMIT, session);
     asked.turn = begun.turn;
     asked.body = buf_view(&bench->messages);
-    turns_take(bench->turns, bench, &asked);
-    turns_store(bench->turns, now_ms, on_answer, bench);
+    commits_take(bench->commits, bench, &asked);
+    commits_store(bench->commits, bench->store, now_ms, on_answer, bench);
     if (!bench->stored)
         fail("turn", "not stored");
 }
@@ -196,8 +199,8 @@ static double mean(const struct samples *samples)
 static void print(const char *name, struct samples *turns, struct samples *bare)
 {
     printf("%-28s turn %7.2f us, bare insert %7.2f us: %.2f x (means %.2f and %.2f: %.2f x)\n",
-           name, median(turns), median(bare), median(turns) / median(bare), mean(turns),
-           mean(bare), mean(turns) / mean(bare));
+           name, median(turns), median(bare), median(turns) / median(bare), mean(turns), mean(bare),
+           mean(turns) / mean(bare));
 }
 
 static void prepare(struct bench *bench, size_t answer_bytes)
@@ -234,8 +237,10 @@ static void measure(struct bench *bench, size_t rounds, bool cold, struct sample
     for (size_t i = 0; i < rounds; i++) {
         struct uuid *session = &bench->sessions[i % SESSIONS];
         if (cold) {
+            commits_free(&bench->commits);
             turns_free(&bench->turns);
             bench->turns = turns_new(bench->store);
+            bench->commits = commits_new(bench->turns, NULL, NULL);
         }
         for (size_t j = 0; j < 2; j++) {
             bool ours = j == i / SESSIONS % 2; /* neither always comes first */

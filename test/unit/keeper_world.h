@@ -84,7 +84,7 @@ static inline struct keeper_message asking(enum keeper_type type, const struct u
 }
 
 static inline struct keeper_message begin_at(struct world *world, void *peer,
-                                      const struct keeper_message *asked, int64_t now_ms)
+                                             const struct keeper_message *asked, int64_t now_ms)
 {
     struct keeper_message answer;
     turns_begin(world->turns, peer, asked, now_ms, &answer);
@@ -92,7 +92,8 @@ static inline struct keeper_message begin_at(struct world *world, void *peer,
     return answer;
 }
 
-static inline struct keeper_message begin(struct world *world, void *peer, const struct uuid *session)
+static inline struct keeper_message begin(struct world *world, void *peer,
+                                          const struct uuid *session)
 {
     const struct keeper_message asked = asking(KEEPER_BEGIN, session);
     return begin_at(world, peer, &asked, start_ms);
@@ -106,7 +107,7 @@ static inline void on_answer(void *context, void *peer, const struct keeper_mess
 }
 
 static inline void take(struct world *world, void *peer, const struct keeper_message *begun,
-                 uint8_t request, const char *said)
+                        uint8_t request, const char *said)
 {
     struct keeper_message asked = asking(KEEPER_COMMIT, &begun->session);
     struct buf body = {0};
@@ -126,8 +127,8 @@ static inline void store_at(struct world *world, int64_t now_ms)
 }
 
 static inline struct keeper_message commit(struct world *world, void *peer,
-                                    const struct keeper_message *begun, uint8_t request,
-                                    const char *said)
+                                           const struct keeper_message *begun, uint8_t request,
+                                           const char *said)
 {
     take(world, peer, begun, request, said);
     store_at(world, start_ms);
@@ -142,7 +143,8 @@ static inline void assert_refused(const struct keeper_message *answer, enum keep
     assert_int_equal(answer->refusal, refusal);
 }
 
-static inline void assert_begun(const struct keeper_message *answer, int64_t turn, const char *messages)
+static inline void assert_begun(const struct keeper_message *answer, int64_t turn,
+                                const char *messages)
 {
     assert_int_equal(answer->type, KEEPER_BEGUN);
     assert_int_equal(answer->turn, turn);
@@ -155,8 +157,7 @@ static inline bool sweep(struct world *world, int64_t now_ms)
     struct error error;
     bool more = false;
     if (!sessions_begin(world->store, &error) ||
-        !turns_sweep(world->turns, now_ms, &more, &error) ||
-        !sessions_commit(world->store, &error))
+        !turns_sweep(world->turns, now_ms, &more, &error) || !sessions_commit(world->store, &error))
         fail_msg("%s", error.message);
     return more;
 }

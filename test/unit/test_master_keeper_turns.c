@@ -126,6 +126,22 @@ static void caps(void **state)
     assert_int_equal(second.type, KEEPER_BEGUN);
 }
 
+static void turns_have_an_end(void **state)
+{
+    struct world *world = *state;
+    struct keeper_message asked = asking(KEEPER_BEGIN, NULL), answer, committed;
+    asked.max_messages = asked.max_tokens = 1000000;
+    for (int i = 0; i < SESSIONS_TURNS_MAX; i++) {
+        answer = begin_at(world, &peer_one, &asked, start_ms);
+        assert_int_equal(answer.type, KEEPER_BEGUN);
+        committed = commit(world, &peer_one, &answer, 1, "\"a\"");
+        assert_int_equal(committed.type, KEEPER_COMMITTED);
+        asked.session = answer.session;
+    }
+    answer = begin_at(world, &peer_one, &asked, start_ms);
+    assert_refused(&answer, KEEPER_FULL);
+}
+
 static void expiry(void **state)
 {
     struct world *world = *state;
@@ -171,6 +187,22 @@ static void several_in_one_transaction(void **state)
     }
 }
 
+/* The keeper that took it said it twice, or two of its workers did. */
+static void twice_in_one_transaction(void **state)
+{
+    struct world *world = *state;
+    struct keeper_message first = begin(world, &peer_one, NULL);
+    take(world, &peer_one, &first, 1, "\"a\"");
+    take(world, &peer_one, &first, 1, "\"a\"");
+    take(world, &peer_two, &first, 2, "\"b\"");
+    store_at(world, start_ms);
+    assert_int_equal(world->answers[0].type, KEEPER_COMMITTED);
+    assert_int_equal(world->answers[1].type, KEEPER_COMMITTED);
+    assert_refused(&world->answers[2], KEEPER_BUSY);
+    struct keeper_message second = begin(world, &peer_one, &first.session);
+    assert_begun(&second, 1, "\"a\",\"yes\"");
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -181,8 +213,12 @@ int main(void)
         TEST(announced),
         TEST(whose_it_is),
         TEST(caps),
+        TEST(turns_have_an_end),
+        TEST(turns_have_an_end),
         TEST(expiry),
         TEST(several_in_one_transaction),
+        TEST(twice_in_one_transaction),
+        TEST(twice_in_one_transaction),
     };
     return cmocka_run_group_tests_name("turns", tests, NULL, NULL);
 }

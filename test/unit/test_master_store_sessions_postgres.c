@@ -677,8 +677,9 @@ static void answers_go(void **state)
     assert_true(answers_bytes(store, &bytes, &error));
     assert_int_equal(bytes, 35);
     begin(store);
-    assert_true(answers_sweep(store, start_ms + hour_ms + 1, 10, &done, &error));
+    assert_true(answers_sweep(store, start_ms + hour_ms + 1, 10, &done, &bytes, &error));
     assert_int_equal(done, 2);
+    assert_int_equal(bytes, 11);
     assert_true(answers_drop(store, 2, &done, &bytes, &error));
     assert_int_equal(done, 2);
     assert_int_equal(bytes, 15);
