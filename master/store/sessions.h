@@ -44,8 +44,7 @@ struct kept_answer {
 
 typedef void session_each_fn(void *context, const struct session_row *row);
 
-struct sessions_store; /* a driver's own struct begins with `const struct sessions_driver *driver`
-                        */
+struct sessions_store; /* a driver's own begins with `const struct sessions_driver *driver` */
 
 struct sessions_driver {
     const char *name; /* as in store.driver */

@@ -300,6 +300,7 @@ static void take_head(struct sessions_store *store, const struct wal_head *head,
     if (same && store->shared_head)
         return;
     store->epoch++;
+    store->new_turns = PLACES_AT_ONCE; /* there may be others' as well */
     sessions_sqlite_know_nothing(store);
 }
 

@@ -206,16 +206,21 @@ describe('expiry', { skip: POSTGRES && 'this looks into the file; hosts.test.mjs
 
     test('to the second: 410 for its owner, 403 for others, before and after the sweep', async () => {
         const id = (await say('talk', 'one')).json.meta.session_id;
-        const [{ expires_at: expires, created_at: created }] = sql('SELECT * FROM sessions WHERE id = ?', bytes(id));
-        assert.equal(expires - created, 3_600_000);
-        sql('UPDATE sessions SET expires_at = ? WHERE id = ?', Date.now() + 1000, bytes(id));
+        const [{ number, created_at: created }] = sql('SELECT * FROM sessions WHERE id = ?', bytes(id));
+        const expiry = () => sql('SELECT max(expires_at) AS at FROM session_messages WHERE session = ?', number)[0].at;
+        const expireAt = (at) => {
+            sql('UPDATE session_messages SET expires_at = ? WHERE session = ?', at, number);
+            sql('UPDATE sessions SET look_at = ? WHERE number = ?', at, number);
+        };
+        assert.equal(expiry() - created, 3_600_000);
+        expireAt(Date.now() + 1000);
         await sleep(500);
         assert.equal((await say('talk', 'two', id)).status, 200, 'a turn makes its time begin anew');
-        assert.ok(sql('SELECT expires_at FROM sessions WHERE id = ?', bytes(id))[0].expires_at > Date.now() + 3_500_000);
-        sql('UPDATE sessions SET expires_at = ? WHERE id = ?', Date.now() - 1, bytes(id));
+        assert.ok(expiry() > Date.now() + 3_500_000);
+        expireAt(Date.now() - 1);
         for (const swept of [false, true]) {
             if (swept) {
-                await until('the sweep', () => sql('SELECT 1 FROM session_messages WHERE session = ?', bytes(id)).length === 0);
+                await until('the sweep', () => sql('SELECT 1 FROM session_messages WHERE session = ?', number).length === 0);
             }
             assertError(await say('talk', 'three', id), 410, 'session_expired');
             assertError(await say('talk', 'three', id, { token: other }), 403, 'session_forbidden');
@@ -228,8 +233,9 @@ describe('expiry', { skip: POSTGRES && 'this looks into the file; hosts.test.mjs
         let turns = 0;
         const db = files();
         db.exec("BEGIN; WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000) " +
-                "INSERT INTO sessions SELECT randomblob(16), 'demo', 'talk', 'web', 60000, 1, 2, 10, 0, 1000 + i, randomblob(16), 0 FROM n; " +
-                "INSERT INTO session_messages SELECT id, 0, '{\"role\":\"user\",\"content\":\"Hi\"}' FROM sessions WHERE created_at = 0; COMMIT");
+                "INSERT INTO sessions SELECT NULL, randomblob(16), 'demo', 'talk', 'web', 0, 1000 + i, 0 FROM n; " +
+                "INSERT INTO session_messages SELECT NULL, number, 0, randomblob(16), 1, 10, 0, look_at, '[{\"role\":\"user\",\"content\":\"Hi\"}]' " +
+                "FROM sessions WHERE created_at = 0; COMMIT");
         db.close();
         const took = [];
         await until('the sweep', async () => {
@@ -243,7 +249,7 @@ describe('expiry', { skip: POSTGRES && 'this looks into the file; hosts.test.mjs
         took.sort((a, b) => a - b);
         t.diagnostic(`${took.length} turns meanwhile: median ${took[took.length >> 1].toFixed(1)} ms, longest ${took.at(-1).toFixed(1)} ms`);
         assert.ok(took.length > 10);
-        assert.equal(sql('SELECT count(*) AS n FROM session_messages JOIN sessions ON id = session WHERE created_at = 0')[0].n, 0);
+        assert.equal(sql('SELECT count(*) AS n FROM session_messages JOIN sessions ON number = session WHERE created_at = 0')[0].n, 0);
     });
 });
 
