@@ -168,6 +168,16 @@ test('"serve after a killed master starts within shutdown_timeout", whatever its
     await never;
 });
 
+test('a keeper that hangs keeps nobody from stopping', async () => {
+    await start({ service: { shutdown_timeout: '1s' } });
+    assert.equal((await post('hello')).status, 200);
+    const keeper = await until('the keeper', () => gateway.children().find(({ title }) => title === 'promptgate: keeper'));
+    process.kill(keeper.pid, 'SIGSTOP');
+    const stopped = await run('stop', '--config', gateway.config);
+    assert.equal(stopped.status, 0, stopped.stderr);
+    assert.equal(lives(keeper), false);
+});
+
 // ---- UNIX sockets
 
 test('clients are served on a UNIX socket, by every worker', async () => {
