@@ -322,7 +322,7 @@ e2e: $(BUILD)/promptgate $(BUILD)/load $(BUILD)/counters-dump $(BUILD)/notify-li
 		--test-timeout=$(if $(SANITIZE),1200000,600000) $(TESTS)
 
 # Of `make e2e STORE=postgres`, what is most about the store.
-postgres_tests = $(patsubst %,test/e2e/%.test.mjs,audit deaths processes logs db sessions)
+postgres_tests = $(patsubst %,test/e2e/%.test.mjs,audit deaths processes logs db sessions idempotency conversation-kills)
 .PHONY: e2e-postgres
 e2e-postgres:
 	+@$(MAKE) --no-print-directory STORE=postgres TESTS='$(postgres_tests)' e2e

@@ -30,8 +30,9 @@ struct keeper_holding {
 /* Connects when somebody asks for the first time. `path` stays the caller's. */
 struct keeper_client *keeper_client_new(uv_loop_t *loop, const char *path);
 
-/* HOLD, BEGIN or COMMIT: `call` is all zero, the message's ticket is filled in. `answered` is
- * called once, not from within, unless the call is cancelled before; then it is all zero again. */
+/* HOLD, BEGIN, COMMIT or ABORT: `call` is all zero, the message's ticket is filled in. `answered`
+ * is called once, not from within, unless the call is cancelled before; then it is all zero again.
+ */
 void keeper_ask(struct keeper_client *client, struct keeper_call *call,
                 struct keeper_message *message,
                 void (*answered)(void *context, const struct keeper_message *answer),

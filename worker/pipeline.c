@@ -34,7 +34,8 @@ static const struct stage dispatcher_stages[] = {
 static const struct stage listing_stages[] = {STAGE(authenticate), {NULL, NULL}};
 
 /* However the others ended. */
-static const struct stage last_stages[] = {STAGE(respond), STAGE(record), {NULL, NULL}};
+static const struct stage last_stages[] = {
+    STAGE(let_go), STAGE(respond), STAGE(record), {NULL, NULL}};
 
 static const struct stage *current_stage(const struct exchange *ex)
 {

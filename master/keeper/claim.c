@@ -1,6 +1,6 @@
 #include "master/keeper/claim.h"
 
-#include "shared/base/log.h"
+#include "master/keeper/trouble.h"
 
 static bool release_all(struct sessions_store *store, const struct str *what, size_t count,
                         struct error *error)
@@ -19,6 +19,6 @@ void claim_give_up(struct sessions_store *store, const struct str *what, size_t 
     if (sessions_begin(store, &error) && release_all(store, what, count, &error) &&
         sessions_commit(store, &error))
         return;
-    log_error("sessions: %s", error.message);
+    trouble_say(&error);
     sessions_undo(store);
 }

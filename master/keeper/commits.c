@@ -1,6 +1,6 @@
 #include "master/keeper/commits.h"
 
-#include "shared/base/log.h"
+#include "master/keeper/trouble.h"
 #include "shared/base/xalloc.h"
 
 #include <stdlib.h>
@@ -162,9 +162,11 @@ static bool store_all(struct commits *commits, struct sessions_store *store, int
     }
     good = good && sessions_commit(store, &error);
     turns_settle(commits->turns, good);
-    if (good)
+    if (good) {
+        trouble_over();
         return true;
-    log_error("sessions: %s", error.message);
+    }
+    trouble_say(&error);
     sessions_undo(store);
     return false;
 }

@@ -1,7 +1,7 @@
 #include "master/keeper/holds.h"
 
 #include "master/keeper/claim.h"
-#include "shared/base/log.h"
+#include "master/keeper/trouble.h"
 #include "shared/base/xalloc.h"
 
 #include <stdlib.h>
@@ -124,7 +124,7 @@ void holds_renew(struct holds *holds, struct sessions_store *store)
     size_t count;
     struct str *keys = keys_of(holds, NULL, &count);
     if (count > 0 && sessions_shared(store) && !sessions_renew(store, keys, count, &error))
-        log_error("sessions: %s", error.message);
+        trouble_say(&error);
     free(keys);
 }
 
@@ -160,7 +160,7 @@ static bool look_up(struct sessions_store *store, const struct keeper_message *a
     bool good = sessions_claim(store, asked->key, got, &error) &&
                 (!*got || answers_find(store, asked->key, kept, found, &error));
     if (!good)
-        log_error("sessions: %s", error.message);
+        trouble_say(&error);
     return good;
 }
 

@@ -1,6 +1,7 @@
 #include "master/keeper/keeper.h"
 
 #include "master/keeper/commits.h"
+#include "master/keeper/trouble.h"
 #include "shared/base/clock.h"
 #include "shared/base/log.h"
 #include "shared/base/step.h"
@@ -16,7 +17,7 @@ enum {
     HEARTBEAT_MS = 1000,
     SWEEP_MS = 1000, /* between two sweeps; a part of one comes with every turn of the loop */
     /* Those who were connected to the one before come back at once, and say what they have open;
-     * nobody else begins a turn before. */
+     * nobody else begins a turn before. And a store in a network is reached meanwhile. */
     ANNOUNCING_MS = 500,
     KEPT_BUFFER_BYTES = 256 * 1024,
 };
@@ -163,12 +164,16 @@ static void announce(struct peer *peer, const struct keeper_message *said)
         holds_announce(peer->keeper->holds, peer, said);
 }
 
-static void give_up(struct keeper *keeper, const struct keeper_message *said)
+static void give_up(struct peer *peer, const struct keeper_message *said)
 {
+    struct keeper *keeper = peer->keeper;
+    const struct keeper_message answer = {.type = KEEPER_ABORTED, .ticket = said->ticket};
     if (!uuid_is_nil(&said->session))
         turns_abort(keeper->turns, said);
     if (said->key.len > 0)
         holds_abort(keeper->holds, keeper->store, said->key);
+    if (said->ticket != 0)
+        say(NULL, peer, &answer);
 }
 
 static void take(struct peer *peer, const struct keeper_message *asked)
@@ -188,7 +193,7 @@ static void take(struct peer *peer, const struct keeper_message *asked)
     else if (asked->type == KEEPER_ANNOUNCE)
         announce(peer, asked);
     else if (asked->type == KEEPER_ABORT)
-        give_up(keeper, asked);
+        give_up(peer, asked);
 }
 
 static void on_allocate(uv_handle_t *handle, size_t suggested, uv_buf_t *room)
@@ -277,9 +282,11 @@ static bool sweep(struct keeper *keeper)
     if (sessions_begin(keeper->store, &error) &&
         turns_sweep(keeper->turns, now_ms, &turns, &error) &&
         answers_tidy(&keeper->answers, keeper->store, now_ms, &answers, &error) &&
-        sessions_commit(keeper->store, &error))
+        sessions_commit(keeper->store, &error)) {
+        trouble_over();
         return turns || answers;
-    log_error("sessions: %s", error.message);
+    }
+    trouble_say(&error);
     sessions_undo(keeper->store);
     return false;
 }
@@ -326,6 +333,15 @@ static void name_host(const struct config *config, struct buf *name)
     buf_printf(name, "%s:%s", host, config->state_dir);
 }
 
+/* One that is reached over a network is begun to be reached now. */
+static void use_store(struct keeper *keeper)
+{
+    struct error not_yet;
+    turns_use(keeper->turns, keeper->store);
+    if (sessions_shared(keeper->store) && sessions_begin(keeper->store, &not_yet))
+        sessions_undo(keeper->store);
+}
+
 /* A store that can't be opened is tried again. */
 static void open_store(struct keeper *keeper)
 {
@@ -335,9 +351,9 @@ static void open_store(struct keeper *keeper)
         return;
     name_host(keeper->setup->config, &name);
     if (sessions_open(keeper->setup->config, buf_cstr(&name), &keeper->store, &error))
-        turns_use(keeper->turns, keeper->store);
+        use_store(keeper);
     else
-        log_error("sessions: %s", error.message);
+        trouble_say(&error);
     buf_free(&name);
 }
 
@@ -407,7 +423,7 @@ _Noreturn void keeper_main(const struct keeper_setup *setup)
     keeper.turns = turns_new(NULL);
     keeper.holds = holds_new();
     keeper.commits = commits_new(keeper.turns, keeper.holds, &keeper.answers);
-    keeper.announced = !setup->replaces;
+    keeper.announced = !setup->replaces && strcmp(setup->config->store.driver, "sqlite") == 0;
     keeper.last_waiting = &keeper.waiting;
     open_store(&keeper);
     if (uv_loop_init(&keeper.loop) != 0 || !start(&keeper)) {

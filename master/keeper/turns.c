@@ -1,7 +1,7 @@
 #include "master/keeper/turns.h"
 
 #include "master/keeper/claim.h"
-#include "shared/base/log.h"
+#include "master/keeper/trouble.h"
 #include "shared/base/xalloc.h"
 
 #include <stdlib.h>
@@ -73,7 +73,7 @@ static bool claim(struct turns *turns, const struct uuid *session, enum keeper_r
     *refusal = KEEPER_BUSY;
     if (sessions_claim(turns->store, claim_of(session), &got, &error))
         return got;
-    log_error("sessions: %s", error.message);
+    trouble_say(&error);
     *refusal = KEEPER_UNAVAILABLE;
     return false;
 }
@@ -84,7 +84,7 @@ void turns_renew(struct turns *turns)
     size_t count;
     struct str *claims = claims_of(turns, NULL, &count);
     if (is_shared(turns) && !sessions_renew(turns->store, claims, count, &error))
-        log_error("sessions: %s", error.message);
+        trouble_say(&error);
     free(claims);
 }
 
@@ -226,7 +226,7 @@ static enum keeper_refusal begin_claimed(struct turns *turns, const void *peer,
     struct error error;
     bool found;
     if (!hot_load(turns->hot, turns->store, &asked->session, true, &session, &found, &error)) {
-        log_error("sessions: %s", error.message);
+        trouble_say(&error);
         return KEEPER_UNAVAILABLE;
     }
     enum keeper_refusal refusal = refusal_of_known(asked, &session.row, found, now_ms);

@@ -18,12 +18,13 @@ enum keeper_type {
     KEEPER_BEGIN,    /* a turn is to begin */
     KEEPER_COMMIT,   /* it has ended well: `body` has the turn's messages, `answer` what the key's
                         next requests get */
-    KEEPER_ABORT,    /* it has ended otherwise; there is no answer to it */
+    KEEPER_ABORT,    /* it has ended otherwise; answered where it has a ticket */
     /* the keeper's, with the ticket of what they answer */
     KEEPER_HELD,      /* the request is the key's first */
     KEEPER_KEPT,      /* it is not: `answer` is what the first one got */
     KEEPER_BEGUN,     /* `turn` turns came before, `body` has their messages */
     KEEPER_COMMITTED, /* it is durable */
+    KEEPER_ABORTED,   /* the next turn, or the key's next request, may begin */
     KEEPER_REFUSED,   /* see `refusal` */
     KEEPER_TYPES
 };

@@ -3,15 +3,15 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';
-import http from 'node:http';
 import path from 'node:path';
 import { after, before, beforeEach, test } from 'node:test';
 
 process.env.STORE = 'postgres'; // before the harness looks
 const { postgresPrograms } = await import('./database.mjs');
 const { assertError, demo, run, startGateway, until } = await import('./harness.mjs');
-const { completion, KEY } = await import('./mock.mjs');
+const { KEY } = await import('./mock.mjs');
 const { CLOSED, holders, lives } = await import('./proc.mjs');
+const { startUpstream } = await import('./upstream.mjs');
 
 const skip = postgresPrograms() ? false : 'no PostgreSQL server is installed';
 const PASSWORD = randomBytes(24).toString('hex'); // nobody asks for it
@@ -19,28 +19,9 @@ let upstream;
 let one;
 let two;
 
-/** Answers "answer N" to its Nth request, or hands it to `next`; keeps what it was asked. */
-async function startUpstream() {
-    const it = { asked: [], next: null };
-    const server = http.createServer((request, response) => {
-        const chunks = [];
-        request.on('data', (chunk) => chunks.push(chunk)).on('end', () => {
-            const json = JSON.parse(Buffer.concat(chunks));
-            const number = it.asked.push(json);
-            const finish = () => response.writeHead(200, { 'content-type': 'application/json' })
-                .end(JSON.stringify(completion(json, `answer ${number}`)));
-            it.next ? it.next(finish) : finish();
-        });
-    });
-    await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
-    it.base = `http://127.0.0.1:${server.address().port}/v1`;
-    it.stop = () => { server.closeAllConnections(); server.close(); };
-    return it;
-}
-
-const say = (gateway, message, session, slug = 'talk') =>
+const say = (gateway, message, session, slug = 'talk', key = null) =>
     gateway.post(slug, { message, ...(session === undefined ? {} : { session_id: session }) },
-                 { headers: { connection: 'close' } });
+                 { headers: { connection: 'close', ...(key ? { 'idempotency-key': key } : {}) } });
 const told = (at) => upstream.asked.at(at).messages.map(({ role, content }) => `${role}: ${content}`);
 
 /** Until sessions are served: a keeper that has no connection yet refuses them. */
@@ -55,7 +36,7 @@ async function open() {
 /** A turn that the upstream has and does not answer yet: { answer, finish }. */
 async function hold(gateway, message, id) {
     const held = [];
-    upstream.next = (finish) => held.push(finish);
+    upstream.next = ({ finish }) => held.push(finish);
     const answer = say(gateway, message, id);
     answer.catch(() => {}); // of a gateway that is killed
     await until('it is asked', () => held.length === 1);
@@ -133,6 +114,29 @@ test('two turns at once on two hosts: one 200, one 409; the next has what was st
     assert.deepEqual(told(-1), ['user: one', 'assistant: answer 1', 'user: two', 'assistant: answer 2', 'user: four']);
     assert.equal((await say(one, 'five', id)).status, 200);
     assert.deepEqual(told(-1).slice(-3), ['user: four', 'assistant: answer 3', 'user: five']);
+});
+
+test('a key is one on all hosts: held, then answered again', { skip }, async () => {
+    const key = `key ${process.pid}`;
+    const held = [];
+    upstream.next = ({ finish }) => held.push(finish);
+    const first = say(one, 'one', undefined, 'talk', key);
+    await until('it is asked', () => held.length === 1);
+    assertError(await say(two, 'one', undefined, 'talk', key), 409, 'idempotency_in_progress');
+    held[0]();
+    const answer = await first;
+    assert.equal(answer.status, 200, answer.text);
+    for (const gateway of [two, one]) {
+        const again = await say(gateway, 'one', undefined, 'talk', key);
+        assert.deepEqual([again.status, again.text, again.headers.get('idempotent-replayed')], [200, answer.text, 'true']);
+        assertError(await say(gateway, 'another', undefined, 'talk', key), 422, 'idempotency_mismatch');
+    }
+    assert.equal(upstream.asked.length, 1);
+    const failing = `${key} fails`;
+    upstream.next = ({ response }) => response.writeHead(500).end('{}');
+    assertError(await say(one, 'one', undefined, 'none', failing), 502, 'provider_error');
+    upstream.next = null;
+    assert.equal((await say(two, 'one', undefined, 'none', failing)).status, 200, 'what fails frees it for all');
 });
 
 test('many at once on two hosts: each that is served has all that were served before it', { skip }, async () => {

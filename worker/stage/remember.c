@@ -55,6 +55,12 @@ static void add_reply(struct exchange *ex, struct keeper_message *asked)
     asked->answer = buf_view(&repeat->frame);
 }
 
+static void close_both(struct exchange *ex, bool abort)
+{
+    keeper_close(ex->services->keeper, &ex->repeat.hold, abort);
+    keeper_close(ex->services->keeper, &ex->session.turn, abort);
+}
+
 /* Nobody but the keeper gives the same key to two requests; it may have had to, when another
  * worker could not say in time that it held it. Whose answer was stored first is the key's. */
 static void take_kept(struct exchange *ex, struct str kept)
@@ -69,8 +75,7 @@ static void on_committed(void *context, const struct keeper_message *answer)
 {
     struct exchange *ex = context;
     exchange_heard(ex);
-    keeper_close(ex->services->keeper, &ex->session.turn, false);
-    keeper_close(ex->services->keeper, &ex->repeat.hold, false);
+    close_both(ex, false);
     if (answer->type == KEEPER_KEPT)
         take_kept(ex, answer->answer);
     else if (answer->type != KEEPER_COMMITTED)
@@ -97,8 +102,30 @@ enum stage_result stage_remember(struct exchange *ex)
     return STAGE_WAIT;
 }
 
-void remember_nothing(struct exchange *ex)
+/* ---- the end that is none */
+
+static void on_aborted(void *context, const struct keeper_message *answer)
 {
-    keeper_close(ex->services->keeper, &ex->repeat.hold, true);
-    keeper_close(ex->services->keeper, &ex->session.turn, true);
+    struct exchange *ex = context;
+    exchange_heard(ex);
+    close_both(ex, answer->type != KEEPER_ABORTED);
+    exchange_resume(ex);
+}
+
+enum stage_result stage_let_go(struct exchange *ex)
+{
+    bool turn = ex->session.turn.open, hold = ex->repeat.hold.open;
+    if (!turn && !hold)
+        return STAGE_NEXT;
+    if (ex->client_gone) { /* nobody waits for it */
+        close_both(ex, true);
+        return STAGE_NEXT;
+    }
+    struct keeper_message asked = remember_message(ex, KEEPER_ABORT);
+    if (!turn)
+        asked.session = (struct uuid){0};
+    if (!hold)
+        asked.key = asked.content = STR("");
+    exchange_ask(ex, &asked, on_aborted);
+    return STAGE_WAIT;
 }

@@ -80,7 +80,6 @@ static void keep_stream(struct exchange *ex)
 
 enum stage_result stage_respond(struct exchange *ex)
 {
-    remember_nothing(ex); /* before the client hears, and may come again */
     bool streams = is_stream(ex) || is_stream_again(ex);
     if (ex->client_gone)
         ex->http_status = 0;

@@ -32,7 +32,7 @@ enum stage_result stage_repeat(struct exchange *ex);
 enum stage_result stage_session(struct exchange *ex);
 enum stage_result stage_remember(struct exchange *ex);
 /* Of the remember stage: a turn that did not come to a good end leaves the session as it was, and
- * its key free. */
-void remember_nothing(struct exchange *ex);
+ * its key free, before the client hears of it and may come again. */
+enum stage_result stage_let_go(struct exchange *ex);
 enum stage_result stage_respond(struct exchange *ex);
 enum stage_result stage_record(struct exchange *ex);
