@@ -53,6 +53,7 @@ struct supervisor {
     struct token_changes tokens;
     struct config *waiting; /* read and checked; waits for slots */
     bool stopping;
+    bool hurried;               /* by a second signal */
     bool refusing;              /* and nobody accepts any more */
     int64_t rows_wait_until_ms; /* for rows of dead workers, once stopping */
     bool pipes_ended;           /* all workers are gone: the logger reads to the end */
@@ -61,7 +62,7 @@ struct supervisor {
     int64_t logger_kill_after_ms;
 };
 
-static volatile sig_atomic_t stop_asked, reload_asked, child_changed;
+static volatile sig_atomic_t stop_asked, stop_signals, reload_asked, child_changed;
 
 static void on_signal(int number)
 {
@@ -70,7 +71,7 @@ static void on_signal(int number)
     else if (number == SIGHUP)
         reload_asked = 1;
     else
-        stop_asked = 1;
+        stop_asked = ++stop_signals;
 }
 
 /* The signals stay blocked but during ppoll: no flag can be set between a look at it and the
@@ -556,6 +557,18 @@ static void begin_stop(struct supervisor *s)
         generation_dismiss(s->generations[i], s->generations[i]->state, SIGTERM, timeout_ms);
 }
 
+/* Whoever says it twice does not want to wait for requests in flight; for their rows they do. */
+static void hurry_stop(struct supervisor *s)
+{
+    if (s->hurried || stop_signals < 2)
+        return;
+    log_info("stopping at once: requests in flight are broken off");
+    s->hurried = true;
+    s->rows_wait_until_ms = clock_now_ms() + GENERATION_GRACE_MS;
+    for (unsigned i = 0; i < s->count; i++)
+        generation_dismiss(s->generations[i], s->generations[i]->state, SIGTERM, 0);
+}
+
 static unsigned living_workers(const struct supervisor *s)
 {
     unsigned living = 0;
@@ -774,8 +787,10 @@ static int supervise(struct supervisor *s, const sigset_t *during_wait)
         tend_reload(s);
         tend_tokens(s);
         tend_generations(s);
-        if (s->stopping)
+        if (s->stopping) {
+            hurry_stop(s);
             go_on_stopping(s);
+        }
         answer_requests(s);
         feed_watchdog(s);
     }

@@ -128,10 +128,15 @@ static void drain(struct worker *worker)
     http_server_drain(&worker->server);
 }
 
+/* The second one hurries. */
 static void on_term(uv_signal_t *signal, int number)
 {
+    struct worker *worker = signal->data;
+    bool again = worker->draining;
     (void)number;
-    drain(signal->data);
+    drain(worker);
+    if (again)
+        uv_timer_start(&worker->deadline, on_deadline, 0, 0);
 }
 
 static void retire(struct worker *worker)

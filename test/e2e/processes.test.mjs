@@ -259,6 +259,24 @@ test('Ctrl-C (SIGINT to the whole process group) drains just so', async () => {
     assert.equal(gateway.rows('endpoint = ?', 'held')[0]?.request_id, answer.id);
 });
 
+test('a second SIGTERM does not wait: what is in flight is answered with 503, and has its row', async () => {
+    await start({ service: { shutdown_timeout: '60s' } });
+    mock.clear();
+    const [slow, stream] = [new Line(gateway).ask('never'), new Line(gateway).ask('never')];
+    await until('the calls at the mock', () => mock.requests.length === 2);
+    process.kill(gateway.pid, 'SIGTERM');
+    await until('the drain', () => gateway.stderr.includes('stopping: '));
+    const began = Date.now();
+    const stopping = gateway.stop();
+    for (const answer of [await slow, await stream]) {
+        assert.equal(answer.status, 503, answer.text);
+        assert.match(answer.text, /"code":"draining"/);
+    }
+    await stopping;
+    assert.ok(Date.now() - began < 30_000, `${Date.now() - began} ms, not the minute of shutdown_timeout`);
+    assert.deepEqual(gateway.rows('endpoint = ?', 'never').map(({ status }) => status), ['draining', 'draining']);
+});
+
 test('"drain up to shutdown_timeout": a request that never ends does not hold it longer', async () => {
     await start({ service: { shutdown_timeout: '1s' } });
     mock.clear();
