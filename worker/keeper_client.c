@@ -8,6 +8,9 @@
 
 enum {
     WAIT_MS = 2000, /* for an answer, while keepers come and go */
+    /* Until then the keeper stores what it was sent; whether it did must be known before the client
+     * is told that it could not be. */
+    PATIENT_MS = 8000,
     KEPT_BUFFER_BYTES = 256 * 1024,
     TICK_MS = 50, /* between two tries to connect, and two looks at who has waited too long */
 };
@@ -41,7 +44,7 @@ static void on_written(uv_write_t *write, int status)
 
 static void send_bytes(struct keeper_client *client, struct str bytes)
 {
-    if (!client->connected)
+    if (!client->connected || bytes.len == 0)
         return;
     struct outgoing *outgoing = xcalloc(1, sizeof *outgoing);
     buf_str(&outgoing->bytes, bytes);
@@ -109,6 +112,7 @@ static void answer_nobody(struct keeper_client *client, const struct keeper_mess
 {
     const struct keeper_message abort = {.type = KEEPER_ABORT,
                                          .session = message->session,
+                                         .request = message->request,
                                          .key = message->key,
                                          .content = message->content};
     if (message->type == KEEPER_BEGUN || message->type == KEEPER_HELD)
@@ -208,7 +212,8 @@ static void refuse_late(struct keeper_client *client)
         const struct keeper_message refused = {
             .type = KEEPER_REFUSED, .refusal = KEEPER_UNAVAILABLE, .ticket = call->ticket};
         next = call->next;
-        if (call->until_ms > now_ms)
+        int64_t more_ms = client->connected ? call->patient_ms : 0;
+        if (call->until_ms + more_ms > now_ms)
             continue;
         answer(client, call, &refused);
         next = client->calls; /* others may have come or gone */
@@ -240,10 +245,15 @@ void keeper_ask(struct keeper_client *client, struct keeper_call *call,
                 struct keeper_message *message,
                 void (*answered)(void *context, const struct keeper_message *answer), void *context)
 {
-    message->ticket = ++client->last_ticket;
-    keeper_write(&call->frame, message);
-    call->ticket = message->ticket;
-    call->until_ms = clock_now_ms() + WAIT_MS;
+    bool fits = message->body.len + message->answer.len <= KEEPER_BODY_MAX;
+    call->ticket = message->ticket = ++client->last_ticket;
+    call->until_ms = fits ? clock_now_ms() + WAIT_MS : 0;
+    if (message->type == KEEPER_COMMIT) {
+        message->deadline_ms = call->until_ms;
+        call->patient_ms = fits ? PATIENT_MS : 0;
+    }
+    if (fits)
+        keeper_write(&call->frame, message);
     call->answered = answered;
     call->context = context;
     call->next = client->calls;

@@ -12,9 +12,10 @@ struct keeper_client;
 
 /* A request that waits for its answer. All zero = none. */
 struct keeper_call {
-    struct buf frame; /* to be sent, and sent again */
+    struct buf frame; /* to be sent, and sent again; empty = it is too large for that */
     uint64_t ticket;
-    int64_t until_ms; /* monotonic */
+    int64_t until_ms;   /* monotonic */
+    int64_t patient_ms; /* beyond that, while the keeper may have it */
     void (*answered)(void *context, const struct keeper_message *answer);
     void *context;
     struct keeper_call *previous, *next;

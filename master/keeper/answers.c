@@ -32,38 +32,54 @@ static void warn(struct answers *answers)
     answers->dropped = 0;
 }
 
+/* A small part at a time, for others wait: the sweep does the rest. */
 static bool make_room(struct answers *answers, struct sessions_store *store, int64_t wanted,
-                      struct error *error)
+                      bool *more, struct error *error)
 {
     unsigned done = 1;
     int64_t freed;
-    while (answers->bytes + wanted > answers->most_bytes && done > 0) {
+    for (int i = 0; i < AT_ONCE && done > 0; i++) {
+        if (answers->bytes + wanted <= answers->most_bytes)
+            break;
         if (!answers_drop(store, 1, &done, &freed, error))
             return false;
         answers->bytes -= freed;
         answers->dropped += done;
     }
+    *more = done > 0 && answers->bytes + wanted > answers->most_bytes;
     warn(answers);
     return true;
 }
 
-/* What has the same request's name was stored by a keeper that died before it could say so. */
-static bool look_at_other(struct sessions_store *store, const struct keeper_message *asked,
-                          bool *other, struct buf *kept, struct error *error)
+bool answers_look(struct sessions_store *store, const struct keeper_message *asked, int64_t now_ms,
+                  enum answer_owner *owner, struct buf *kept, struct error *error)
 {
     struct kept_answer there;
     bool found;
+    *owner = ANSWER_NOBODYS;
     if (!answers_find(store, asked->key, &there, &found, error))
         return false;
-    *other = found && uuid_compare(&there.request, &asked->request) != 0;
-    if (*other)
+    if (!found || there.expires_ms <= now_ms)
+        return true;
+    *owner = uuid_compare(&there.request, &asked->request) == 0 ? ANSWER_OWN : ANSWER_ANOTHERS;
+    if (*owner == ANSWER_ANOTHERS)
         buf_str(kept, there.answer);
     return true;
 }
 
+/* One that nothing else would fit beside would cost all others theirs. */
+static bool is_too_large(const struct answers *answers, const struct keeper_message *asked)
+{
+    if ((int64_t)asked->answer.len <= answers->most_bytes)
+        return false;
+    log_warning("an answer of %.*s/%.*s for an Idempotency-Key has more than "
+                "store.idempotency_bytes: it is not kept",
+                STR_ARG(asked->project), STR_ARG(asked->endpoint));
+    return true;
+}
+
 bool answers_keep(struct answers *answers, struct sessions_store *store,
-                  const struct keeper_message *asked, int64_t now_ms, bool *other, struct buf *kept,
-                  struct error *error)
+                  const struct keeper_message *asked, int64_t now_ms, struct error *error)
 {
     const struct kept_answer answer = {.key = asked->key,
                                        .content = asked->content,
@@ -72,15 +88,14 @@ bool answers_keep(struct answers *answers, struct sessions_store *store,
                                        .expires_ms = now_ms + ANSWERS_KEPT_MS,
                                        .answer = asked->answer};
     int64_t bytes = (int64_t)asked->answer.len;
-    bool existed;
-    *other = false;
-    if (!count(answers, store, error) || !make_room(answers, store, bytes, error) ||
+    bool existed, more;
+    if (is_too_large(answers, asked))
+        return true;
+    if (!count(answers, store, error) || !make_room(answers, store, bytes, &more, error) ||
         !answers_add(store, &answer, &existed, error))
         return false;
-    if (existed)
-        return look_at_other(store, asked, other, kept, error);
     answers->bytes += bytes;
-    return true;
+    return !existed || error_set(error, "another host has stored an answer meanwhile");
 }
 
 bool answers_tidy(struct answers *answers, struct sessions_store *store, int64_t now_ms, bool *more,
@@ -90,7 +105,7 @@ bool answers_tidy(struct answers *answers, struct sessions_store *store, int64_t
     int64_t freed;
     if (!answers_sweep(store, now_ms, AT_ONCE, &done, &freed, error))
         return false;
-    *more = done == AT_ONCE;
     answers->bytes -= freed;
-    return true;
+    *more = done == AT_ONCE;
+    return *more || (count(answers, store, error) && make_room(answers, store, 0, more, error));
 }

@@ -15,11 +15,18 @@ struct answers {
     uint64_t dropped;              /* before their time, since the warning */
 };
 
-/* Keeps COMMIT's answer, in the transaction under way. `*other`: the key has another request's
- * answer already, which is appended to `kept`. */
+/* Whose answer a COMMIT's key has. */
+enum answer_owner { ANSWER_NOBODYS, ANSWER_OWN, ANSWER_ANOTHERS };
+
+/* ANSWER_OWN: the keeper that took the COMMIT before has stored it and died. ANSWER_ANOTHERS: it is
+ * appended to `kept`. */
+bool answers_look(struct sessions_store *store, const struct keeper_message *asked, int64_t now_ms,
+                  enum answer_owner *owner, struct buf *kept, struct error *error);
+/* Keeps COMMIT's answer, in the transaction under way, where the key has none. One that is larger
+ * than all together may be is not kept. */
 bool answers_keep(struct answers *answers, struct sessions_store *store,
-                  const struct keeper_message *asked, int64_t now_ms, bool *other, struct buf *kept,
-                  struct error *error);
-/* A part of the sweep, in the transaction under way; `*more`: it is not the last one. */
+                  const struct keeper_message *asked, int64_t now_ms, struct error *error);
+/* A part of the sweep, in the transaction under way: what has expired, and what is too much;
+ * `*more`: it is not the last one. */
 bool answers_tidy(struct answers *answers, struct sessions_store *store, int64_t now_ms, bool *more,
                   struct error *error);

@@ -1,6 +1,7 @@
 #include "master/keeper/commits.h"
 
 #include "master/keeper/trouble.h"
+#include "shared/base/clock.h"
 #include "shared/base/xalloc.h"
 
 #include <stdlib.h>
@@ -96,25 +97,50 @@ static bool has_turn(const struct commit *commit)
     return !uuid_is_nil(&commit->asked.session);
 }
 
+static bool has_key(const struct commit *commit)
+{
+    return commit->asked.key.len > 0;
+}
+
+/* Its worker has told the client already that it could not be stored, or is about to. */
+static bool is_late(const struct commit *commit)
+{
+    return commit->asked.deadline_ms != 0 && clock_now_ms() > commit->asked.deadline_ms;
+}
+
+static void answer_kept(struct commit *commit)
+{
+    commit->answer.type = KEEPER_KEPT;
+    commit->answer.answer = buf_view(&commit->kept);
+}
+
 static void refuse(struct commit *commit, enum keeper_refusal refusal)
 {
     commit->answer.type = KEEPER_REFUSED;
     commit->answer.refusal = (uint8_t)refusal;
 }
 
-/* One that another host has stored meanwhile: what goes with it is undone with the rest. */
-static bool add_turn(struct commits *commits, struct commit *commit,
-                     const struct turn_judgement *turn, int64_t now_ms, struct error *error)
+/* Whether all of it is stored already, or can't be: then `*done`. */
+static bool look_first(struct commits *commits, struct sessions_store *store, struct commit *commit,
+                       struct turn_judgement *turn, int64_t now_ms, bool *done, struct error *error)
 {
-    bool moved;
-    if (turn->verdict == TURN_STORED)
-        return true;
-    if (!turns_add(commits->turns, &commit->asked, turn, now_ms, &moved, error))
+    const struct keeper_message *asked = &commit->asked;
+    enum answer_owner owner = ANSWER_NOBODYS;
+    if (has_turn(commit) && !turns_judge(commits->turns, asked, turn, error))
         return false;
-    if (moved && commit->asked.key.len > 0)
-        return error_set(error, "another host has stored a turn that this one had begun");
-    if (moved)
-        refuse(commit, KEEPER_BUSY);
+    if (has_key(commit) && !answers_look(store, asked, now_ms, &owner, &commit->kept, error))
+        return false;
+    *done = true;
+    if (owner == ANSWER_OWN || turn->verdict == TURN_STORED)
+        return true;
+    if (turn->verdict == TURN_REFUSED)
+        refuse(commit, turn->refusal);
+    else if (owner == ANSWER_ANOTHERS)
+        answer_kept(commit);
+    else if (is_late(commit))
+        refuse(commit, KEEPER_UNAVAILABLE);
+    else
+        *done = false;
     return true;
 }
 
@@ -122,23 +148,19 @@ static bool add_turn(struct commits *commits, struct commit *commit,
 static bool store_both(struct commits *commits, struct sessions_store *store, struct commit *commit,
                        int64_t now_ms, struct error *error)
 {
-    const struct keeper_message *asked = &commit->asked;
-    struct turn_judgement turn = {.verdict = TURN_STORED};
-    bool other = false;
-    if (has_turn(commit) && !turns_judge(commits->turns, asked, &turn, error))
+    struct turn_judgement turn = {.verdict = TURN_FITS};
+    bool done, moved = false;
+    if (!look_first(commits, store, commit, &turn, now_ms, &done, error))
         return false;
-    if (turn.verdict == TURN_REFUSED) {
-        refuse(commit, turn.refusal);
+    if (done)
         return true;
-    }
-    if (asked->key.len > 0 &&
-        !answers_keep(commits->answers, store, asked, now_ms, &other, &commit->kept, error))
+    if (has_turn(commit) &&
+        !turns_add(commits->turns, &commit->asked, &turn, now_ms, &moved, error))
         return false;
-    if (!other)
-        return add_turn(commits, commit, &turn, now_ms, error);
-    commit->answer.type = KEEPER_KEPT;
-    commit->answer.answer = buf_view(&commit->kept);
-    return true;
+    if (moved)
+        refuse(commit, KEEPER_BUSY);
+    return moved || !has_key(commit) ||
+           answers_keep(commits->answers, store, &commit->asked, now_ms, error);
 }
 
 /* Stored or refused, it is over. */
@@ -147,13 +169,14 @@ static bool store_one(struct commits *commits, struct sessions_store *store, str
 {
     const struct keeper_message *asked = &commit->asked;
     return store_both(commits, store, commit, now_ms, error) &&
-           (!has_turn(commit) || turns_release(commits->turns, &asked->session, error)) &&
-           (asked->key.len == 0 || holds_release(commits->holds, store, asked->key, error));
+           (!has_turn(commit) || turns_release(commits->turns, asked, error)) &&
+           (!has_key(commit) || holds_release(commits->holds, store, asked, error));
 }
 
 static bool store_all(struct commits *commits, struct sessions_store *store, int64_t now_ms)
 {
     struct error error;
+    struct answers before = commits->answers ? *commits->answers : (struct answers){0};
     bool good = sessions_begin(store, &error);
     for (struct commit *one = commits->first; one && good; one = one->next) {
         one->answer = (struct keeper_message){
@@ -168,15 +191,17 @@ static bool store_all(struct commits *commits, struct sessions_store *store, int
     }
     trouble_say(&error);
     sessions_undo(store);
+    if (commits->answers)
+        *commits->answers = before;
     return false;
 }
 
 static void close_one(struct commits *commits, const struct commit *commit)
 {
     if (has_turn(commit))
-        turns_end(commits->turns, &commit->asked.session);
-    if (commit->asked.key.len > 0)
-        holds_end(commits->holds, commit->asked.key);
+        turns_end(commits->turns, &commit->asked);
+    if (has_key(commit))
+        holds_end(commits->holds, &commit->asked);
 }
 
 void commits_store(struct commits *commits, struct sessions_store *store, int64_t now_ms,

@@ -11,6 +11,7 @@ enum { BUCKETS = 4096, KEPT_BUFFER_BYTES = 256 * 1024 };
 
 struct hold {
     uint8_t key[KEEPER_HASH_BYTES], content[KEEPER_HASH_BYTES];
+    struct uuid request;
     const void *peer;
     struct hold *next;
 };
@@ -44,6 +45,7 @@ static void add(struct holds *holds, const void *peer, const struct keeper_messa
     struct hold *hold = *place = xcalloc(1, sizeof *hold);
     memcpy(hold->key, said->key.at, sizeof hold->key);
     memcpy(hold->content, said->content.at, sizeof hold->content);
+    hold->request = said->request;
     hold->peer = peer;
     holds->count++;
 }
@@ -63,9 +65,24 @@ void holds_announce(struct holds *holds, const void *peer, const struct keeper_m
     add(holds, peer, said);
 }
 
-void holds_end(struct holds *holds, struct str key)
+/* NULL where it is another request's. */
+static struct hold **find_own(struct holds *holds, const struct keeper_message *said)
 {
-    end(holds, find(holds, key));
+    struct hold **place = find(holds, said->key);
+    bool own = *place && uuid_compare(&(*place)->request, &said->request) == 0;
+    return own ? place : NULL;
+}
+
+bool holds_has(struct holds *holds, struct str key)
+{
+    return *find(holds, key) != NULL;
+}
+
+void holds_end(struct holds *holds, const struct keeper_message *said)
+{
+    struct hold **place = find_own(holds, said);
+    if (place)
+        end(holds, place);
 }
 
 size_t holds_count(const struct holds *holds)
@@ -78,17 +95,20 @@ static struct str key_of(const struct hold *hold)
     return (struct str){(const char *)hold->key, sizeof hold->key};
 }
 
-bool holds_release(struct holds *holds, struct sessions_store *store, struct str key,
-                   struct error *error)
+bool holds_release(struct holds *holds, struct sessions_store *store,
+                   const struct keeper_message *said, struct error *error)
 {
-    return !*find(holds, key) || !sessions_shared(store) || sessions_release(store, key, error);
+    return !find_own(holds, said) || !sessions_shared(store) ||
+           sessions_release(store, said->key, error);
 }
 
-void holds_abort(struct holds *holds, struct sessions_store *store, struct str key)
+void holds_abort(struct holds *holds, struct sessions_store *store,
+                 const struct keeper_message *said)
 {
-    struct hold **place = find(holds, key);
-    if (*place)
-        claim_give_up(store, &key, 1);
+    struct hold **place = find_own(holds, said);
+    if (!place)
+        return;
+    claim_give_up(store, &said->key, 1);
     end(holds, place);
 }
 
@@ -156,12 +176,14 @@ static bool look_up(struct sessions_store *store, const struct keeper_message *a
                     struct kept_answer *kept, bool *found)
 {
     struct error error;
-    *found = false;
-    bool good = sessions_claim(store, asked->key, got, &error) &&
-                (!*got || answers_find(store, asked->key, kept, found, &error));
-    if (!good)
-        trouble_say(&error);
-    return good;
+    *got = *found = false;
+    if (sessions_claim(store, asked->key, got, &error) &&
+        (!*got || answers_find(store, asked->key, kept, found, &error)))
+        return true;
+    trouble_say(&error);
+    if (*got)
+        claim_give_up(store, &asked->key, 1);
+    return false;
 }
 
 void holds_begin(struct holds *holds, struct sessions_store *store, const void *peer,
@@ -170,8 +192,11 @@ void holds_begin(struct holds *holds, struct sessions_store *store, const void *
     const struct hold *held = *find(holds, asked->key);
     struct kept_answer kept;
     bool got, found;
-    *answer = (struct keeper_message){
-        .type = KEEPER_HELD, .ticket = asked->ticket, .key = asked->key, .content = asked->content};
+    *answer = (struct keeper_message){.type = KEEPER_HELD,
+                                      .ticket = asked->ticket,
+                                      .request = asked->request,
+                                      .key = asked->key,
+                                      .content = asked->content};
     if (held) {
         bool same = memcmp(held->content, asked->content.at, sizeof held->content) == 0;
         refuse(answer, same ? KEEPER_IN_PROGRESS : KEEPER_MISMATCH);

@@ -17,12 +17,15 @@ void holds_begin(struct holds *holds, struct sessions_store *store, const void *
                  const struct keeper_message *asked, int64_t now_ms, struct keeper_message *answer);
 /* A key that the peer holds already. */
 void holds_announce(struct holds *holds, const void *peer, const struct keeper_message *said);
-/* The request is over. Its answer is stored, and its claim went with the transaction
- * (holds_release); or it is not to be, and the claim is given up. */
-bool holds_release(struct holds *holds, struct sessions_store *store, struct str key,
-                   struct error *error);
-void holds_end(struct holds *holds, struct str key);
-void holds_abort(struct holds *holds, struct sessions_store *store, struct str key);
+bool holds_has(struct holds *holds, struct str key);
+/* The request that `said` names is over: another's hold on the same key goes on. Its answer is
+ * stored, and its claim went with the transaction (holds_release); or it is not to be, and the
+ * claim is given up. */
+bool holds_release(struct holds *holds, struct sessions_store *store,
+                   const struct keeper_message *said, struct error *error);
+void holds_end(struct holds *holds, const struct keeper_message *said);
+void holds_abort(struct holds *holds, struct sessions_store *store,
+                 const struct keeper_message *said);
 /* All that the peer holds. Their claims (sessions_release) are given up with them. */
 void holds_forget_peer(struct holds *holds, struct sessions_store *store, const void *peer);
 /* The claims of all go on for another while. */

@@ -129,10 +129,16 @@ static void refuse(struct peer *peer, const struct keeper_message *asked)
     say(NULL, peer, &answer);
 }
 
+static void store_commits(struct keeper *keeper);
+
+/* Whoever has the session or the key may have said COMMIT already. */
 static void begin(struct peer *peer, const struct keeper_message *asked)
 {
+    struct keeper *keeper = peer->keeper;
     struct keeper_message answer;
-    turns_begin(peer->keeper->turns, peer, asked, clock_wall_ms(), &answer);
+    if (turns_has(keeper->turns, &asked->session))
+        store_commits(keeper);
+    turns_begin(keeper->turns, peer, asked, clock_wall_ms(), &answer);
     STEP(turn_begun);
     say(NULL, peer, &answer);
 }
@@ -141,6 +147,8 @@ static void hold(struct peer *peer, const struct keeper_message *asked)
 {
     struct keeper *keeper = peer->keeper;
     struct keeper_message answer;
+    if (holds_has(keeper->holds, asked->key))
+        store_commits(keeper);
     holds_begin(keeper->holds, keeper->store, peer, asked, clock_wall_ms(), &answer);
     STEP(key_held);
     say(NULL, peer, &answer);
@@ -168,10 +176,11 @@ static void give_up(struct peer *peer, const struct keeper_message *said)
 {
     struct keeper *keeper = peer->keeper;
     const struct keeper_message answer = {.type = KEEPER_ABORTED, .ticket = said->ticket};
+    store_commits(keeper); /* what it has said before counts */
     if (!uuid_is_nil(&said->session))
         turns_abort(keeper->turns, said);
     if (said->key.len > 0)
-        holds_abort(keeper->holds, keeper->store, said->key);
+        holds_abort(keeper->holds, keeper->store, said);
     if (said->ticket != 0)
         say(NULL, peer, &answer);
 }
@@ -255,22 +264,26 @@ static void on_connection(uv_stream_t *listener, int status)
 }
 
 /* --- the loop --- */
-/* A reload may have changed it. */
-static int64_t most_bytes(const struct keeper *keeper)
+/* Reloads change it. */
+static void take_bound(struct keeper *keeper)
 {
-    return atomic_load(&keeper->setup->counters->header->idempotency_bytes);
+    keeper->answers.most_bytes = atomic_load(&keeper->setup->counters->header->idempotency_bytes);
 }
 
 /* Everything that has come together is one transaction. */
-static void on_flush(uv_check_t *check)
+static void store_commits(struct keeper *keeper)
 {
-    struct keeper *keeper = check->data;
     if (!commits_any(keeper->commits))
         return;
-    keeper->answers.most_bytes = most_bytes(keeper);
+    take_bound(keeper);
     STEP(commits_taken);
     commits_store(keeper->commits, keeper->store, clock_wall_ms(), say, NULL);
     STEP(commits_answered);
+}
+
+static void on_flush(uv_check_t *check)
+{
+    store_commits(check->data);
 }
 
 /* A part of it; whether there is more. */
@@ -278,6 +291,8 @@ static bool sweep(struct keeper *keeper)
 {
     struct error error;
     int64_t now_ms = clock_wall_ms();
+    take_bound(keeper);
+    struct answers before = keeper->answers;
     bool turns = false, answers = false;
     if (sessions_begin(keeper->store, &error) &&
         turns_sweep(keeper->turns, now_ms, &turns, &error) &&
@@ -288,6 +303,7 @@ static bool sweep(struct keeper *keeper)
     }
     trouble_say(&error);
     sessions_undo(keeper->store);
+    keeper->answers = before;
     return false;
 }
 

@@ -10,7 +10,7 @@
 enum { BUCKETS = 4096, SWEEP_AT_ONCE = 64 };
 
 struct open_turn {
-    struct uuid session;
+    struct uuid session, request;
     const void *peer;
     int64_t began_ms; /* of the wall clock */
     bool claimed;     /* in a store that others share */
@@ -123,8 +123,11 @@ static void open_turn(struct turns *turns, const void *peer, const struct uuid *
     size_t bytes = said->project.len + said->endpoint.len + said->token.len;
     struct open_turn *open = *place = xmalloc(sizeof *open + bytes);
     char *at = open->texts;
-    *open = (struct open_turn){
-        .session = *session, .peer = peer, .began_ms = began_ms, .claimed = claimed};
+    *open = (struct open_turn){.session = *session,
+                               .request = said->request,
+                               .peer = peer,
+                               .began_ms = began_ms,
+                               .claimed = claimed};
     open->project = keep(&at, said->project);
     open->endpoint = keep(&at, said->endpoint);
     open->token = keep(&at, said->token);
@@ -147,11 +150,26 @@ void turns_announce(struct turns *turns, const void *peer, const struct keeper_m
     open_turn(turns, peer, &said->session, said, INT64_MIN, true);
 }
 
-void turns_abort(struct turns *turns, const struct keeper_message *said)
+/* NULL where it is another request's. */
+static struct open_turn **find_own(struct turns *turns, const struct keeper_message *said)
 {
     struct open_turn **place = find_open(turns, &said->session);
+    bool own = *place && uuid_compare(&(*place)->request, &said->request) == 0;
+    return own ? place : NULL;
+}
+
+bool turns_has(struct turns *turns, const struct uuid *session)
+{
+    return *find_open(turns, session) != NULL;
+}
+
+void turns_abort(struct turns *turns, const struct keeper_message *said)
+{
+    struct open_turn **place = find_own(turns, said);
     const struct str claim = claim_of(&said->session);
-    if (*place && (*place)->claimed)
+    if (!place)
+        return;
+    if ((*place)->claimed)
         claim_give_up(turns->store, &claim, 1);
     close_turn(turns, place);
 }
@@ -232,6 +250,8 @@ static enum keeper_refusal begin_claimed(struct turns *turns, const void *peer,
     enum keeper_refusal refusal = refusal_of_known(asked, &session.row, found, now_ms);
     if (refusal != KEEPER_REFUSALS)
         return refusal;
+    if (session.messages.len > KEEPER_BODY_MAX)
+        return KEEPER_FULL;
     open_turn(turns, peer, &asked->session, asked, now_ms, is_shared(turns));
     answer->turn = session.row.turns;
     answer->messages = session.row.messages;
@@ -260,8 +280,10 @@ void turns_begin(struct turns *turns, const void *peer, const struct keeper_mess
                  int64_t now_ms, struct keeper_message *answer)
 {
     static const struct session_row empty;
-    *answer = (struct keeper_message){
-        .type = KEEPER_BEGUN, .ticket = asked->ticket, .session = asked->session};
+    *answer = (struct keeper_message){.type = KEEPER_BEGUN,
+                                      .ticket = asked->ticket,
+                                      .session = asked->session,
+                                      .request = asked->request};
     if (!uuid_is_nil(&asked->session)) {
         begin_known(turns, peer, asked, now_ms, answer);
     } else if (!has_room(asked, &empty)) {
@@ -299,7 +321,7 @@ bool turns_judge(struct turns *turns, const struct keeper_message *asked,
     else if (row->turns == asked->turn)
         judgement->verdict = TURN_FITS;
     else if (!found)
-        judgement->refusal = KEEPER_EXPIRED; /* somebody has deleted it */
+        judgement->refusal = KEEPER_FORBIDDEN; /* somebody has deleted it */
     return true;
 }
 
@@ -331,11 +353,11 @@ bool turns_add(struct turns *turns, const struct keeper_message *asked,
     return true;
 }
 
-bool turns_release(struct turns *turns, const struct uuid *session, struct error *error)
+bool turns_release(struct turns *turns, const struct keeper_message *said, struct error *error)
 {
-    const struct open_turn *open = *find_open(turns, session);
-    return !open || !open->claimed || !is_shared(turns) ||
-           sessions_release(turns->store, claim_of(session), error);
+    struct open_turn **place = find_own(turns, said);
+    return !place || !(*place)->claimed || !is_shared(turns) ||
+           sessions_release(turns->store, claim_of(&said->session), error);
 }
 
 void turns_settle(struct turns *turns, bool good)
@@ -343,9 +365,11 @@ void turns_settle(struct turns *turns, bool good)
     hot_settle(turns->hot, good);
 }
 
-void turns_end(struct turns *turns, const struct uuid *session)
+void turns_end(struct turns *turns, const struct keeper_message *said)
 {
-    close_turn(turns, find_open(turns, session));
+    struct open_turn **place = find_own(turns, said);
+    if (place)
+        close_turn(turns, place);
 }
 
 /* --- the sweep --- */

@@ -24,6 +24,8 @@ void turns_announce(struct turns *turns, const void *peer, const struct keeper_m
  * until the next call. */
 void turns_begin(struct turns *turns, const void *peer, const struct keeper_message *asked,
                  int64_t now_ms, struct keeper_message *answer);
+bool turns_has(struct turns *turns, const struct uuid *session);
+/* The turn of the request that `said` names; another's of the same session goes on. */
 void turns_abort(struct turns *turns, const struct keeper_message *said);
 /* All that the peer has open. */
 void turns_forget_peer(struct turns *turns, const void *peer);
@@ -50,11 +52,11 @@ bool turns_add(struct turns *turns, const struct keeper_message *asked,
                const struct turn_judgement *judgement, int64_t now_ms, bool *moved,
                struct error *error);
 /* Its claim goes with the transaction, whether it was stored or refused. */
-bool turns_release(struct turns *turns, const struct uuid *session, struct error *error);
+bool turns_release(struct turns *turns, const struct keeper_message *said, struct error *error);
 /* The transaction has ended; with `good` false nothing of it is kept. */
 void turns_settle(struct turns *turns, bool good);
 /* Behind that: the turn is over. */
-void turns_end(struct turns *turns, const struct uuid *session);
+void turns_end(struct turns *turns, const struct keeper_message *said);
 
 /* Claims of what is open last longer. */
 void turns_renew(struct turns *turns);

@@ -31,6 +31,7 @@ void keeper_write(struct buf *out, const struct keeper_message *message)
     put(out, message->type, 1);
     put(out, message->refusal, 1);
     put(out, message->ticket, 8);
+    put(out, (uint64_t)message->deadline_ms, 8);
     buf_str(out, (struct str){(const char *)message->session.bytes, sizeof message->session.bytes});
     buf_str(out, (struct str){(const char *)message->request.bytes, sizeof message->request.bytes});
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
@@ -93,6 +94,7 @@ static bool read_fields(struct reader *reader, struct keeper_message *message)
     message->type = (uint8_t)take_number(reader, 1);
     message->refusal = (uint8_t)take_number(reader, 1);
     message->ticket = take_number(reader, 8);
+    message->deadline_ms = (int64_t)take_number(reader, 8);
     message->session = take_uuid(reader);
     message->request = take_uuid(reader);
     message->turn = (int64_t)take_number(reader, 8);

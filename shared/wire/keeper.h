@@ -9,7 +9,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { KEEPER_VERSION = 1, KEEPER_FRAME_MAX = 256 << 20, KEEPER_HASH_BYTES = 32 };
+enum {
+    KEEPER_VERSION = 1,
+    KEEPER_FRAME_MAX = 256 << 20,
+    KEEPER_BODY_MAX = KEEPER_FRAME_MAX - (64 << 10), /* of body and answer: names fit as well */
+    KEEPER_HASH_BYTES = 32,
+};
 
 enum keeper_type {
     /* a worker's */
@@ -44,8 +49,10 @@ enum keeper_refusal {
 struct keeper_message {
     uint8_t type, refusal;
     uint64_t ticket;     /* of a request, its sender's */
+    int64_t deadline_ms; /* COMMIT: not to be stored after that (monotonic, of the host both are
+                            on); 0 = whenever */
     struct uuid session; /* all zero in BEGIN: a new one; elsewhere: no turn is meant */
-    struct uuid request; /* whose it is: a repeated COMMIT is known by it */
+    struct uuid request; /* whose it is: a repeated COMMIT is known by it, and what ABORT ends */
     int64_t turn;        /* how many turns the session had before */
     int64_t ttl_ms;      /* the endpoint's */
     int64_t max_messages, max_tokens;

@@ -30,6 +30,7 @@ before(async () => {
             talk: { ...target, session: { max_messages: 100, max_tokens: 100_000 } },
             fitting: { ...target, output_schema: { type: 'object', required: ['a'] } },
             routed: { ...target, routing: { rules: [{ when: { messages_count: '>= 1' }, use: { model: 'gpt-4o' }, decision: 'short' }] } },
+            chained: { ...target, failover: [{ model: 'gpt-4o-mini' }] },
             strict: { ...target, input_schema: { type: 'string', maxLength: 5 } },
         }),
     });
@@ -105,6 +106,16 @@ describe('the same again', () => {
         const again = await ask('routed', 'one', key);
         assertReplay(again, first);
         assert.equal(again.headers.get('x-routing-decision'), 'short');
+    });
+
+    test('from whichever target of a chain it came', async () => {
+        const key = newKey();
+        let calls = 0;
+        upstream.next = ({ response, finish }) => (++calls % 2 ? response.writeHead(503).end('{}') : finish());
+        const first = await ask('chained', 'one', key);
+        assert.deepEqual([first.status, first.json.meta.attempts], [200, 2], first.text);
+        assertReplay(await ask('chained', 'one', key), first);
+        assert.equal(calls, 2);
     });
 
     test('without a key it is asked again', async () => {
@@ -248,6 +259,18 @@ describe('streams', () => {
         assert.equal(upstream.asked.length, 1);
     });
 
+    test('one that does not fit its schema is not kept', async () => {
+        const key = newKey();
+        const body = { message: 'one', stream: true };
+        upstream.next = ({ finish }) => finish('no');
+        assert.match((await ask('fitting', body, key)).text, /"output_invalid"/);
+        upstream.next = ({ finish }) => finish('{"a":1}');
+        const good = await ask('fitting', body, key);
+        assert.deepEqual([replayed(good), contentOf(good.text)], [null, '{"a":1}']);
+        const again = await ask('fitting', body, key);
+        assert.deepEqual([replayed(again), contentOf(again.text)], ['true', '{"a":1}']);
+    });
+
     test('one that breaks off is not kept', async () => {
         const key = newKey();
         upstream.next = ({ response }) => {
@@ -315,6 +338,17 @@ describe('what is kept', { skip: POSTGRES && 'this looks into the file' }, () =>
         await until('the sweep', () => sql('SELECT 1 FROM idempotent_answers').length === 0);
     });
 
+    test('one that is larger than all may be: answered, not kept, at nobody\'s cost', async () => {
+        const keys = [newKey(), newKey()];
+        const first = await ask('ask', 'one', keys[0]);
+        upstream.next = ({ finish }) => finish('x'.repeat(1_500_000));
+        assert.equal((await ask('ask', 'one', keys[1])).status, 200);
+        const again = await ask('ask', 'one', keys[1]);
+        assert.deepEqual([again.status, replayed(again)], [200, null]);
+        assertReplay(await ask('ask', 'one', keys[0]), first);
+        assert.match(gateway.stderr, /an answer of demo\/ask for an Idempotency-Key has more than/);
+    });
+
     test('no more than store.idempotency_bytes: the oldest go first', async () => {
         const long = 'x'.repeat(150_000);
         upstream.next = ({ finish }) => finish(long);
@@ -372,6 +406,40 @@ describe('deaths', () => {
         process.kill(pid, 'SIGCONT');
         await sleep(100);
         assert.equal((await ask('ask', 'one', newKey())).status, 200);
+    });
+
+    test('a client that leaves while its answer is being stored: the next one gets it', async () => {
+        for (const body of [{ message: 'one' }, { message: 'one', stream: true }]) {
+            upstream.asked = [];
+            const key = newKey();
+            const leave = new AbortController();
+            const { pid } = keeper();
+            upstream.next = ({ finish }) => {
+                process.kill(pid, 'SIGSTOP');
+                finish();
+                setTimeout(() => leave.abort(), 100);
+            };
+            await assert.rejects(async () => (await ask('ask', body, key, { signal: leave.signal })).text);
+            upstream.next = null;
+            setTimeout(() => process.kill(pid, 'SIGCONT'), 100);
+            const again = await until('it is stored', async () => {
+                const answer = await ask('ask', body, key);
+                return answer.status === 409 ? null : answer;
+            });
+            assert.deepEqual([again.status, replayed(again), upstream.asked.length], [200, 'true', 1]);
+            const row = await gateway.row(again.id);
+            assert.deepEqual([row.status, row.cost_nano_usd], ['replayed', null]);
+        }
+    });
+
+    test('fifty at once: one call', async () => {
+        upstream.next = ({ finish }) => setTimeout(finish, 100);
+        const key = newKey();
+        const answers = await Promise.all(Array.from({ length: 50 }, () => ask('ask', 'one', key)));
+        const good = answers.filter(({ status }) => status === 200);
+        assert.ok(answers.every(({ status }) => status === 200 || status === 409));
+        assert.equal(new Set(good.map(({ text }) => text)).size, 1);
+        assert.equal(upstream.asked.length, 1);
     });
 
     test('fifty at once, while worker and keeper die: one answer, called for once', async (t) => {

@@ -168,6 +168,15 @@ describe('what is kept', () => {
         assert.deepEqual(upstream.asked.at(-1).messages.length, 5);
     });
 
+    test('a refusal, as what was said', async () => {
+        upstream.next = ({ finish }) => finish(null, { refusal: 'I would rather not.' });
+        const first = await say('talk', 'one');
+        assert.equal(first.json.refusal, 'I would rather not.');
+        upstream.next = null;
+        await say('talk', 'two', first.json.meta.session_id);
+        assert.deepEqual(told(-1), ['user: one', 'assistant: I would rather not.', 'user: two']);
+    });
+
     test('streams, before their end', async () => {
         const first = await say('talk', { message: 'one', stream: true });
         const id = first.headers.get('x-session-id');
@@ -318,6 +327,47 @@ describe('deaths', () => {
         await gateway.restart();
         assert.equal((await say('talk', 'two', id)).status, 200);
         assert.deepEqual(told(-1), ['user: one', 'assistant: answer 1', 'user: two']);
+    });
+
+    test('a keeper that does not store in time: 503, and the turn is not stored later', async () => {
+        for (const stream of [false, true]) {
+            const id = (await say('talk', 'one')).json.meta.session_id;
+            const before_ = told(-1).length;
+            const { pid } = keeper();
+            upstream.next = ({ finish }) => {
+                process.kill(pid, 'SIGSTOP');
+                setTimeout(() => process.kill(pid, 'SIGCONT'), 2500);
+                finish();
+            };
+            const answer = await say('talk', { message: 'two', stream }, id);
+            assert.match(answer.text, /"code":"sessions_unavailable"/);
+            upstream.next = null;
+            assert.equal((await say('talk', 'three', id)).status, 200);
+            assert.equal(told(-1).length, before_ + 2);
+            assert.deepEqual(told(-1).map((it) => it.split(' ')[1]), ['one', 'answer', 'three']);
+        }
+    });
+
+    test('a client that leaves while its turn is being stored: it is, or it is not, and the next goes on', async () => {
+        const id = (await say('talk', 'one')).json.meta.session_id;
+        const leave = new AbortController();
+        const { pid } = keeper();
+        upstream.next = ({ finish }) => {
+            process.kill(pid, 'SIGSTOP');
+            finish();
+            setTimeout(() => leave.abort(), 100);
+        };
+        await assert.rejects(say('talk', 'two', id, { signal: leave.signal }));
+        upstream.next = null;
+        setTimeout(() => process.kill(pid, 'SIGCONT'), 100);
+        const answer = await until('the next turn', async () => {
+            const asked = upstream.asked.length;
+            const it = await say('talk', 'three', id);
+            assert.ok(it.status === 200 || upstream.asked.length === asked, 'what is refused has not been asked for');
+            return it.status === 409 ? null : it;
+        });
+        assert.equal(answer.status, 200, answer.text);
+        assert.deepEqual(told(-1), ['user: one', 'assistant: answer 1', 'user: two', 'assistant: answer 2', 'user: three']);
     });
 
     test('a keeper that does not answer: 503 in two seconds, and others are served', async () => {

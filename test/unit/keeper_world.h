@@ -20,6 +20,8 @@ struct world {
     struct holds *holds;
     struct answers answers_kept;
     struct commits *commits;
+    int64_t deadline_ms;              /* of what is to be stored for a key */
+    struct uuid holder;               /* the request that holds keys */
     struct keeper_message answers[8]; /* of commits; texts are not to be read */
     void *peers[8];
     size_t answers_count;
@@ -40,6 +42,7 @@ static inline void open_world(struct world *world)
 static inline int setup(void **state)
 {
     struct world *world = calloc(1, sizeof *world);
+    world->holder.bytes[0] = 1;
     assert_non_null(scratch_make(world->folder));
     scratch_path(world->folder, "sessions.db", world->path);
     open_world(world);
@@ -83,11 +86,14 @@ static inline struct keeper_message asking(enum keeper_type type, const struct u
     return message;
 }
 
+/* Each of another request. */
 static inline struct keeper_message begin_at(struct world *world, void *peer,
                                              const struct keeper_message *asked, int64_t now_ms)
 {
-    struct keeper_message answer;
-    turns_begin(world->turns, peer, asked, now_ms, &answer);
+    static uint8_t requests;
+    struct keeper_message of_request = *asked, answer;
+    of_request.request.bytes[0] = ++requests;
+    turns_begin(world->turns, peer, &of_request, now_ms, &answer);
     assert_int_equal(answer.ticket, 7);
     return answer;
 }
@@ -106,14 +112,16 @@ static inline void on_answer(void *context, void *peer, const struct keeper_mess
     world->answers[world->answers_count++] = *answer;
 }
 
+/* `other` is not 0 for another request than the one that has begun it. */
 static inline void take(struct world *world, void *peer, const struct keeper_message *begun,
-                        uint8_t request, const char *said)
+                        uint8_t other, const char *said)
 {
     struct keeper_message asked = asking(KEEPER_COMMIT, &begun->session);
     struct buf body = {0};
     buf_printf(&body, "%s,\"yes\"", said);
     asked.turn = begun->turn;
-    asked.request.bytes[0] = request;
+    asked.request = begun->request;
+    asked.request.bytes[1] = other;
     asked.body = buf_view(&body);
     asked.messages = 2;
     commits_take(world->commits, peer, &asked);
@@ -127,10 +135,10 @@ static inline void store_at(struct world *world, int64_t now_ms)
 }
 
 static inline struct keeper_message commit(struct world *world, void *peer,
-                                           const struct keeper_message *begun, uint8_t request,
+                                           const struct keeper_message *begun, uint8_t other,
                                            const char *said)
 {
-    take(world, peer, begun, request, said);
+    take(world, peer, begun, other, said);
     store_at(world, start_ms);
     assert_int_equal(world->answers_count, 1);
     assert_ptr_equal(world->peers[0], peer);

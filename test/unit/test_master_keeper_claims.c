@@ -45,8 +45,9 @@ static struct keeper_message asking(enum keeper_type type, const struct uuid *se
 
 static struct keeper_message begin(struct world *world, void *peer, const struct uuid *session)
 {
-    const struct keeper_message asked = asking(KEEPER_BEGIN, session);
-    struct keeper_message answer;
+    static uint8_t requests;
+    struct keeper_message asked = asking(KEEPER_BEGIN, session), answer;
+    asked.request.bytes[0] = ++requests;
     turns_begin(world->turns, peer, &asked, start_ms, &answer);
     return answer;
 }
@@ -63,7 +64,7 @@ static void commit(struct world *world, const struct keeper_message *begun)
     struct keeper_message asked = asking(KEEPER_COMMIT, &begun->session);
     asked.turn = begun->turn;
     asked.messages = 2;
-    asked.request.bytes[0] = (uint8_t)(begun->turn + 1);
+    asked.request = begun->request;
     asked.body = STR("1,2");
     struct commits *commits = commits_new(world->turns, NULL, NULL); /* there are no keys */
     commits_take(commits, &peer_one, &asked);
@@ -141,10 +142,14 @@ static void what_ends_otherwise_is_given_back(void **state)
 {
     struct world *world = *state;
     struct uuid sessions[] = {put_session(world), put_session(world), put_session(world)};
+    struct keeper_message begun[3];
     for (size_t i = 0; i < 3; i++)
-        (void)begin(world, i == 2 ? &peer_two : &peer_one, &sessions[i]);
+        begun[i] = begin(world, i == 2 ? &peer_two : &peer_one, &sessions[i]);
     assert_claims(world, 3);
-    const struct keeper_message abort = {.type = KEEPER_ABORT, .session = sessions[0]};
+    struct keeper_message abort = {.type = KEEPER_ABORT, .session = sessions[0]};
+    turns_abort(world->turns, &abort); /* of nobody */
+    assert_claims(world, 3);
+    abort.request = begun[0].request;
     turns_abort(world->turns, &abort);
     turns_abort(world->turns, &abort);
     assert_claims(world, 2);

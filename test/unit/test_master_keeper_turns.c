@@ -7,14 +7,14 @@ static void one_after_the_other(void **state)
     struct keeper_message first = begin(world, &peer_one, NULL), answer;
     assert_begun(&first, 0, "");
     assert_int_equal(turns_open(world->turns), 1);
-    answer = commit(world, &peer_one, &first, 1, "\"a\"");
+    answer = commit(world, &peer_one, &first, 0, "\"a\"");
     assert_int_equal(answer.type, KEEPER_COMMITTED);
     assert_int_equal(turns_open(world->turns), 0);
     struct keeper_message second = begin(world, &peer_two, &first.session);
     assert_begun(&second, 1, "\"a\",\"yes\"");
     assert_int_equal(second.messages, 2);
     assert_int_equal(second.tokens, 10);
-    answer = commit(world, &peer_two, &second, 2, "\"b\"");
+    answer = commit(world, &peer_two, &second, 0, "\"b\"");
     assert_int_equal(answer.type, KEEPER_COMMITTED);
     close_world(world);
     open_world(world);
@@ -32,9 +32,12 @@ static void one_at_a_time(void **state)
     asked.token = STR("other");
     answer = begin_at(world, &peer_two, &asked, start_ms);
     assert_refused(&answer, KEEPER_FORBIDDEN);
-    (void)commit(world, &peer_one, &first, 1, "\"a\"");
+    (void)commit(world, &peer_one, &first, 0, "\"a\"");
     struct keeper_message second = begin(world, &peer_two, &first.session);
-    const struct keeper_message abort = {.type = KEEPER_ABORT, .session = first.session};
+    struct keeper_message abort = {.type = KEEPER_ABORT, .session = first.session};
+    turns_abort(world->turns, &abort); /* of nobody */
+    assert_int_equal(turns_open(world->turns), 1);
+    abort.request = second.request;
     turns_abort(world->turns, &abort);
     struct keeper_message third = begin(world, &peer_one, &first.session);
     assert_begun(&third, 1, "\"a\",\"yes\"");
@@ -42,9 +45,9 @@ static void one_at_a_time(void **state)
     assert_int_equal(turns_open(world->turns), 0);
     third = begin(world, &peer_one, &first.session);
     assert_begun(&third, 1, "\"a\",\"yes\"");
-    answer = commit(world, &peer_one, &third, 3, "\"c\"");
+    answer = commit(world, &peer_one, &third, 0, "\"c\"");
     assert_int_equal(answer.type, KEEPER_COMMITTED);
-    answer = commit(world, &peer_two, &second, 2, "\"b\"");
+    answer = commit(world, &peer_two, &second, 0, "\"b\"");
     assert_refused(&answer, KEEPER_BUSY);
 }
 
@@ -53,10 +56,10 @@ static void said_again(void **state)
 {
     struct world *world = *state;
     struct keeper_message first = begin(world, &peer_one, NULL), answer;
-    (void)commit(world, &peer_one, &first, 1, "\"a\"");
+    (void)commit(world, &peer_one, &first, 0, "\"a\"");
     close_world(world);
     open_world(world);
-    answer = commit(world, &peer_one, &first, 1, "\"a\"");
+    answer = commit(world, &peer_one, &first, 0, "\"a\"");
     assert_int_equal(answer.type, KEEPER_COMMITTED);
     answer = commit(world, &peer_one, &first, 2, "\"b\"");
     assert_refused(&answer, KEEPER_BUSY);
@@ -68,7 +71,7 @@ static void announced(void **state)
 {
     struct world *world = *state;
     struct keeper_message first = begin(world, &peer_one, NULL), answer;
-    (void)commit(world, &peer_one, &first, 1, "\"a\"");
+    (void)commit(world, &peer_one, &first, 0, "\"a\"");
     const struct keeper_message said = asking(KEEPER_ANNOUNCE, &first.session);
     turns_announce(world->turns, &peer_one, &said);
     answer = begin(world, &peer_two, &first.session);
@@ -84,7 +87,7 @@ static void whose_it_is(void **state)
     struct world *world = *state;
     struct keeper_message first = begin(world, &peer_one, NULL), answer;
     struct uuid none = {{1}};
-    (void)commit(world, &peer_one, &first, 1, "\"a\"");
+    (void)commit(world, &peer_one, &first, 0, "\"a\"");
     struct keeper_message others[3];
     for (int i = 0; i < 3; i++)
         others[i] = asking(KEEPER_BEGIN, &first.session);
@@ -111,7 +114,7 @@ static void caps(void **state)
     asked.tokens = 100;
     answer = begin_at(world, &peer_one, &asked, start_ms);
     assert_int_equal(answer.type, KEEPER_BEGUN);
-    (void)commit(world, &peer_one, &answer, 1, "\"a\""); /* two messages, ten tokens */
+    (void)commit(world, &peer_one, &answer, 0, "\"a\""); /* two messages, ten tokens */
     struct keeper_message next = asking(KEEPER_BEGIN, &answer.session);
     next.messages = 3;
     next.tokens = 91;
@@ -134,7 +137,7 @@ static void turns_have_an_end(void **state)
     for (int i = 0; i < SESSIONS_TURNS_MAX; i++) {
         answer = begin_at(world, &peer_one, &asked, start_ms);
         assert_int_equal(answer.type, KEEPER_BEGUN);
-        committed = commit(world, &peer_one, &answer, 1, "\"a\"");
+        committed = commit(world, &peer_one, &answer, 0, "\"a\"");
         assert_int_equal(committed.type, KEEPER_COMMITTED);
         asked.session = answer.session;
     }
@@ -147,12 +150,12 @@ static void expiry(void **state)
     struct world *world = *state;
     struct keeper_message first = begin(world, &peer_one, NULL), answer;
     const struct keeper_message asked = asking(KEEPER_BEGIN, &first.session);
-    (void)commit(world, &peer_one, &first, 1, "\"a\"");
+    (void)commit(world, &peer_one, &first, 0, "\"a\"");
     answer = begin_at(world, &peer_one, &asked, start_ms + minute_ms - 1);
     assert_int_equal(answer.type, KEEPER_BEGUN);
     /* What has a turn open is not swept, for that turn may end well. */
     assert_false(sweep(world, start_ms + 5 * minute_ms));
-    take(world, &peer_one, &answer, 2, "\"b\"");
+    take(world, &peer_one, &answer, 0, "\"b\"");
     store_at(world, start_ms + 5 * minute_ms);
     assert_int_equal(world->answers[0].type, KEEPER_COMMITTED);
     answer = begin_at(world, &peer_one, &asked, start_ms + 6 * minute_ms);
@@ -173,7 +176,7 @@ static void several_in_one_transaction(void **state)
     struct keeper_message begun[3];
     for (uint8_t i = 0; i < 3; i++) {
         begun[i] = begin(world, i == 1 ? &peer_two : &peer_one, NULL);
-        take(world, i == 1 ? &peer_two : &peer_one, &begun[i], i, "\"a\"");
+        take(world, i == 1 ? &peer_two : &peer_one, &begun[i], 0, "\"a\"");
     }
     turns_forget_peer(world->turns, &peer_two);
     commits_forget_peer(world->commits, &peer_two);
@@ -192,8 +195,8 @@ static void twice_in_one_transaction(void **state)
 {
     struct world *world = *state;
     struct keeper_message first = begin(world, &peer_one, NULL);
-    take(world, &peer_one, &first, 1, "\"a\"");
-    take(world, &peer_one, &first, 1, "\"a\"");
+    take(world, &peer_one, &first, 0, "\"a\"");
+    take(world, &peer_one, &first, 0, "\"a\"");
     take(world, &peer_two, &first, 2, "\"b\"");
     store_at(world, start_ms);
     assert_int_equal(world->answers[0].type, KEEPER_COMMITTED);

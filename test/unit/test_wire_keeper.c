@@ -9,6 +9,7 @@ static const struct keeper_message full = {
     .type = KEEPER_COMMIT,
     .refusal = KEEPER_BUSY,
     .ticket = UINT64_C(0x0123456789abcdef),
+    .deadline_ms = INT64_C(-2),
     .session = {{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}},
     .request = {{16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1}},
     .turn = 7,
@@ -30,7 +31,7 @@ static void assert_same(const struct keeper_message *a, const struct keeper_mess
 {
     assert_int_equal(a->type, b->type);
     assert_int_equal(a->refusal, b->refusal);
-    assert_true(a->ticket == b->ticket);
+    assert_true(a->ticket == b->ticket && a->deadline_ms == b->deadline_ms);
     assert_int_equal(uuid_compare(&a->session, &b->session), 0);
     assert_int_equal(uuid_compare(&a->request, &b->request), 0);
     assert_true(a->turn == b->turn && a->ttl_ms == b->ttl_ms);

@@ -7,15 +7,15 @@
 #include "worker/provider/chat.h"
 #include "worker/remember.h"
 
+/* A refusal is what it said, in a place that every provider takes. */
 static struct json_object *answer_of(const struct exchange *ex)
 {
     const struct completion *said = &ex->completion;
+    struct str text = said->content.at ? said->content : said->refusal;
     struct json_object *message = json_object_new_object();
     json_object_object_add(message, "role", json_object_new_string("assistant"));
-    json_object_object_add(
-        message, "content",
-        said->content.at ? json_object_new_string_len(said->content.at, (int)said->content.len)
-                         : NULL);
+    json_object_object_add(message, "content",
+                           text.at ? json_object_new_string_len(text.at, (int)text.len) : NULL);
     if (said->tool_calls)
         json_object_object_add(message, "tool_calls", json_object_get(said->tool_calls));
     return message;
@@ -75,7 +75,7 @@ static void on_committed(void *context, const struct keeper_message *answer)
 {
     struct exchange *ex = context;
     exchange_heard(ex);
-    close_both(ex, false);
+    close_both(ex, answer->type == KEEPER_REFUSED);
     if (answer->type == KEEPER_KEPT)
         take_kept(ex, answer->answer);
     else if (answer->type != KEEPER_COMMITTED)
