@@ -59,6 +59,8 @@ void status_write(const struct status_view *view, struct buf *out)
                (int)view->logger->pid);
     if (view->keeper->pid > 0)
         buf_printf(out, ",\"keeper_pid\":%d", (int)view->keeper->pid);
+    buf_printf(out, ",\"sessions\":\"%s\"",
+               atomic_load(&view->counters->header->sessions_away_ms) ? "away" : "ok");
     buf_printf(out, ",\"slots\":%u,\"slots_free\":%u,\"rows_logged\":%llu,\"listening\":[",
                view->slots->count, slots_available(view->slots),
                (unsigned long long)atomic_load(&view->counters->header->logged_rows));

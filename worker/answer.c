@@ -266,7 +266,7 @@ void answer_head(const struct exchange *ex, const char *content_type, struct buf
     answer_headers(out, content_type, ex->id_text, exchange_gateway_us(ex, now_us),
                    exchange_upstream_us(ex, now_us));
     answer_error_headers(out, &ex->failure);
-    if (exchange_has_session(ex)) {
+    if (exchange_tells_session(ex)) {
         char id[UUID_TEXT_LEN + 1];
         buf_printf(out, "X-Session-Id: %s\r\n", uuid_format(&ex->session.id, id));
     }

@@ -284,18 +284,17 @@ void exchange_free_kept(struct services *services)
 void exchange_ask(struct exchange *ex, struct keeper_message *message,
                   void (*answered)(void *context, const struct keeper_message *answer))
 {
-    ex->keeper_asked_us = clock_now_us();
     keeper_ask(ex->services->keeper, &ex->keeper_call, message, answered, ex);
-}
-
-void exchange_heard(struct exchange *ex)
-{
-    ex->waited_us += clock_now_us() - ex->keeper_asked_us;
 }
 
 bool exchange_has_session(const struct exchange *ex)
 {
     return ex->session.wanted && !uuid_is_nil(&ex->session.id);
+}
+
+bool exchange_tells_session(const struct exchange *ex)
+{
+    return exchange_has_session(ex) && (ex->failure.code == API_OK || ex->session.turns > 0);
 }
 
 struct str exchange_status(const struct exchange *ex)

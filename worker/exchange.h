@@ -204,7 +204,6 @@ struct exchange {
 
     struct repeat_state repeat;
     struct session_state session;
-    int64_t keeper_asked_us;
     struct keeper_call keeper_call;
 
     /* forward */
@@ -253,15 +252,15 @@ void exchange_end(struct exchange *ex);
 /* Ended exchanges are kept for the next ones: gives their memory back. */
 void exchange_free_kept(struct services *services);
 
-/* Asks the keeper; `answered` with the exchange as its context resumes it. The time counts as
- * waiting (exchange_heard). */
+/* Asks the keeper; `answered` with the exchange as its context resumes it. */
 void exchange_ask(struct exchange *ex, struct keeper_message *message,
                   void (*answered)(void *context, const struct keeper_message *answer));
-/* The first that `answered` does. */
-void exchange_heard(struct exchange *ex);
 
 /* Whether it takes part in a conversation whose id is known. */
 bool exchange_has_session(const struct exchange *ex);
+/* And the client may know it: not of one that was never stored, for its first turn failed, nor of
+ * one that is not its own. */
+bool exchange_tells_session(const struct exchange *ex);
 /* The outcome, as the row says it: "ok", "replayed", an error's code, "client_closed". */
 struct str exchange_status(const struct exchange *ex);
 /* What this request cost in the gateway itself until `now_us`: without the provider's time, and

@@ -39,6 +39,12 @@ void remember_refuse(struct exchange *ex, enum keeper_refusal refusal)
         [KEEPER_IN_PROGRESS] = API_idempotency_in_progress,
         [KEEPER_MISMATCH] = API_idempotency_mismatch,
     };
+    if (refusal == KEEPER_FULL)
+        exchange_fail(ex, API_session_full,
+                      "The session has no room for this turn: it may have %lld messages, and about "
+                      "%lld tokens. Open a new one, or say less.",
+                      (long long)ex->endpoint->session.max_messages,
+                      (long long)ex->endpoint->session.max_tokens);
     exchange_fail(ex, codes[refusal], "%s", api_error_info(codes[refusal])->sentence);
     ex->failure.final = refusal == KEEPER_FULL || refusal == KEEPER_MISMATCH;
 }

@@ -109,7 +109,7 @@ static void append_row(struct buf *line, const struct str *values)
 
 static void print_heading(void)
 {
-    printf("%-24s %-36s %-28s %-16s %-20s %4s %-20s %8s %8s %12s\n", "TIME", "REQUEST",
+    printf("%-24s %-36s %-28s %-16s %-26s %4s %-20s %8s %8s %12s\n", "TIME", "REQUEST",
            "PROJECT/ENDPOINT", "TOKEN", "STATUS", "HTTP", "MODEL", "TOKENS", "MS", "NANO-USD");
 }
 

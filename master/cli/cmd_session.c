@@ -183,8 +183,10 @@ static int open_and_run(int argc, char **argv, const struct cli_options *options
     struct error error;
     bool is_file = strcmp(config->store.driver, "sqlite") == 0;
     if (is_file && access(config->sessions_path, F_OK) != 0) {
-        fprintf(stderr, "promptgate session: there is no %s: no session was kept yet\n",
-                config->sessions_path);
+        fprintf(
+            stderr,
+            "promptgate session: there is no %s: no session was kept yet, or it can't be made\n",
+            config->sessions_path);
         return 1;
     }
     if (!sessions_open(config, NULL, &store, &error))
@@ -194,13 +196,23 @@ static int open_and_run(int argc, char **argv, const struct cli_options *options
     return status;
 }
 
+/* Before any file is looked at. */
+static bool is_verb(int argc, char **argv)
+{
+    static const char *const verbs[] = {"list", "show", "delete"};
+    for (size_t i = 0; argc > 1 && i < sizeof verbs / sizeof *verbs; i++)
+        if (strcmp(argv[1], verbs[i]) == 0)
+            return argc < 3 || argv[2][0] != '-';
+    return false;
+}
+
 int cmd_session(int argc, char **argv)
 {
     struct cli_options options;
     const char *project = NULL;
     struct config_report report = {0};
     if (!cli_take_options(&argc, argv, &options) ||
-        !cli_take_value(&argc, argv, "--project", &project) || argc < 2)
+        !cli_take_value(&argc, argv, "--project", &project) || !is_verb(argc, argv))
         return usage();
     struct config *config = config_load_service(options.config, &report);
     if (!config)

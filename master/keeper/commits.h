@@ -8,7 +8,7 @@
 
 struct commits;
 
-/* The parts stay the caller's. */
+/* The parts stay the caller's; the two last may be NULL where nobody has a key. */
 struct commits *commits_new(struct turns *turns, struct holds *holds, struct answers *answers);
 void commits_free(struct commits **commits);
 

@@ -436,6 +436,7 @@ _Noreturn void keeper_main(const struct keeper_setup *setup)
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
     keeper.setup = setup;
+    trouble_publish(&setup->counters->header->sessions_away_ms);
     keeper.turns = turns_new(NULL);
     keeper.holds = holds_new();
     keeper.commits = commits_new(keeper.turns, keeper.holds, &keeper.answers);

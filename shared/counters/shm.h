@@ -18,7 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SHM_LAYOUT = 9, SHM_SOCKETS_MAX = 256 };
+enum { SHM_LAYOUT = 10, SHM_SOCKETS_MAX = 256 };
 /* As many records as a log pipe and a full gateway_logs.queue hold, or nearly: their requests keep
  * their entries until the spool has them. */
 enum { SHM_REQUESTS_PER_SLOT = 16384 };
@@ -138,6 +138,7 @@ struct shm_header {
     _Atomic int64_t keeper_pid; /* 0 = there was none yet */
     _Atomic uint64_t keeper_start_ticks;
     _Atomic int64_t keeper_heartbeat_ms; /* monotonic */
+    _Atomic int64_t sessions_away_ms;    /* since when they can't be stored (wall); 0 = they can */
     _Atomic int64_t idempotency_bytes; /* by the master, of the newest configuration that serves */
     /* The generation of workers that the table below is for, and which worker (by its index) is to
      * accept from each listening socket: the master writes, workers read on their heartbeat. */

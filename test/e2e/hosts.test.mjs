@@ -27,6 +27,8 @@ const told = (at) => upstream.asked.at(at).messages.map(({ role, content }) => `
 /** Until sessions are served: a keeper that has no connection yet refuses them. */
 const served = (gateway) => until('sessions to be served', async () => (await say(gateway, 'Hi')).status === 200);
 
+const state = async (gateway) => JSON.parse((await run('status', '--json', '--config', gateway.config)).stdout).sessions;
+
 async function open() {
     const answer = await say(one, 'one');
     assert.equal(answer.status, 200, answer.text);
@@ -214,10 +216,12 @@ test('the database is away: 503 for sessions alone, and back by itself', { skip 
         assertError(await say(gateway, 'two', id), 503, 'sessions_unavailable');
         assert.ok(performance.now() - began < 2500);
         assert.equal((await say(gateway, 'hi', undefined, 'none')).status, 200);
+        assert.equal(await state(gateway), 'away');
     }
     server.start();
     await served(one);
     await served(two);
+    await until('all is well', async () => await state(one) === 'ok' && await state(two) === 'ok');
     assert.equal((await say(two, 'three', id)).status, 200);
     assert.deepEqual(told(-1), ['user: one', 'assistant: answer 1', 'user: three']);
 });

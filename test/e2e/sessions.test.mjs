@@ -119,6 +119,20 @@ describe('one turn at a time', () => {
         assert.deepEqual(told(-1), ['user: one', 'assistant: answer 1', 'user: two', 'assistant: answer 2', 'user: four']);
     });
 
+    test('one whose first turn fails never was', async () => {
+        upstream.next = ({ response }) => response.writeHead(500).end('{}');
+        const failed = await say('talk', 'one');
+        assertError(failed, 502, 'provider_error');
+        assert.equal(failed.headers.get('x-session-id'), null);
+        const none = await say('talk', 'one', crypto.randomUUID());
+        assertError(none, 403, 'session_forbidden');
+        assert.equal(none.headers.get('x-session-id'), null);
+        upstream.next = null;
+        const id = (await say('talk', 'one')).json.meta.session_id;
+        upstream.next = ({ response }) => response.writeHead(500).end('{}');
+        assert.equal((await say('talk', 'two', id)).headers.get('x-session-id'), id, 'this one is there all the same');
+    });
+
     test('what fails, or whose client leaves, leaves it as it was', async () => {
         const id = (await say('talk', 'one')).json.meta.session_id;
         upstream.next = ({ response }) => response.writeHead(500).end('{}');
@@ -192,6 +206,7 @@ describe('what is kept', () => {
         const full = await say('short', 'three', id);
         assertError(full, 429, 'session_full');
         assert.equal(full.headers.get('x-should-retry'), 'false');
+        assert.match(full.json.error.message, /it may have 5 messages, and about \d+ tokens/);
         assertError(await say('scant', 'x'.repeat(200)), 429, 'session_full');
         const image = { type: 'image_url', image_url: { url: `data:image/png;base64,${'A'.repeat(200)}` } };
         assertError(await say('scant', { messages: [{ role: 'user', content: [{ type: 'text', text: 'x' }, image] }] }), 429, 'session_full');
@@ -280,6 +295,11 @@ test('the command line lists, shows and deletes', async () => {
     }
     assertError(await say('talk', 'two', id), 403, 'session_forbidden');
     assert.equal((await command('show', 'x')).status, 1);
+    for (const args of [['--help'], ['list', '--help'], ['shows', id]]) {
+        const help = await run('session', ...args);
+        assert.equal(help.status, 2);
+        assert.match(help.stderr, /^usage: promptgate session list/);
+    }
     assert.equal((await command('show')).status, 2);
     assert.equal((await command()).status, 2);
 });

@@ -74,7 +74,6 @@ static void take_kept(struct exchange *ex, struct str kept)
 static void on_committed(void *context, const struct keeper_message *answer)
 {
     struct exchange *ex = context;
-    exchange_heard(ex);
     close_both(ex, answer->type == KEEPER_REFUSED);
     if (answer->type == KEEPER_KEPT)
         take_kept(ex, answer->answer);
@@ -107,7 +106,6 @@ enum stage_result stage_remember(struct exchange *ex)
 static void on_aborted(void *context, const struct keeper_message *answer)
 {
     struct exchange *ex = context;
-    exchange_heard(ex);
     close_both(ex, answer->type != KEEPER_ABORTED);
     exchange_resume(ex);
 }

@@ -57,7 +57,6 @@ static bool check_header(struct exchange *ex, struct str key)
 static void on_held(void *context, const struct keeper_message *answer)
 {
     struct exchange *ex = context;
-    exchange_heard(ex);
     struct keeper_message held = remember_message(ex, KEEPER_ANNOUNCE);
     held.session = (struct uuid){0};
     if (answer->type == KEEPER_HELD)

@@ -54,7 +54,6 @@ static void take_begun(struct exchange *ex, const struct keeper_message *begun)
 static void on_begun(void *context, const struct keeper_message *answer)
 {
     struct exchange *ex = context;
-    exchange_heard(ex);
     if (answer->type == KEEPER_BEGUN)
         take_begun(ex, answer);
     else
