@@ -417,7 +417,7 @@ describe('deaths', () => {
             upstream.next = ({ finish }) => {
                 process.kill(pid, 'SIGSTOP');
                 finish();
-                setTimeout(() => leave.abort(), 100);
+                setTimeout(() => leave.abort(), 500); // by then it is with the keeper
             };
             await assert.rejects(async () => (await ask('ask', body, key, { signal: leave.signal })).text);
             upstream.next = null;

@@ -356,7 +356,7 @@ describe('deaths', () => {
             const { pid } = keeper();
             upstream.next = ({ finish }) => {
                 process.kill(pid, 'SIGSTOP');
-                setTimeout(() => process.kill(pid, 'SIGCONT'), 2500);
+                setTimeout(() => process.kill(pid, 'SIGCONT'), 4000);
                 finish();
             };
             const answer = await say('talk', { message: 'two', stream }, id);
@@ -375,7 +375,7 @@ describe('deaths', () => {
         upstream.next = ({ finish }) => {
             process.kill(pid, 'SIGSTOP');
             finish();
-            setTimeout(() => leave.abort(), 100);
+            setTimeout(() => leave.abort(), 500); // by then it is with the keeper
         };
         await assert.rejects(say('talk', 'two', id, { signal: leave.signal }));
         upstream.next = null;
