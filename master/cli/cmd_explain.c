@@ -9,7 +9,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 static int usage(void)
 {
@@ -191,15 +190,6 @@ static bool find_token(struct subject *subject, const char *name)
     return !name || subject->token;
 }
 
-static void read_input(struct buf *out)
-{
-    ssize_t got;
-    do {
-        got = read(STDIN_FILENO, buf_reserve(out, 65536), 65536);
-        out->len += got > 0 ? (size_t)got : 0;
-    } while (got > 0);
-}
-
 static bool explain_subject(struct subject *subject, const struct cli_options *options,
                             struct str body)
 {
@@ -256,8 +246,10 @@ int cmd_explain(int argc, char **argv)
         config_report_print(&report, stderr);
     config_report_free(&report);
     bool found = subject.config && find_endpoint(&subject, argv[1]) && find_token(&subject, token);
-    if (found && strcmp(body, "-") == 0)
-        read_input(&input);
+    if (found && strcmp(body, "-") == 0 && !cli_read_input(&input)) {
+        perror("promptgate explain: standard input");
+        found = false;
+    }
     struct str text = strcmp(body, "-") == 0 ? buf_view(&input) : str_of(body);
     bool sent = found && explain_subject(&subject, &options, text);
     buf_free(&input);

@@ -9,7 +9,6 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 enum { FITS = 0, DOES_NOT_FIT = 1, WRONG_USAGE = 2, CANNOT_TELL = 3 };
 
@@ -28,14 +27,10 @@ enum { FILE_MAX_BYTES = 64 << 20 };
 static bool read_input(struct arena *arena, struct str *text)
 {
     struct buf input = {0};
-    ssize_t got;
-    do {
-        got = read(STDIN_FILENO, buf_reserve(&input, 65536), 65536);
-        input.len += got > 0 ? (size_t)got : 0;
-    } while (got > 0);
+    bool good = cli_read_input(&input);
     *text = arena_copy(arena, buf_view(&input));
     buf_free(&input);
-    return got == 0;
+    return good;
 }
 
 /* NULL is JSON's null, or what could not be read: `*read` tells. */

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static void drop(int *argc, char **argv, int at, int count)
 {
@@ -71,4 +72,15 @@ bool cli_take_options(int *argc, char **argv, struct cli_options *options)
     options->config = directory;
     options->json = cli_take_flag(argc, argv, "--json");
     return true;
+}
+
+bool cli_read_input(struct buf *out)
+{
+    enum { AT_ONCE = 65536 };
+    ssize_t got;
+    do {
+        got = read(STDIN_FILENO, buf_reserve(out, AT_ONCE), AT_ONCE);
+        out->len += got > 0 ? (size_t)got : 0;
+    } while (got > 0);
+    return got == 0;
 }

@@ -1,6 +1,9 @@
-/* Command line options that several subcommands share. Each function takes what it knows out of
- * argv, so that what is left over is wrong usage. Nothing behind "--" is touched. */
+/* What several subcommands take from their command line and from standard input. A function that
+ * takes an option takes it out of argv, so that what is left over is wrong usage. Nothing behind
+ * "--" is touched. */
 #pragma once
+
+#include "shared/base/buf.h"
 
 #include <stdbool.h>
 
@@ -20,3 +23,5 @@ bool cli_take_value(int *argc, char **argv, const char *name, const char **value
     __attribute__((warn_unused_result));
 /* Takes a flag without a value: whether it was there. */
 bool cli_take_flag(int *argc, char **argv, const char *name);
+/* Appends all that standard input has; false, with errno, when it can't be read to its end. */
+bool cli_read_input(struct buf *out) __attribute__((warn_unused_result));
