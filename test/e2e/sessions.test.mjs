@@ -402,4 +402,27 @@ describe('deaths', () => {
         await sleep(100);
         assert.equal((await say('talk', 'three', id)).status, 200);
     });
+
+    test('a stop that waits no longer: 503 for open turns and held keys, which are free afterwards', async () => {
+        const stopping = await startGateway({
+            service: { workers: 2, shutdown_timeout: '1s' },
+            credentials: { main: { provider: 'openai', base_url: upstream.base, api_key: KEY } },
+            projects: demo({ talk: { provider: 'openai', credential: 'main', model: 'm', max_output_tokens: 100, session: {} } }),
+        });
+        const ask = (message, session_id, key) => stopping.post('talk', { message, session_id }, { headers: { 'connection': 'close', 'idempotency-key': key } });
+        const id = (await ask('one', undefined, 'k1')).json.meta.session_id;
+        const asked = upstream.asked.length;
+        upstream.next = () => {};
+        const open = ask('two', id, 'k2');
+        await until('it is asked', () => upstream.asked.length === asked + 1);
+        const stopped = stopping.stop();
+        assertError(await open, 503, 'draining');
+        await stopped;
+        upstream.next = null;
+        await stopping.restart();
+        const again = await ask('two', id, 'k2');
+        assert.deepEqual([again.status, again.headers.get('idempotent-replayed')], [200, null], again.text);
+        assert.equal(told(-1).length, 3);
+        await stopping.stop();
+    });
 });
