@@ -100,11 +100,14 @@ static void on_closed(uv_handle_t *handle)
     leave_if_done(keeper);
 }
 
+static void store_commits(struct keeper *keeper);
+
 static void drop(struct peer *peer)
 {
     struct keeper *keeper = peer->keeper;
     if (uv_is_closing((uv_handle_t *)&peer->pipe))
         return;
+    store_commits(keeper); /* what it has said before it went counts */
     turns_forget_peer(keeper->turns, peer);
     holds_forget_peer(keeper->holds, keeper->store, peer);
     commits_forget_peer(keeper->commits, peer);
@@ -128,8 +131,6 @@ static void refuse(struct peer *peer, const struct keeper_message *asked)
                                           .session = asked->session};
     say(NULL, peer, &answer);
 }
-
-static void store_commits(struct keeper *keeper);
 
 /* Whoever has the session or the key may have said COMMIT already. */
 static void begin(struct peer *peer, const struct keeper_message *asked)
@@ -264,6 +265,7 @@ static void on_connection(uv_stream_t *listener, int status)
 }
 
 /* --- the loop --- */
+
 /* Reloads change it. */
 static void take_bound(struct keeper *keeper)
 {
