@@ -82,7 +82,8 @@ static void fill(const struct counters *counters, const struct shm_request *requ
     record->client_ip = str_of(request->client_ip);
     record->status = str_of(request->status);
     record->http_status = request->http_status ? request->http_status : RECORD_NULL;
-    if (!str_eq(record->status, STR("ok")))
+    bool good = str_eq(record->status, STR("ok")) || str_eq(record->status, STR("replayed"));
+    if (!good)
         record->error_message = STR("The worker that served the request died.");
     record->streamed = 0;
     if (usage->total_tokens > 0) {
