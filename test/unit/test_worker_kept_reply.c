@@ -65,9 +65,32 @@ static void a_long_decision(void **state)
     buf_free(&decision);
 }
 
+/* `full` as the first version writes it: it stays in stores for a day. */
+static const unsigned char version_1[] = {
+    0x01, 0x01, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0a, 0x0b, 0x0c,
+    0x0d, 0x0e, 0x0f, 0x10, 0x04, 0x00, 0x6c, 0x6f, 0x6e, 0x67, 0x64, 0x61, 0x74, 0x61,
+    0x3a, 0x20, 0x5b, 0x44, 0x4f, 0x4e, 0x45, 0x5d, 0x0a, 0x0a, 0x00, 0x78,
+};
+
+static void the_first_version(void **state)
+{
+    (void)state;
+    struct kept_reply read;
+    struct buf out = {0};
+    assert_true(kept_reply_read((struct str){(const char *)version_1, sizeof version_1}, &read));
+    assert_int_equal(read.kind, full.kind);
+    assert_int_equal(uuid_compare(&read.session, &full.session), 0);
+    assert_true(str_eq(read.decision, full.decision) && str_eq(read.body, full.body));
+    kept_reply_write(&full, &out);
+    assert_int_equal(out.len, sizeof version_1);
+    assert_memory_equal(out.data, version_1, sizeof version_1);
+    buf_free(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(there_and_back), cmocka_unit_test(lies),
-                                       cmocka_unit_test(a_long_decision)};
+                                       cmocka_unit_test(a_long_decision),
+                                       cmocka_unit_test(the_first_version)};
     return cmocka_run_group_tests_name("kept replies", tests, NULL, NULL);
 }
