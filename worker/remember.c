@@ -3,18 +3,19 @@
 #include "worker/provider/chat.h"
 #include "worker/provider/estimate.h"
 
-static struct str hash_of(const struct exchange *ex, const uint8_t *hash)
+static struct str hash_of(const uint8_t *hash)
 {
-    return (struct str){ex->repeat.wanted ? (const char *)hash : NULL,
-                        ex->repeat.wanted ? KEEPER_HASH_BYTES : 0};
+    return (struct str){(const char *)hash, KEEPER_HASH_BYTES};
 }
 
-struct keeper_message remember_message(const struct exchange *ex, enum keeper_type type)
+struct keeper_message remember_message(const struct exchange *ex, enum keeper_type type,
+                                       unsigned about)
 {
     const struct config_session *limits = &ex->endpoint->session;
+    bool key = about & ABOUT_KEY;
     return (struct keeper_message){
         .type = (uint8_t)type,
-        .session = ex->session.id,
+        .session = about & ABOUT_TURN ? ex->session.id : (struct uuid){0},
         .request = ex->id,
         .turn = ex->session.turns,
         .ttl_ms = limits->ttl_ms,
@@ -23,9 +24,18 @@ struct keeper_message remember_message(const struct exchange *ex, enum keeper_ty
         .project = str_of(ex->project->name),
         .endpoint = str_of(ex->endpoint->slug),
         .token = token_name(ex->token),
-        .key = hash_of(ex, ex->repeat.key),
-        .content = hash_of(ex, ex->repeat.content),
+        .key = key ? hash_of(ex->repeat.key) : STR(""),
+        .content = key ? hash_of(ex->repeat.content) : STR(""),
     };
+}
+
+static void fail_full(struct exchange *ex)
+{
+    const struct config_session *limits = &ex->endpoint->session;
+    exchange_fail(ex, API_session_full,
+                  "The session has no room for this turn: it may have %lld messages, and about "
+                  "%lld tokens. Open a new one, or say less.",
+                  (long long)limits->max_messages, (long long)limits->max_tokens);
 }
 
 void remember_refuse(struct exchange *ex, enum keeper_refusal refusal)
@@ -34,18 +44,14 @@ void remember_refuse(struct exchange *ex, enum keeper_refusal refusal)
         [KEEPER_FORBIDDEN] = API_session_forbidden,
         [KEEPER_EXPIRED] = API_session_expired,
         [KEEPER_BUSY] = API_session_busy,
-        [KEEPER_FULL] = API_session_full,
         [KEEPER_UNAVAILABLE] = API_sessions_unavailable,
         [KEEPER_IN_PROGRESS] = API_idempotency_in_progress,
         [KEEPER_MISMATCH] = API_idempotency_mismatch,
     };
     if (refusal == KEEPER_FULL)
-        exchange_fail(ex, API_session_full,
-                      "The session has no room for this turn: it may have %lld messages, and about "
-                      "%lld tokens. Open a new one, or say less.",
-                      (long long)ex->endpoint->session.max_messages,
-                      (long long)ex->endpoint->session.max_tokens);
-    exchange_fail(ex, codes[refusal], "%s", api_error_info(codes[refusal])->sentence);
+        fail_full(ex);
+    else
+        exchange_fail(ex, codes[refusal], "%s", api_error_info(codes[refusal])->sentence);
     ex->failure.final = refusal == KEEPER_FULL || refusal == KEEPER_MISMATCH;
 }
 

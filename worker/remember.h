@@ -4,8 +4,12 @@
 
 #include "worker/exchange.h"
 
-/* Who asks, and of which turn and key; of what it wants to store nothing yet. */
-struct keeper_message remember_message(const struct exchange *ex, enum keeper_type type);
+/* What a message is about. */
+enum { ABOUT_TURN = 1, ABOUT_KEY = 2 };
+
+/* Who asks, and of which turn, key or both; of what it wants to store nothing yet. */
+struct keeper_message remember_message(const struct exchange *ex, enum keeper_type type,
+                                       unsigned about);
 /* The keeper's refusal becomes the exchange's failure. */
 void remember_refuse(struct exchange *ex, enum keeper_refusal refusal);
 /* The answer is what the keeper has of the key's first request. */

@@ -5,6 +5,9 @@
 
 #include <inttypes.h>
 
+_Static_assert((int)ANSWER_HASH_BYTES == (int)KEEPER_HASH_BYTES,
+               "the store's keys are the messages'");
+
 enum { AT_ONCE = 64, COUNT_MS = 60000, WARN_MS = 60000 };
 
 /* Reads an index as a whole, so it is done seldom; what this keeper adds it counts itself. */

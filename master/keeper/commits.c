@@ -114,12 +114,6 @@ static void answer_kept(struct commit *commit)
     commit->answer.answer = buf_view(&commit->kept);
 }
 
-static void refuse(struct commit *commit, enum keeper_refusal refusal)
-{
-    commit->answer.type = KEEPER_REFUSED;
-    commit->answer.refusal = (uint8_t)refusal;
-}
-
 /* Whether all of it is stored already, or can't be: then `*done`. */
 static bool look_first(struct commits *commits, struct sessions_store *store, struct commit *commit,
                        struct turn_judgement *turn, int64_t now_ms, bool *done, struct error *error)
@@ -134,11 +128,11 @@ static bool look_first(struct commits *commits, struct sessions_store *store, st
     if (owner == ANSWER_OWN || turn->verdict == TURN_STORED)
         return true;
     if (turn->verdict == TURN_REFUSED)
-        refuse(commit, turn->refusal);
+        keeper_refuse(&commit->answer, turn->refusal);
     else if (owner == ANSWER_ANOTHERS)
         answer_kept(commit);
     else if (is_late(commit))
-        refuse(commit, KEEPER_UNAVAILABLE);
+        keeper_refuse(&commit->answer, KEEPER_UNAVAILABLE);
     else
         *done = false;
     return true;
@@ -158,7 +152,7 @@ static bool store_both(struct commits *commits, struct sessions_store *store, st
         !turns_add(commits->turns, &commit->asked, &turn, now_ms, &moved, error))
         return false;
     if (moved)
-        refuse(commit, KEEPER_BUSY);
+        keeper_refuse(&commit->answer, KEEPER_BUSY);
     return moved || !has_key(commit) ||
            answers_keep(commits->answers, store, &commit->asked, now_ms, error);
 }
@@ -216,7 +210,7 @@ void commits_store(struct commits *commits, struct sessions_store *store, int64_
         if (!good) {
             one->answer =
                 (struct keeper_message){.ticket = one->asked.ticket, .session = one->asked.session};
-            refuse(one, KEEPER_UNAVAILABLE);
+            keeper_refuse(&one->answer, KEEPER_UNAVAILABLE);
         }
         close_one(commits, one);
         if (one->peer)

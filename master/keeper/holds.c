@@ -150,17 +150,11 @@ void holds_renew(struct holds *holds, struct sessions_store *store)
 
 /* --- beginning --- */
 
-static void refuse(struct keeper_message *answer, enum keeper_refusal refusal)
-{
-    answer->type = KEEPER_REFUSED;
-    answer->refusal = (uint8_t)refusal;
-}
-
 static void answer_kept(struct holds *holds, const struct keeper_message *asked,
                         const struct kept_answer *kept, struct keeper_message *answer)
 {
     if (!str_eq(kept->content, asked->content)) {
-        refuse(answer, KEEPER_MISMATCH);
+        keeper_refuse(answer, KEEPER_MISMATCH);
         return;
     }
     if (holds->answer.cap > KEPT_BUFFER_BYTES)
@@ -199,11 +193,11 @@ void holds_begin(struct holds *holds, struct sessions_store *store, const void *
                                       .content = asked->content};
     if (held) {
         bool same = memcmp(held->content, asked->content.at, sizeof held->content) == 0;
-        refuse(answer, same ? KEEPER_IN_PROGRESS : KEEPER_MISMATCH);
+        keeper_refuse(answer, same ? KEEPER_IN_PROGRESS : KEEPER_MISMATCH);
     } else if (!look_up(store, asked, &got, &kept, &found)) {
-        refuse(answer, KEEPER_UNAVAILABLE);
+        keeper_refuse(answer, KEEPER_UNAVAILABLE);
     } else if (!got) {
-        refuse(answer, KEEPER_IN_PROGRESS);
+        keeper_refuse(answer, KEEPER_IN_PROGRESS);
     } else if (found && kept.expires_ms > now_ms) {
         answer_kept(holds, asked, &kept, answer);
         claim_give_up(store, &asked->key, 1);

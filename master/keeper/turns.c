@@ -195,12 +195,6 @@ size_t turns_open(const struct turns *turns)
 
 /* --- beginning --- */
 
-static void refuse(struct keeper_message *answer, enum keeper_refusal refusal)
-{
-    answer->type = KEEPER_REFUSED;
-    answer->refusal = (uint8_t)refusal;
-}
-
 static bool is_theirs(const struct session_row *row, const struct keeper_message *asked)
 {
     return str_eq(row->project, asked->project) && str_eq(row->endpoint, asked->endpoint) &&
@@ -266,12 +260,12 @@ static void begin_known(struct turns *turns, const void *peer, const struct keep
     enum keeper_refusal refusal;
     const struct open_turn *open = *find_open(turns, &asked->session);
     if (open) {
-        refuse(answer, refusal_of_open(open, asked));
+        keeper_refuse(answer, refusal_of_open(open, asked));
     } else if (!claim(turns, &asked->session, &refusal)) {
-        refuse(answer, refusal);
+        keeper_refuse(answer, refusal);
     } else if ((refusal = begin_claimed(turns, peer, asked, now_ms, answer)) != KEEPER_REFUSALS) {
         const struct str claim_taken = claim_of(&asked->session);
-        refuse(answer, refusal);
+        keeper_refuse(answer, refusal);
         claim_give_up(turns->store, &claim_taken, 1);
     }
 }
@@ -287,7 +281,7 @@ void turns_begin(struct turns *turns, const void *peer, const struct keeper_mess
     if (!uuid_is_nil(&asked->session)) {
         begin_known(turns, peer, asked, now_ms, answer);
     } else if (!has_room(asked, &empty)) {
-        refuse(answer, KEEPER_FULL);
+        keeper_refuse(answer, KEEPER_FULL);
     } else {
         answer->session = uuid_v7(now_ms);
         open_turn(turns, peer, &answer->session, asked, now_ms, false);

@@ -4,6 +4,12 @@
 
 enum { LENGTH_BYTES = 4, TEXTS = 7 };
 
+void keeper_refuse(struct keeper_message *answer, enum keeper_refusal refusal)
+{
+    answer->type = KEEPER_REFUSED;
+    answer->refusal = (uint8_t)refusal;
+}
+
 /* --- writing --- */
 
 static void put(struct buf *out, uint64_t number, size_t bytes)

@@ -65,6 +65,9 @@ struct keeper_message {
     struct str answer;       /* nobody's but the worker's to read */
 };
 
+/* Makes an answer a refusal. */
+void keeper_refuse(struct keeper_message *answer, enum keeper_refusal refusal);
+
 void keeper_write(struct buf *out, const struct keeper_message *message);
 
 enum keeper_read { KEEPER_MORE, KEEPER_READ, KEEPER_BROKEN };

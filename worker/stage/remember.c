@@ -84,17 +84,22 @@ static void on_committed(void *context, const struct keeper_message *answer)
     exchange_resume(ex);
 }
 
+/* What of it the keeper waits for. */
+static unsigned open_of(const struct exchange *ex)
+{
+    return (ex->session.turn.open ? ABOUT_TURN : 0U) | (ex->repeat.hold.open ? ABOUT_KEY : 0U);
+}
+
 enum stage_result stage_remember(struct exchange *ex)
 {
     struct buf body = {0};
-    if (!ex->session.turn.open && !ex->repeat.hold.open)
+    unsigned open = open_of(ex);
+    if (!open)
         return STAGE_NEXT;
-    struct keeper_message asked = remember_message(ex, KEEPER_COMMIT);
-    if (ex->session.turn.open)
+    struct keeper_message asked = remember_message(ex, KEEPER_COMMIT, open);
+    if (open & ABOUT_TURN)
         add_turn(ex, &asked, &body);
-    else
-        asked.session = (struct uuid){0};
-    if (ex->repeat.hold.open)
+    if (open & ABOUT_KEY)
         add_reply(ex, &asked);
     exchange_ask(ex, &asked, on_committed);
     buf_free(&body);
@@ -112,18 +117,14 @@ static void on_aborted(void *context, const struct keeper_message *answer)
 
 enum stage_result stage_let_go(struct exchange *ex)
 {
-    bool turn = ex->session.turn.open, hold = ex->repeat.hold.open;
-    if (!turn && !hold)
+    unsigned open = open_of(ex);
+    if (!open)
         return STAGE_NEXT;
     if (ex->client_gone) { /* nobody waits for it */
         close_both(ex, true);
         return STAGE_NEXT;
     }
-    struct keeper_message asked = remember_message(ex, KEEPER_ABORT);
-    if (!turn)
-        asked.session = (struct uuid){0};
-    if (!hold)
-        asked.key = asked.content = STR("");
+    struct keeper_message asked = remember_message(ex, KEEPER_ABORT, open);
     exchange_ask(ex, &asked, on_aborted);
     return STAGE_WAIT;
 }

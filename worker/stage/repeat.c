@@ -57,8 +57,7 @@ static bool check_header(struct exchange *ex, struct str key)
 static void on_held(void *context, const struct keeper_message *answer)
 {
     struct exchange *ex = context;
-    struct keeper_message held = remember_message(ex, KEEPER_ANNOUNCE);
-    held.session = (struct uuid){0};
+    struct keeper_message held = remember_message(ex, KEEPER_ANNOUNCE, ABOUT_KEY);
     if (answer->type == KEEPER_HELD)
         keeper_open(ex->services->keeper, &ex->repeat.hold, &held);
     else if (answer->type == KEEPER_KEPT)
@@ -78,7 +77,7 @@ enum stage_result stage_repeat(struct exchange *ex)
     ex->repeat.wanted = true;
     name_key(ex, key);
     name_content(ex);
-    struct keeper_message asked = remember_message(ex, KEEPER_HOLD);
+    struct keeper_message asked = remember_message(ex, KEEPER_HOLD, ABOUT_KEY);
     exchange_ask(ex, &asked, on_held);
     return STAGE_WAIT;
 }

@@ -41,8 +41,7 @@ static void take_begun(struct exchange *ex, const struct keeper_message *begun)
     struct json_object *history = NULL;
     ex->session.id = begun->session;
     ex->session.turns = begun->turn;
-    struct keeper_message turn = remember_message(ex, KEEPER_ANNOUNCE);
-    turn.key = turn.content = STR("");
+    struct keeper_message turn = remember_message(ex, KEEPER_ANNOUNCE, ABOUT_TURN);
     keeper_open(ex->services->keeper, &ex->session.turn, &turn);
     if (read_history(begun->body, &history))
         put_history(ex, history);
@@ -67,10 +66,9 @@ enum stage_result stage_session(struct exchange *ex)
     if (!session->wanted)
         return STAGE_NEXT;
     session->said = own_messages(ex);
-    struct keeper_message asked = remember_message(ex, KEEPER_BEGIN);
+    struct keeper_message asked = remember_message(ex, KEEPER_BEGIN, ABOUT_TURN);
     asked.messages = (int64_t)json_object_array_length(session->said);
     asked.tokens = remember_tokens(session->said);
-    asked.key = asked.content = STR("");
     exchange_ask(ex, &asked, on_begun);
     return STAGE_WAIT;
 }
