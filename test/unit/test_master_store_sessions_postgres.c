@@ -1,12 +1,11 @@
 #include "master/store/sessions_drivers.h"
 #include "shared/base/clock.h"
 #include "test/unit/postgres_place.h"
+#include "test/unit/session_rows.h"
 
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-
-static const int64_t start_ms = 1790000000000, hour_ms = 3600000, day_ms = 86400000;
 
 static void make_tables(const struct place *place)
 {
@@ -22,12 +21,6 @@ static struct sessions_store *open_sessions(const struct place *place, const cha
     if (!sessions_open(&config, host, &store, &error))
         fail_msg("%s", error.message);
     return store;
-}
-
-static void assert_says(const struct error *error, const char *part)
-{
-    if (!strstr(error->message, part))
-        fail_msg("\"%s\" lacks \"%s\"", error->message, part);
 }
 
 /* Until there is a connection: calls are refused meanwhile. */
@@ -53,52 +46,6 @@ static struct sessions_store *open_first(const struct place *place)
 {
     make_tables(place);
     return open_host(place, "one");
-}
-
-static void begin(struct sessions_store *store)
-{
-    struct error error;
-    if (!sessions_begin(store, &error))
-        fail_msg("%s", error.message);
-}
-
-static void commit_all(struct sessions_store *store)
-{
-    struct error error;
-    if (!sessions_commit(store, &error))
-        fail_msg("%s", error.message);
-}
-
-static struct uuid id_of(uint8_t number)
-{
-    struct uuid id = {{number, 0, 0xff, 7}};
-    id.bytes[15] = number;
-    return id;
-}
-
-/* Its turns are an hour long. */
-static struct session_row new_row(uint8_t number)
-{
-    return (struct session_row){.id = id_of(number),
-                                .last_request = id_of((uint8_t)(number + 100)),
-                                .project = STR("shop"),
-                                .endpoint = STR("chat"),
-                                .token = STR("till"),
-                                .created_ms = start_ms,
-                                .stored_ms = start_ms,
-                                .expires_ms = start_ms + hour_ms};
-}
-
-/* One turn more, of two messages. */
-static bool try_turn(struct sessions_store *store, struct session_row *row, bool *moved,
-                     struct error *error)
-{
-    char text[128];
-    row->turns++;
-    row->messages += 2;
-    row->tokens += 10;
-    snprintf(text, sizeof text, "{\"q\":%d},{\"a\":%d}", (int)row->turns, (int)row->turns);
-    return sessions_add_turn(store, row, str_of(text), moved, error);
 }
 
 static bool add_turn(struct sessions_store *store, struct session_row *row)
