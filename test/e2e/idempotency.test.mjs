@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import OpenAI from 'openai';
 
 import { POSTGRES } from './database.mjs';
-import { assertError, createToken, demo, PROJECT_ID, startGateway, until } from './harness.mjs';
+import { assertError, createToken, demo, PROJECT_ID, run, startGateway, until } from './harness.mjs';
 import { KEY } from './mock.mjs';
 import { events } from './stream-upstream.mjs';
 import { startUpstream } from './upstream.mjs';
@@ -430,6 +430,38 @@ describe('deaths', () => {
             const row = await gateway.row(again.id);
             assert.deepEqual([row.status, row.cost_nano_usd], ['replayed', null]);
         }
+    });
+
+    test('a worker that dies while its answer is being stored: the next ones get it, by whichever worker', async () => {
+        for (let i = 0; i < 8; i++) {
+            assert.equal((await ask('ask', 'hello', newKey())).status, 200, 'all workers know the keeper');
+        }
+        upstream.asked = [];
+        const key = newKey();
+        const { pid } = keeper();
+        upstream.next = ({ finish }) => {
+            process.kill(pid, 'SIGSTOP');
+            finish();
+        };
+        const lost = ask('ask', 'one', key).catch(() => null);
+        await until('it is asked', () => upstream.asked.length === 1);
+        await sleep(500); // by then it is with the keeper
+        upstream.next = null;
+        const { generations } = JSON.parse((await run('status', '--json', '--config', gateway.config)).stdout);
+        const holder = generations.flatMap(({ workers }) => workers).find(({ in_flight: open }) => open > 0);
+        process.kill(holder.pid, 'SIGKILL');
+        await lost;
+        const next = Array.from({ length: 8 }, () => ask('ask', 'one', key));
+        await sleep(300);
+        process.kill(pid, 'SIGCONT');
+        const answers = await Promise.all(next);
+        for (const answer of answers.filter(({ status }) => status !== 200)) {
+            assertError(answer, 409, 'idempotency_in_progress'); // it was looked at before what was being stored
+        }
+        answers.push(await ask('ask', 'one', key));
+        assert.ok(answers.filter(({ status }) => status === 200).every((it) => replayed(it) === 'true'));
+        assert.equal(answers.at(-1).status, 200);
+        assert.equal(upstream.asked.length, 1);
     });
 
     test('fifty at once: one call', async () => {
