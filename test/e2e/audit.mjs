@@ -85,6 +85,12 @@ class Request {
         return `${kind} ${marker} (${id}) from ${ip} to ${endpoint}`;
     }
 
+    /** It goes out now: the calls that it says again are its own from here on, and no longer those
+     * of the request that said them before. */
+    sends() {
+        this.audit._sends(this);
+    }
+
     /** The whole answer is there: { status, id (X-Request-Id), json }. */
     answered(answer) {
         this.ended = now();
@@ -139,7 +145,8 @@ export class Audit {
 
     /** A client begins a request.
      *   marker    its own; it stands in its message
-     *   said      another request's that stands there, because this one says the same again
+     *   said      another request's that stands there, because this one says the same again, once
+     *             it `sends`
      *   ip        the client's address
      *   row       'must' | 'may' (it leaves so that its head may be lost) | 'never'
      *   endpoint  its slug, for the row
@@ -153,12 +160,15 @@ export class Audit {
             throw new Error(`the marker ${request.marker} is used twice`);
         }
         this.#open.set(request.marker, request);
-        if (request.said && request.said !== request.marker) {
-            this.#saying.set(request.said, request);
-        }
         this.#group(request.ip).open++;
         this.counts.requests++;
         return request;
+    }
+
+    _sends(request) {
+        if (request.said && request.said !== request.marker) {
+            this.#saying.set(request.said, request);
+        }
     }
 
     /** Processes were killed between these times (performance.now), and clients may have lost their

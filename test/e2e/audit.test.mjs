@@ -202,6 +202,29 @@ test('a killed process: what called the upstream must have its row', () => {
     finds('a call without a row', { killed: { worker: 1 } });
 });
 
+test('a killed process: the call of a message is not that of who could not say it again', () => {
+    const called = request(1);
+    audit.killed(performance.now(), performance.now() + 1);
+    called.broke('ECONNRESET');
+    const again = request(2, { said: 'm-1-' });
+    audit.call('m-1-'); // what the dead worker had sent is read only now
+    again.broke('ECONNREFUSED');
+    audit.row(row(1, { status: 'worker_died', http_status: null }));
+    assert.deepEqual(audit.finish({ counters: counters(1), killed: { worker: 1 } }), []);
+});
+
+test('a message said again: the call belongs to who said it last', () => {
+    const [first, again] = [request(1), request(2, { said: 'm-1-' })];
+    audit.killed(performance.now(), performance.now() + 1);
+    first.broke('ECONNRESET');
+    audit.row(row(1, { status: 'worker_died', http_status: null, attempts: null }));
+    again.sends();
+    audit.call('m-1-');
+    again.answered({ ...answer(2), text: 'm-1-' });
+    audit.row(row(2));
+    assert.deepEqual(audit.finish({ counters: counters(2), killed: { worker: 1 } }), []);
+});
+
 test('a killed process: what was answered must have its row', () => {
     const one = request(1, { upstream: false });
     audit.killed(performance.now(), performance.now() + 1);
