@@ -19,9 +19,8 @@ static const struct {
     const char *name;
     bool has_argument;
 } verbs[] = {
-    [CONTROL_RELOAD] = {"reload", false},
-    [CONTROL_STOP] = {"stop", false},
-    [CONTROL_STATUS] = {"status", false},
+    [CONTROL_RELOAD] = {"reload", false},   [CONTROL_STOP] = {"stop", false},
+    [CONTROL_UPGRADE] = {"upgrade", false}, [CONTROL_STATUS] = {"status", false},
     [CONTROL_TOKENS] = {"tokens", true},
 };
 enum { VERBS = sizeof verbs / sizeof *verbs };
@@ -31,6 +30,13 @@ void control_init(struct control *control)
     *control = (struct control){.socket = {.fd = -1}};
     for (size_t i = 0; i < CONTROL_CLIENTS_MAX; i++)
         control->clients[i].fd = -1;
+}
+
+/* Its credentials are from here on what those who connect see as the master's. */
+static bool begin_listening(struct control *control, struct error *error)
+{
+    return listen(control->socket.fd, CONTROL_CLIENTS_MAX) == 0 ||
+           error_errno(error, errno, "cannot listen at %s", control->socket.path);
 }
 
 bool control_open(struct control *control, const char *runtime_dir, control_ask_fn *ask,
@@ -43,11 +49,25 @@ bool control_open(struct control *control, const char *runtime_dir, control_ask_
     snprintf(path, sizeof path, "%s/control", runtime_dir);
     if (!socket_file_open(&control->socket, path, SOCK_SEQPACKET, 0600, error))
         return false;
-    if (listen(control->socket.fd, CONTROL_CLIENTS_MAX) == 0)
+    if (begin_listening(control, error))
         return true;
-    error_errno(error, errno, "cannot listen at %s", path);
     socket_file_close(&control->socket);
     return false;
+}
+
+bool control_adopt(struct control *control, const struct socket_file *file, control_ask_fn *ask,
+                   void *context, struct error *error)
+{
+    control_init(control);
+    control->ask = ask;
+    control->context = context;
+    control->socket = *file;
+    return begin_listening(control, error);
+}
+
+void control_leave(struct control *control)
+{
+    socket_file_leave(&control->socket);
 }
 
 /* --- clients --- */
@@ -75,24 +95,35 @@ static void send_rest(struct control_client *client)
     drop(client);
 }
 
-static void give_answer(struct control_client *client, bool good, struct str text)
+static void give_answer(struct control_client *client, const char *first, struct str text)
 {
     client->answered = true;
     client->deadline_ms = clock_now_ms() + TAKE_WITHIN_MS;
-    buf_puts(&client->rest, good ? "ok\n" : "failed\n");
+    buf_puts(&client->rest, first);
     buf_str(&client->rest, text);
     send_rest(client);
 }
 
-void control_answer(struct control *control, uint64_t request, bool good, struct str text)
+static void answer_request(struct control *control, uint64_t request, const char *first,
+                           struct str text)
 {
     for (size_t i = 0; i < CONTROL_CLIENTS_MAX; i++) {
         struct control_client *client = &control->clients[i];
         if (client->fd >= 0 && client->request == request && client->asked && !client->answered) {
-            give_answer(client, good, text);
+            give_answer(client, first, text);
             return;
         }
     }
+}
+
+void control_answer(struct control *control, uint64_t request, bool good, struct str text)
+{
+    answer_request(control, request, good ? "ok\n" : "failed\n", text);
+}
+
+void control_refer(struct control *control, uint64_t request)
+{
+    answer_request(control, request, "again\n", STR(""));
 }
 
 /* False when that is no request. */
@@ -128,11 +159,11 @@ static void take_request(struct control *control, struct control_client *client)
     client->asked = true;
     client->deadline_ms = INT64_MAX;
     if (!client->welcome) {
-        give_answer(client, false, STR("only root and the gateway's own user may ask\n"));
+        give_answer(client, "failed\n", STR("only root and the gateway's own user may ask\n"));
         return;
     }
     if (!hand_over(control, client->request, said))
-        give_answer(client, false, STR("this master does not know that request\n"));
+        give_answer(client, "failed\n", STR("this master does not know that request\n"));
 }
 
 static bool may_ask(int fd)

@@ -55,6 +55,8 @@ static enum control_result read_answer(int fd, struct buf *answer, struct error 
     bool whole = read_all(fd, answer);
     struct str rest = buf_view(answer), first = str_split(&rest, '\n');
     bool good = str_eq(first, STR("ok"));
+    if (whole && str_eq(first, STR("again")))
+        return CONTROL_AGAIN;
     if (!whole || (!good && !str_eq(first, STR("failed")))) {
         error_set(error, "the gateway went away without an answer");
         return CONTROL_BROKEN;
@@ -91,17 +93,27 @@ static enum control_result converse(int fd, const char *request, bool until_gone
     return result;
 }
 
-enum control_result control_ask(const char *runtime_dir, const char *request, bool until_gone,
-                                struct buf *answer, struct error *error)
+static enum control_result ask_once(const char *path, const char *request, bool until_gone,
+                                    struct buf *answer, struct error *error)
 {
-    char path[PATH_MAX];
     int fd;
-    snprintf(path, sizeof path, "%s/control", runtime_dir);
     buf_clear(answer);
     enum control_result result = connect_to(path, &fd, error);
     if (result != CONTROL_OK)
         return result;
     result = converse(fd, request, until_gone, answer, error);
     close(fd);
+    return result;
+}
+
+enum control_result control_ask(const char *runtime_dir, const char *request, bool until_gone,
+                                struct buf *answer, struct error *error)
+{
+    char path[PATH_MAX];
+    enum control_result result;
+    snprintf(path, sizeof path, "%s/control", runtime_dir);
+    do
+        result = ask_once(path, request, until_gone, answer, error);
+    while (result == CONTROL_AGAIN);
     return result;
 }

@@ -9,6 +9,7 @@ enum control_result {
     CONTROL_REFUSED,   /* the master answered "failed" */
     CONTROL_NO_MASTER, /* none listens at runtime_dir */
     CONTROL_BROKEN,    /* it could not be asked, or went away without an answer */
+    CONTROL_AGAIN,     /* another master listens now: control_ask asks it, and never returns this */
 };
 
 /* Asks and waits for the answer, however long it takes; its text without the first line goes into

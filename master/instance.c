@@ -90,7 +90,7 @@ static bool is_living(const struct holder *holder)
 }
 
 /* Of one length whatever it says, so that a reader sees the old line or the new one. */
-static bool write_holder(int fd, const char *path, struct error *error)
+static bool write_holder(int fd, struct error *error)
 {
     char text[LINE_BYTES + 1], line[LINE_BYTES], boot[40];
     boot_id(boot);
@@ -99,7 +99,12 @@ static bool write_holder(int fd, const char *path, struct error *error)
     snprintf(text, sizeof text, "%-*s\n", LINE_BYTES - 1, line);
     if (pwrite(fd, text, LINE_BYTES, 0) == LINE_BYTES && ftruncate(fd, LINE_BYTES) == 0)
         return true;
-    return error_errno(error, errno, "cannot write %s", path);
+    return error_errno(error, errno, "cannot write the lock's file");
+}
+
+bool instance_sign(const struct instance *instance, struct error *error)
+{
+    return write_holder(instance->fd, error);
 }
 
 /* --- the lock --- */
@@ -172,17 +177,17 @@ static enum lock wait_for_lock(const char *path, int64_t until_ms, int *fd, stru
 /* --- orphans --- */
 
 /* The descriptor is taken first: if the start time then fits, it can only be that process. */
-static bool kill_one(const struct instance_process *orphan)
+bool process_kill(const struct instance_process *process)
 {
-    if (orphan->pid <= 1 || orphan->pid == getpid())
+    if (process->pid <= 1 || process->pid == getpid())
         return false;
-    int pidfd = (int)syscall(SYS_pidfd_open, orphan->pid, 0);
+    int pidfd = (int)syscall(SYS_pidfd_open, process->pid, 0);
     if (pidfd < 0)
         return false;
-    uint64_t started = process_start_time(orphan->pid);
-    bool meant = started != 0 && started == orphan->started;
+    uint64_t started = process_start_time(process->pid);
+    bool meant = started != 0 && started == process->started;
     if (meant && syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0) != 0) {
-        log_error("cannot kill process %d of an earlier master: %s", (int)orphan->pid,
+        log_error("cannot kill process %d of an earlier master: %s", (int)process->pid,
                   strerror(errno));
         meant = false;
     }
@@ -193,7 +198,7 @@ static bool kill_one(const struct instance_process *orphan)
 static void kill_all(const struct instance_process *orphans, size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        if (kill_one(&orphans[i]))
+        if (process_kill(&orphans[i]))
             log_warning("killed process %d, which an earlier master left behind",
                         (int)orphans[i].pid);
 }
@@ -231,7 +236,7 @@ bool instance_take(struct instance *instance, const char *runtime_dir, int64_t w
         return error_set(
             error, "a process of an earlier master still holds %s and could not be killed", path);
     STEP(lock_taken);
-    if (!write_holder(fd, path, error)) {
+    if (!write_holder(fd, error)) {
         close(fd);
         return false;
     }

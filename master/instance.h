@@ -29,9 +29,15 @@ struct instance_process {
 bool instance_take(struct instance *instance, const char *runtime_dir, int64_t wait_ms,
                    const struct instance_process *orphans, size_t orphans_count,
                    struct error *error) __attribute__((warn_unused_result));
+/* The lock is this process's already, by a descriptor that was handed over or stayed here: the file
+ * names this process from now on. */
+bool instance_sign(const struct instance *instance, struct error *error)
+    __attribute__((warn_unused_result));
 /* Lets go of this process's hold; whoever inherited it keeps it. */
 void instance_release(struct instance *instance);
 
 /* When the process was started, in clock ticks since boot (field 22 of /proc/PID/stat): with the
  * pid it names one process of this boot. 0 = there is none, or it is a zombie. */
 uint64_t process_start_time(pid_t pid);
+/* SIGKILL to that process and no other; false when it is gone. */
+bool process_kill(const struct instance_process *process);

@@ -105,6 +105,12 @@ void listener_close_inherited(const struct listener *listener)
         close(listener->sockets[i]);
 }
 
+static void forget(struct listener *listener)
+{
+    free(listener->sockets);
+    free(listener->text);
+}
+
 /* In the master: with a UNIX address goes its file. */
 static void drop(struct listener *listener)
 {
@@ -112,8 +118,7 @@ static void drop(struct listener *listener)
         listener_unix_close(&listener->file);
     else
         listener_close_inherited(listener);
-    free(listener->sockets);
-    free(listener->text);
+    forget(listener);
 }
 
 static struct listener *find(const struct listeners *listeners, const char *text)
@@ -261,6 +266,16 @@ void listeners_close(struct listeners *listeners)
 {
     for (unsigned i = 0; i < listeners->count; i++)
         drop(&listeners->at[i]);
+    free(listeners->at);
+    *listeners = (struct listeners){0};
+}
+
+void listeners_leave(struct listeners *listeners)
+{
+    for (unsigned i = 0; i < listeners->count; i++) {
+        listener_close_inherited(&listeners->at[i]);
+        forget(&listeners->at[i]);
+    }
     free(listeners->at);
     *listeners = (struct listeners){0};
 }

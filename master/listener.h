@@ -44,6 +44,8 @@ size_t listener_place(const struct listener *listener, const struct config *conf
 bool listener_is_wanted(const struct listener *listener, const struct config *config);
 /* In the master, at its end. */
 void listeners_close(struct listeners *listeners);
+/* The same when they are another master's now: closes the descriptors and nothing else. */
+void listeners_leave(struct listeners *listeners);
 /* In a child: closes what it has no use for, leaves the files of UNIX addresses. */
 void listener_close_inherited(const struct listener *listener);
 void listeners_close_inherited(const struct listeners *listeners);

@@ -1,6 +1,7 @@
 /* promptgate: one binary, the subcommand decides. */
 #include "master/cli/commands.h"
 #include "master/title.h"
+#include "master/upgrade.h"
 
 #include <signal.h>
 #include <sodium.h>
@@ -14,6 +15,7 @@ static const struct command {
 } commands[] = {
     {"serve", cmd_serve, "run the gateway"},
     {"reload", cmd_reload, "let the running gateway read its configuration again"},
+    {"upgrade", cmd_upgrade, "let another binary take over from the running gateway"},
     {"stop", cmd_stop, "stop the running gateway"},
     {"status", cmd_status, "show the running gateway and its processes"},
     {"check", cmd_check, "read the configuration and print every error"},
@@ -42,6 +44,8 @@ static void print_usage(FILE *out)
 
 int main(int argc, char **argv)
 {
+    if (argc > 0)
+        upgrade_note_binary(argv[0]);
     title_setup(argc, argv);
     signal(SIGPIPE, SIG_IGN);
     if (sodium_init() < 0) {

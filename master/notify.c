@@ -5,6 +5,7 @@
 #include "shared/base/log.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
@@ -50,6 +51,21 @@ void notify_open(struct notify *notify)
     unsetenv("NOTIFY_SOCKET");
     unsetenv("WATCHDOG_USEC");
     unsetenv("WATCHDOG_PID");
+}
+
+void notify_restore_environment(const struct notify *notify)
+{
+    size_t start = offsetof(struct sockaddr_un, sun_path);
+    char path[sizeof notify->address.sun_path + 1] = "", text[24];
+    if (notify->fd < 0)
+        return;
+    memcpy(path, notify->address.sun_path, notify->address_len - start);
+    if (path[0] == '\0')
+        path[0] = '@';
+    setenv("NOTIFY_SOCKET", path, 1);
+    snprintf(text, sizeof text, "%lld", (long long)notify->watchdog_ms * 1000);
+    if (notify->watchdog_ms > 0)
+        setenv("WATCHDOG_USEC", text, 1);
 }
 
 void notify_close(struct notify *notify)

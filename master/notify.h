@@ -22,6 +22,9 @@ struct notify {
 void notify_open(struct notify *notify);
 void notify_close(struct notify *notify);
 
+/* In a child that is about to exec the service's next main process: what notify_open took. */
+void notify_restore_environment(const struct notify *notify);
+
 /* READY=1, also after a reload has ended. */
 void notify_ready(const struct notify *notify, const char *status);
 /* RELOADING=1 with the time it began. */

@@ -124,25 +124,29 @@ void privileges_drop_in_child(void)
     close_to_others();
 }
 
-/* --- the configuration --- */
-
-static const struct config_problem *first_error(const struct config_report *report)
+/* What is inheritable and ambient, a program that is no root's gets at exec(2). */
+void privileges_keep_over_exec(void)
 {
-    const struct config_problem *problem = report->first;
-    while (problem && problem->warning)
-        problem = problem->next;
-    return problem;
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2];
+    if (geteuid() == 0 || !may_bind_low_ports() || !read_capabilities(data))
+        return;
+    data[0].inheritable |= 1u << CAP_NET_BIND_SERVICE;
+    if (syscall(SYS_capset, &header, data) != 0 ||
+        prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_NET_BIND_SERVICE, 0, 0) != 0)
+        log_warning("CAP_NET_BIND_SERVICE cannot be handed on: %s", strerror(errno));
 }
+
+/* --- the configuration --- */
 
 /* Reads it all again, as a reload would: files of keys and certificates are in it, too. */
 void privileges_warn_unreadable(const char *directory, const struct config *config)
 {
     struct config_report report = {0};
     struct config *again = config_load(directory, &report);
-    const struct config_problem *problem = first_error(&report);
-    if (!again && problem)
+    if (!again)
         log_warning("%s cannot read the configuration, so a reload will fail: %s", config->user,
-                    problem->text);
+                    config_report_first_error(&report));
     config_free(&again);
     config_report_free(&report);
 }

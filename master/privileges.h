@@ -18,6 +18,8 @@ bool privileges_take(const struct config *config, struct error *error)
 /* Each child, first of all: gives up the capability and what may come by exec
  * (PR_SET_NO_NEW_PRIVS), and closes itself to others. A root that stays root keeps its rights. */
 void privileges_drop_in_child(void);
+/* In a child that is about to exec the next master: the rights that the master kept go with it. */
+void privileges_keep_over_exec(void);
 /* After privileges_take has changed the user: warns when the configuration, which root has read,
  * cannot be read any more, so that a reload would fail. */
 void privileges_warn_unreadable(const char *directory, const struct config *config);

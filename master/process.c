@@ -33,12 +33,13 @@ const char *process_name(const struct process *process, char text[48])
 
 static void reset_signals(void)
 {
-    static const int handled[] = {SIGTERM, SIGINT, SIGHUP, SIGCHLD};
+    static const int handled[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR2, SIGCHLD};
     for (size_t i = 0; i < sizeof handled / sizeof *handled; i++)
         signal(handled[i], SIG_DFL);
     /* Ctrl-C reaches the whole foreground group: only the master acts on it. */
     signal(SIGINT, SIG_IGN);
     signal(SIGHUP, SIG_IGN);
+    signal(SIGUSR2, SIG_IGN);
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
@@ -79,7 +80,7 @@ _Noreturn static void become_keeper(const struct process *process, struct inheri
         .counters = inheritance->counters,
         .socket = inheritance->keeper_socket,
         .lifeline = inheritance->lifeline[0],
-        .replaces = process->deaths > 0,
+        .replaces = process->replaces,
     };
     keeper_main(&setup);
 }
@@ -133,6 +134,13 @@ _Noreturn static void become_worker(const struct process *process, struct inheri
     worker_main(&setup);
 }
 
+/* Its end must be seen when the master ends. */
+static void close_channel(int fd)
+{
+    if (fd >= 0)
+        close(fd);
+}
+
 _Noreturn static void become(const struct process *process, struct inheritance *inheritance)
 {
     char name[48];
@@ -143,6 +151,8 @@ _Noreturn static void become(const struct process *process, struct inheritance *
     control_close_inherited(inheritance->control);
     notify_close(inheritance->notify);
     counters_in_child(inheritance->counters);
+    close_channel(*inheritance->upgrade);
+    close_channel(*inheritance->takeover);
     close(inheritance->lifeline[1]);
     close(inheritance->ready[0]);
     log_set_role(name);
@@ -269,7 +279,9 @@ void process_ended(struct process *process, struct inheritance *inheritance, int
 {
     char name[48];
     process_name(process, name);
-    if (WIFSIGNALED(wait_status))
+    if (process->dismissed)
+        log_debug("%s (pid %d) was ended", name, (int)process->pid);
+    else if (WIFSIGNALED(wait_status))
         log_error("%s (pid %d) was killed by signal %d (%s)", name, (int)process->pid,
                   WTERMSIG(wait_status), strsignal(WTERMSIG(wait_status)));
     else if (WEXITSTATUS(wait_status) != 0)
@@ -277,8 +289,10 @@ void process_ended(struct process *process, struct inheritance *inheritance, int
                   WEXITSTATUS(wait_status));
     else
         log_debug("%s (pid %d) ended", name, (int)process->pid);
-    if (wait_status != 0)
+    if (wait_status != 0 && !process->dismissed)
         note_death(process);
+    process->replaces = true;
+    process->dismissed = false;
     tell_oldest_request(process, inheritance->counters, name);
     STEP(child_reaped);
     if (process->role == PROCESS_WORKER)

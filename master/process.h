@@ -21,8 +21,9 @@ struct inheritance {
     struct notify *notify;   /* nor for this */
     struct listeners listeners;
     struct slots slots;
-    int keeper_socket; /* listens for workers; the keeper's */
-    int lifeline[2];   /* children hold the read end: its EOF says the master is gone */
+    const int *upgrade, *takeover; /* channels to other masters (-1 = none); nor for these */
+    int keeper_socket;             /* listens for workers; the keeper's */
+    int lifeline[2];               /* children hold the read end: its EOF says the master is gone */
     int ready[2]; /* each child writes one byte when it is ready, workers when they leave, too */
 };
 
@@ -46,6 +47,8 @@ struct process {
     int64_t deaths_ms[PROCESS_DEATHS_KEPT]; /* the latest ones, a ring */
     unsigned deaths;
     int64_t start_after_ms; /* monotonic: throttled until then */
+    bool replaces;          /* there was another one in its place before */
+    bool dismissed;         /* its end is the master's wish */
 };
 
 /* Forks the child into its role. False with a reason when that fails or no slot is free. Ten deaths

@@ -1,6 +1,8 @@
 #include "master/slots.h"
 
+#include "master/instance.h"
 #include "master/recovery.h"
+#include "shared/base/clock.h"
 #include "shared/base/step.h"
 #include "shared/base/xalloc.h"
 
@@ -48,6 +50,102 @@ bool slots_open(struct slots *slots, struct counters *counters, struct error *er
             mark_free(slots, i);
     }
     return true;
+}
+
+static const struct shm_worker *shared_of(const struct slots *slots, unsigned slot)
+{
+    return &slots->counters->workers[slot];
+}
+
+/* What its own master says of it. */
+static bool is_given_up(const struct slots *slots, unsigned slot)
+{
+    const struct shm_worker *shared = shared_of(slots, slot);
+    return atomic_load(&shared->state) == SHM_SLOT_FREE && atomic_load(&shared->pid) == 0;
+}
+
+void slots_adopt(struct slots *slots, struct counters *counters, int (*log_pipes)[2],
+                 const bool *lent)
+{
+    slots->counters = counters;
+    slots->count = counters->header->workers;
+    slots->log_pipes = log_pipes;
+    slots->states = xcalloc(slots->count, sizeof *slots->states);
+    for (unsigned i = 0; i < slots->count; i++)
+        slots->states[i] = lent[i] ? SLOT_FREE : SLOT_FOREIGN;
+}
+
+unsigned slots_lend(struct slots *slots, unsigned kept, bool *lent)
+{
+    unsigned free = slots_available(slots), count = 0;
+    for (unsigned i = slots->count; i-- > 0;) {
+        lent[i] = slots->states[i] == SLOT_FREE && count + kept < free;
+        if (!lent[i])
+            continue;
+        slots->states[i] = SLOT_FOREIGN;
+        count++;
+    }
+    return count;
+}
+
+void slots_take_back(struct slots *slots)
+{
+    for (unsigned i = 0; i < slots->count; i++) {
+        if (slots->states[i] != SLOT_FOREIGN)
+            continue;
+        if (recovery_is_needed(slots->counters, i))
+            recover_cold(slots, i);
+        else
+            mark_free(slots, i);
+    }
+}
+
+unsigned slots_foreign(const struct slots *slots, bool ready)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < slots->count; i++)
+        count += slots->states[i] == SLOT_FOREIGN && !is_given_up(slots, i) &&
+                 (!ready || atomic_load(&shared_of(slots, i)->state) == SHM_SLOT_READY);
+    return count;
+}
+
+/* One that was forked and not named yet is as good as dead when its heart has not beaten. */
+static bool has_process(const struct slots *slots, unsigned slot)
+{
+    enum { UNNAMED_MS = 10000 };
+    const struct shm_worker *shared = shared_of(slots, slot);
+    pid_t pid = atomic_load(&shared->pid);
+    if (pid == 0)
+        return atomic_load(&shared->state) != SHM_SLOT_FREE &&
+               clock_now_ms() - atomic_load(&shared->heartbeat_ms) < UNNAMED_MS;
+    return process_start_time(pid) == atomic_load(&shared->start_ticks);
+}
+
+void slots_adopt_orphans(struct slots *slots)
+{
+    for (unsigned i = 0; i < slots->count; i++)
+        if (slots->states[i] == SLOT_FOREIGN && !has_process(slots, i)) {
+            atomic_store(&slots->counters->workers[i].state, SHM_SLOT_FREE);
+            recover_cold(slots, i);
+        }
+}
+
+void slots_kill_foreign(const struct slots *slots)
+{
+    for (unsigned i = 0; i < slots->count; i++) {
+        const struct shm_worker *shared = shared_of(slots, i);
+        if (slots->states[i] == SLOT_FOREIGN)
+            process_kill(&(struct instance_process){.pid = atomic_load(&shared->pid),
+                                                    .started = atomic_load(&shared->start_ticks)});
+    }
+}
+
+bool slots_in_use(const struct slots *slots)
+{
+    for (unsigned i = 0; i < slots->count; i++)
+        if (slots->states[i] != SLOT_FREE && slots->states[i] != SLOT_FOREIGN)
+            return true;
+    return false;
 }
 
 static void close_end(int *end)
@@ -133,6 +231,8 @@ static bool pipe_is_empty(const struct slots *slots, unsigned slot)
 
 static void clean(struct slots *slots, unsigned slot)
 {
+    if (slots->states[slot] == SLOT_FOREIGN && slots->alone && is_given_up(slots, slot))
+        slots->states[slot] = SLOT_FREE;
     if (slots->states[slot] == SLOT_RECOVERING &&
         recovery_write(slots->counters, slot, slots->log_pipes[slot][1]))
         slots->states[slot] = SLOT_CLEANING;

@@ -13,12 +13,14 @@ enum slot_state {
     SLOT_TAKEN,
     SLOT_RECOVERING, /* rows of its dead process have to go into the pipe */
     SLOT_CLEANING,   /* they are in; it waits until the pipe is empty */
+    SLOT_FOREIGN,    /* another master's, the one before or after this one */
 };
 
 struct slots {
     enum slot_state *states;
     int (*log_pipes)[2];
     unsigned count;
+    bool alone; /* the other master starts nothing any more: what it gives up is free */
     struct counters *counters;
 };
 
@@ -26,6 +28,25 @@ struct slots {
  * had in hand is recovered first: such a slot is free a little later. */
 bool slots_open(struct slots *slots, struct counters *counters, struct error *error)
     __attribute__((warn_unused_result));
+/* The pool of a second master: pipes of another one, which has all slots but the `lent` ones. Their
+ * lists are the pool's own from here on. */
+void slots_adopt(struct slots *slots, struct counters *counters, int (*log_pipes)[2],
+                 const bool *lent);
+/* For that other master: lends all free slots but `kept`, which are told in `lent`, as long as the
+ * pool. Returns how many. */
+unsigned slots_lend(struct slots *slots, unsigned kept, bool *lent);
+/* The second master is gone, and all its processes: its slots are this one's again, and what was in
+ * hand there is recovered. */
+void slots_take_back(struct slots *slots);
+/* How many slots are another master's and in use; `ready`: whose workers accept. */
+unsigned slots_foreign(const struct slots *slots, bool ready);
+/* The other master is gone: a foreign slot whose process is gone, too, is this one's. Call at each
+ * turn. */
+void slots_adopt_orphans(struct slots *slots);
+/* Kills what has foreign slots. */
+void slots_kill_foreign(const struct slots *slots);
+/* Rows of processes that are gone are on their way, or a process lives. */
+bool slots_in_use(const struct slots *slots);
 /* No process of a slot is left, and none will come: closes the ends that are written to, so that
  * the logger finds the pipes' end. */
 void slots_end_pipes(struct slots *slots);

@@ -91,6 +91,12 @@ void socket_file_close(struct socket_file *file)
         status.st_ino == file->inode)
         unlink(file->path);
     STEP(socket_removed);
-    close(file->fd);
+    socket_file_leave(file);
+}
+
+void socket_file_leave(struct socket_file *file)
+{
+    if (file->fd >= 0)
+        close(file->fd);
     file->fd = -1;
 }

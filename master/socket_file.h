@@ -21,6 +21,8 @@ bool socket_file_open(struct socket_file *file, const char *path, int type, mode
                       struct error *error) __attribute__((warn_unused_result));
 /* Removes the file, unless another took its place, and closes the socket. */
 void socket_file_close(struct socket_file *file);
+/* Closes the socket and leaves the file: it is somebody else's now. */
+void socket_file_leave(struct socket_file *file);
 /* The address of a path; false with a reason when it is too long for one. */
 bool socket_file_address(const char *path, struct sockaddr_un *address, struct error *error)
     __attribute__((warn_unused_result));

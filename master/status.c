@@ -61,6 +61,11 @@ void status_write(const struct status_view *view, struct buf *out)
         buf_printf(out, ",\"keeper_pid\":%d", (int)view->keeper->pid);
     buf_printf(out, ",\"sessions\":\"%s\"",
                atomic_load(&view->counters->header->sessions_away_ms) ? "away" : "ok");
+    if (view->upgrading > 0)
+        buf_printf(out, ",\"upgrading_to_pid\":%d", (int)view->upgrading);
+    if (view->replaces > 0)
+        buf_printf(out, ",\"replaces_pid\":%d,\"replaces_workers\":%u", (int)view->replaces,
+                   slots_foreign(view->slots, false));
     buf_printf(out, ",\"slots\":%u,\"slots_free\":%u,\"rows_logged\":%llu,\"listening\":[",
                view->slots->count, slots_available(view->slots),
                (unsigned long long)atomic_load(&view->counters->header->logged_rows));

@@ -12,6 +12,8 @@ struct status_view {
     const struct slots *slots;
     const struct counters *counters;
     bool stopping;
+    pid_t upgrading; /* the new master, while an upgrade is under way; 0 = none */
+    pid_t replaces;  /* the earlier one, while its workers drain; 0 = none */
 };
 
 /* Appends one JSON object. */

@@ -1,16 +1,10 @@
-#include "master/supervisor.h"
+#include "master/supervisor_private.h"
 
 #include "master/accounts_adopt.h"
-#include "master/control.h"
-#include "master/generation.h"
-#include "master/instance.h"
-#include "master/notify.h"
 #include "master/privileges.h"
-#include "master/reload.h"
 #include "master/socket_file.h"
 #include "master/status.h"
 #include "master/title.h"
-#include "master/token_changes.h"
 #include "shared/base/clock.h"
 #include "shared/base/log.h"
 #include "shared/base/step.h"
@@ -28,41 +22,7 @@
 
 enum { TURN_MS = 100, SETTLE_MS = 500 };
 
-/* Somebody at the control socket who waits for the end of a reload or of the stop. */
-struct waiting_request {
-    uint64_t request; /* control.h's; 0 = the place is free */
-    enum control_verb verb;
-    uint64_t reload; /* its number */
-};
-
-struct supervisor {
-    const char *directory;
-    struct instance instance;
-    struct control control;
-    struct waiting_request requests[CONTROL_CLIENTS_MAX];
-    struct notify notify;
-    struct counters counters;
-    struct inheritance inheritance;
-    struct socket_file keeper_socket;
-    struct process logger, keeper;
-    bool logger_ready, logger_gave_up;
-    struct generation *generations[GENERATIONS_MAX]; /* oldest first */
-    unsigned count;
-    int64_t last_number;
-    struct reload reload;
-    struct token_changes tokens;
-    struct config *waiting; /* read and checked; waits for slots */
-    bool stopping;
-    bool hurried;               /* by a second signal */
-    bool refusing;              /* and nobody accepts any more */
-    int64_t rows_wait_until_ms; /* for rows of dead workers, once stopping */
-    bool pipes_ended;           /* all workers are gone: the logger reads to the end */
-    bool keeper_done;           /* it was told to end */
-    bool logger_done;           /* it has, or it took too long */
-    int64_t logger_kill_after_ms;
-};
-
-static volatile sig_atomic_t stop_asked, stop_signals, reload_asked, child_changed;
+static volatile sig_atomic_t stop_signals, reload_asked, upgrade_asked, child_changed;
 
 static void on_signal(int number)
 {
@@ -70,15 +30,17 @@ static void on_signal(int number)
         child_changed = 1;
     else if (number == SIGHUP)
         reload_asked = 1;
+    else if (number == SIGUSR2)
+        upgrade_asked = 1;
     else
-        stop_asked = ++stop_signals;
+        stop_signals++;
 }
 
 /* The signals stay blocked but during ppoll: no flag can be set between a look at it and the
  * wait. */
 static void take_signals(sigset_t *during_wait)
 {
-    static const int taken[] = {SIGTERM, SIGINT, SIGHUP, SIGCHLD};
+    static const int taken[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR2, SIGCHLD};
     struct sigaction action = {.sa_handler = on_signal};
     sigset_t blocked;
     sigemptyset(&blocked);
@@ -165,8 +127,6 @@ static bool open_counters(struct supervisor *s, const struct config *config, str
     return true;
 }
 
-static control_ask_fn on_request;
-
 static bool take_privileges(const struct supervisor *s, const struct config *config,
                             struct error *error)
 {
@@ -195,14 +155,14 @@ static bool open_keeper_socket(struct supervisor *s, const struct config *config
 static bool open_everything(struct supervisor *s, const struct config *config, struct error *error)
 {
     struct inheritance *inheritance = &s->inheritance;
-    inheritance->counters = &s->counters;
-    inheritance->control = &s->control;
-    inheritance->notify = &s->notify;
+    if (supervisor_is_second(s))
+        return supervisor_take_over(s, config, error) && open_pipe(inheritance->lifeline, error) &&
+               open_pipe(inheritance->ready, error);
     return privileges_make_directory(config, config->state_dir, error) &&
            privileges_make_directory(config, config->runtime_dir, error) &&
            take_privileges(s, config, error) && take_instance(s, config, error) &&
            open_counters(s, config, error) &&
-           control_open(&s->control, config->runtime_dir, on_request, s, error) &&
+           control_open(&s->control, config->runtime_dir, supervisor_ask_control, s, error) &&
            open_keeper_socket(s, config, error) &&
            listeners_adjust(&inheritance->listeners, config, error) &&
            slots_open(&inheritance->slots, &s->counters, error) &&
@@ -214,10 +174,14 @@ static void close_everything(struct supervisor *s)
     while (s->count > 0)
         generation_free(&s->generations[--s->count]);
     slots_free(&s->inheritance.slots);
+    if (supervisor_is_second(s))
+        listeners_leave(&s->inheritance.listeners);
     listeners_close(&s->inheritance.listeners);
     counters_close(&s->counters);
     reload_deinit(&s->reload);
     token_changes_deinit(&s->tokens);
+    upgrade_deinit(&s->upgrade);
+    takeover_deinit(&s->takeover);
     config_free(&s->waiting);
     control_close(&s->control);
     socket_file_close(&s->keeper_socket);
@@ -227,12 +191,18 @@ static void close_everything(struct supervisor *s)
 
 /* --- generations --- */
 
-static struct generation *in_state(const struct supervisor *s, enum generation_state state)
+struct generation *supervisor_in_state(const struct supervisor *s, enum generation_state state)
 {
     for (unsigned i = s->count; i-- > 0;)
         if (s->generations[i]->state == state)
             return s->generations[i];
     return NULL;
+}
+
+/* Nobody serves, and nobody did. */
+static bool is_first(const struct supervisor *s)
+{
+    return !supervisor_in_state(s, GENERATION_SERVING) && !supervisor_is_second(s);
 }
 
 static int64_t oldest_living(const struct supervisor *s)
@@ -257,7 +227,7 @@ static bool add_generation(struct supervisor *s, struct config *config, struct e
     if (!tokens)
         return false;
     /* The first one serves as soon as it can, a later one when it is announced. */
-    if (!in_state(s, GENERATION_SERVING))
+    if (is_first(s))
         accounts_enforce(config, &s->counters);
     struct generation *generation = generation_new(++s->last_number, config, tokens);
     s->generations[s->count++] = generation;
@@ -290,7 +260,7 @@ static void retire_older(struct supervisor *s, const struct generation *newest)
 }
 
 /* Its workers accept from here on; what older ones have accepted they go on with. */
-static void begin_serving(struct supervisor *s, struct generation *generation)
+void supervisor_begin_serving(struct supervisor *s, struct generation *generation)
 {
     accounts_enforce(generation->config, &s->counters);
     repeat_token_changes(s, generation);
@@ -317,7 +287,7 @@ static bool old_ones_accept(const struct supervisor *s)
             if (process_is_ready(&generation->workers[j], &s->counters))
                 return true;
     }
-    return false;
+    return s->takeover.state == TAKEOVER_DRAINING && slots_foreign(&s->inheritance.slots, true) > 0;
 }
 
 /* Whether no older worker accepts any more, or is not to be waited for. */
@@ -329,7 +299,7 @@ static bool has_taken_over(const struct supervisor *s, const struct generation *
 /* Who hears of it may rely on it: a connection made from now on is the new generation's. */
 static void announce(struct supervisor *s)
 {
-    struct generation *generation = in_state(s, GENERATION_SERVING);
+    struct generation *generation = supervisor_in_state(s, GENERATION_SERVING);
     if (!generation || generation->announced || s->stopping || !has_taken_over(s, generation))
         return;
     generation->announced = true;
@@ -346,7 +316,7 @@ static void announce(struct supervisor *s)
  * start leaves the field to the one that serves. */
 static bool has_failed(const struct supervisor *s, const struct generation *generation)
 {
-    if (!in_state(s, GENERATION_SERVING))
+    if (is_first(s))
         return false;
     for (unsigned i = 0; i < generation->count; i++)
         if (generation->workers[i].deaths > 0)
@@ -357,20 +327,29 @@ static bool has_failed(const struct supervisor *s, const struct generation *gene
 /* The service manager waits for the end of each reload that it was told of. */
 static void fail_reload(struct supervisor *s, const char *reason)
 {
+    if (supervisor_is_second(s)) {
+        takeover_fail(&s->takeover, reason);
+        s->gave_up = true;
+        return;
+    }
     reload_failed(&s->reload, reason);
     notify_ready(&s->notify, "serving; the last reload failed");
 }
 
 static void tend_starting(struct supervisor *s)
 {
-    struct generation *generation = in_state(s, GENERATION_STARTING);
+    struct generation *generation = supervisor_in_state(s, GENERATION_STARTING);
     if (!generation || s->stopping)
         return;
     if (has_failed(s, generation)) {
         fail_reload(s, "the new generation's workers could not start");
         generation_dismiss(generation, GENERATION_FAILED, SIGKILL, 0);
-    } else if (generation_is_ready(generation, &s->counters)) {
-        begin_serving(s, generation);
+    } else if (!generation_is_ready(generation, &s->counters)) {
+        return;
+    } else if (supervisor_is_second(s)) {
+        supervisor_offer(s);
+    } else {
+        supervisor_begin_serving(s, generation);
     }
 }
 
@@ -378,9 +357,11 @@ static void tend_starting(struct supervisor *s)
  * fail, no client was there to lose. */
 static void publish_owners(struct supervisor *s)
 {
-    const struct generation *generation = in_state(s, GENERATION_SERVING);
-    if (!generation)
-        generation = in_state(s, GENERATION_STARTING);
+    const struct generation *generation = supervisor_in_state(s, GENERATION_SERVING);
+    if (supervisor_has_lent_clients(s))
+        return;
+    if (is_first(s))
+        generation = supervisor_in_state(s, GENERATION_STARTING);
     if (generation)
         generation_publish_owners(generation, s->inheritance.listeners.sockets, &s->counters);
 }
@@ -389,8 +370,8 @@ static void publish_owners(struct supervisor *s)
  * that starts may need it. */
 static void drop_addresses(struct supervisor *s)
 {
-    const struct generation *serving = in_state(s, GENERATION_SERVING);
-    bool settled = serving && !in_state(s, GENERATION_STARTING) &&
+    const struct generation *serving = supervisor_in_state(s, GENERATION_SERVING);
+    bool settled = serving && !supervisor_in_state(s, GENERATION_STARTING) &&
                    clock_now_ms() - serving->serving_since_ms >= SETTLE_MS;
     if (settled)
         listeners_drop_unwanted(&s->inheritance.listeners, serving->config);
@@ -448,12 +429,13 @@ static void take_reloaded(struct supervisor *s, struct config *config)
 
 static void tend_reload(struct supervisor *s)
 {
-    const struct generation *serving = in_state(s, GENERATION_SERVING);
+    const struct generation *serving = supervisor_in_state(s, GENERATION_SERVING);
     if (reload_asked) {
         reload_asked = 0;
         reload_ask(&s->reload);
     }
-    if (s->stopping || !serving || in_state(s, GENERATION_STARTING))
+    if (s->stopping || !serving || supervisor_in_state(s, GENERATION_STARTING) ||
+        s->upgrade.state != UPGRADE_IDLE)
         return;
     if (!s->waiting) {
         bool room = s->count < GENERATIONS_MAX;
@@ -478,7 +460,8 @@ static void tend_reload(struct supervisor *s)
 static void start_logger(struct supervisor *s)
 {
     struct error error;
-    if (s->logger_done || s->logger.pid != 0 || s->logger.start_after_ms > clock_now_ms())
+    if (s->logger_done || supervisor_has_lent_writers(s) || s->logger.pid != 0 ||
+        s->logger.start_after_ms > clock_now_ms())
         return;
     if (process_start(&s->logger, &s->inheritance, &error))
         return;
@@ -489,7 +472,7 @@ static void start_logger(struct supervisor *s)
 static void start_keeper(struct supervisor *s)
 {
     struct error error;
-    bool is_due = s->logger_ready && !s->keeper_done;
+    bool is_due = s->logger_ready && !s->keeper_done && !supervisor_has_lent_writers(s);
     if (!is_due || s->keeper.pid != 0 || s->keeper.start_after_ms > clock_now_ms())
         return;
     if (process_start(&s->keeper, &s->inheritance, &error))
@@ -525,6 +508,7 @@ static void reap(struct supervisor *s)
             process_ended(process, &s->inheritance, status);
         trial_child_ended(&s->reload.trial, pid, status);
         trial_child_ended(&s->tokens.trial, pid, status);
+        upgrade_child_ended(&s->upgrade, pid, status);
     }
 }
 
@@ -544,106 +528,12 @@ static bool start_failed(const struct supervisor *s)
     return !s->logger_ready && s->logger.pid == 0 && s->logger_gave_up;
 }
 
-/* --- stopping --- */
-
-static void begin_stop(struct supervisor *s)
-{
-    int64_t timeout_ms = s->generations[s->count - 1]->config->shutdown_timeout_ms;
-    log_info("stopping: requests in flight have %lld ms to end", (long long)timeout_ms);
-    notify_stopping(&s->notify, "stopping");
-    s->stopping = true;
-    s->rows_wait_until_ms = clock_now_ms() + timeout_ms + GENERATION_GRACE_MS;
-    for (unsigned i = 0; i < s->count; i++)
-        generation_dismiss(s->generations[i], s->generations[i]->state, SIGTERM, timeout_ms);
-}
-
-/* Whoever says it twice does not want to wait for requests in flight; for their rows they do. */
-static void hurry_stop(struct supervisor *s)
-{
-    if (s->hurried || stop_signals < 2)
-        return;
-    log_info("stopping at once: requests in flight are broken off");
-    s->hurried = true;
-    s->rows_wait_until_ms = clock_now_ms() + GENERATION_GRACE_MS;
-    for (unsigned i = 0; i < s->count; i++)
-        generation_dismiss(s->generations[i], s->generations[i]->state, SIGTERM, 0);
-}
-
-static unsigned living_workers(const struct supervisor *s)
+unsigned supervisor_living_workers(const struct supervisor *s)
 {
     unsigned living = 0;
     for (unsigned i = 0; i < s->count; i++)
         living += generation_living(s->generations[i]);
     return living;
-}
-
-static bool anybody_accepts(const struct supervisor *s)
-{
-    for (unsigned i = 0; i < s->count; i++)
-        for (unsigned j = 0; j < s->generations[i]->count; j++)
-            if (process_is_ready(&s->generations[i]->workers[j], &s->counters))
-                return true;
-    return false;
-}
-
-/* Else whoever comes while the last requests end would wait in a queue for nothing. */
-static void refuse_clients(struct supervisor *s)
-{
-    if (s->refusing || anybody_accepts(s))
-        return;
-    s->refusing = true;
-    listeners_refuse(&s->inheritance.listeners);
-}
-
-/* It is slow, or dies whenever it is started. What is in the pipes goes with them: the entries of
- * those requests stay, and from them the next master makes the rows. */
-static void give_logger_up(struct supervisor *s)
-{
-    if (s->logger_done)
-        return;
-    log_error("the logger takes too long; the rows that it did not store follow at the next start");
-    s->logger_done = true;
-    if (s->logger.pid > 0)
-        kill(s->logger.pid, SIGKILL);
-}
-
-/* Nobody has a conversation any more. One that does not hear is not waited for. */
-static void end_keeper(struct supervisor *s)
-{
-    if (s->keeper.pid > 0 && !s->keeper_done)
-        kill(s->keeper.pid, SIGTERM);
-    else if (s->keeper.pid > 0 && clock_now_ms() >= s->rows_wait_until_ms)
-        kill(s->keeper.pid, SIGKILL);
-    s->keeper_done = true;
-}
-
-/* With the last write ends gone the logger reads to the end, commits and leaves. One that dies
- * before is replaced: the pipes still hold what it did not take. */
-static void go_on_stopping(struct supervisor *s)
-{
-    refuse_clients(s);
-    if (living_workers(s) > 0)
-        return;
-    end_keeper(s);
-    bool rows_missing = slots_recovering(&s->inheritance.slots);
-    if (rows_missing && clock_now_ms() < s->rows_wait_until_ms)
-        return;
-    if (!s->pipes_ended) {
-        if (rows_missing)
-            log_error("rows of dead workers could not be written; they follow at the next start");
-        STEP(workers_gone);
-        slots_end_pipes(&s->inheritance.slots);
-        s->pipes_ended = true;
-        s->logger_kill_after_ms =
-            clock_now_ms() + s->logger.config->shutdown_timeout_ms + GENERATION_GRACE_MS;
-    } else if (clock_now_ms() >= s->logger_kill_after_ms) {
-        give_logger_up(s);
-    }
-}
-
-static bool all_stopped(const struct supervisor *s)
-{
-    return s->pipes_ended && s->logger_done && s->logger.pid == 0 && s->keeper.pid == 0;
 }
 
 /* --- the control socket --- */
@@ -660,6 +550,8 @@ static void answer_status(struct supervisor *s, uint64_t request)
         .slots = &s->inheritance.slots,
         .counters = &s->counters,
         .stopping = s->stopping,
+        .upgrading = s->upgrade.state == UPGRADE_IDLE ? 0 : s->upgrade.pid,
+        .replaces = s->takeover.state == TAKEOVER_NONE ? 0 : s->takeover.old,
     };
     status_write(&view, &text);
     control_answer(&s->control, request, true, buf_view(&text));
@@ -674,19 +566,23 @@ static void wait_for_end(struct supervisor *s, uint64_t request, enum control_ve
             continue;
         *place = (struct waiting_request){.request = request, .verb = verb};
         if (verb == CONTROL_RELOAD)
-            place->reload = reload_ask(&s->reload);
+            place->number = reload_ask(&s->reload);
+        else if (verb == CONTROL_UPGRADE)
+            place->number = upgrade_ask(&s->upgrade);
         else
-            stop_asked = 1;
+            stop_signals = stop_signals > 0 ? stop_signals : 1;
         return;
     }
     control_answer(&s->control, request, false, STR("too many requests wait already"));
 }
 
-static void on_request(void *context, uint64_t request, enum control_verb verb,
-                       const char *argument)
+void supervisor_ask_control(void *context, uint64_t request, enum control_verb verb,
+                            const char *argument)
 {
     struct supervisor *s = context;
-    if (verb == CONTROL_STATUS)
+    if (s->upgrade.state == UPGRADE_DONE)
+        control_refer(&s->control, request);
+    else if (verb == CONTROL_STATUS)
         answer_status(s, request);
     else if (verb != CONTROL_TOKENS)
         wait_for_end(s, request, verb);
@@ -702,13 +598,13 @@ static void tend_tokens(struct supervisor *s)
     struct token_scene scene = {
         .generations = s->generations,
         .count = s->count,
-        .serving = in_state(s, GENERATION_SERVING),
+        .serving = supervisor_in_state(s, GENERATION_SERVING),
         .counters = &s->counters,
         .reloading = s->reload.under_way,
     };
     struct buf text = {0};
     uint64_t request;
-    if (!scene.serving || s->stopping)
+    if (!scene.serving || s->stopping || s->upgrade.state != UPGRADE_IDLE)
         return;
     enum token_change_state state = token_changes_tend(&s->tokens, &scene, &request, &text);
     if (state == TOKENS_NO_ROOM)
@@ -718,34 +614,45 @@ static void tend_tokens(struct supervisor *s)
     buf_free(&text);
 }
 
+/* An answer is due; false when it isn't yet. */
+static bool answer_waiting(struct supervisor *s, const struct waiting_request *waiting)
+{
+    bool of_reload = waiting->verb == CONTROL_RELOAD, of_upgrade = waiting->verb == CONTROL_UPGRADE;
+    if (s->upgrade.state == UPGRADE_DONE && !of_upgrade)
+        control_refer(&s->control, waiting->request);
+    else if ((of_reload || of_upgrade) && s->stopping)
+        control_answer(&s->control, waiting->request, false, STR("the gateway is stopping"));
+    else if (of_reload && waiting->number <= s->reload.answered && !old_ones_accept(s))
+        control_answer(&s->control, waiting->request, s->reload.good, buf_view(&s->reload.text));
+    else if (of_upgrade && waiting->number <= s->upgrade.answered && !old_ones_accept(s))
+        control_answer(&s->control, waiting->request, s->upgrade.good, buf_view(&s->upgrade.text));
+    else if (waiting->verb == CONTROL_STOP && supervisor_has_stopped(s))
+        control_answer(&s->control, waiting->request, true, STR("stopped"));
+    else
+        return false;
+    return true;
+}
+
 /* A stop is answered when it has come to its end, or nearly: the socket goes last. */
 static void answer_requests(struct supervisor *s)
 {
-    for (size_t i = 0; i < CONTROL_CLIENTS_MAX; i++) {
-        struct waiting_request *waiting = &s->requests[i];
-        bool is_reload = waiting->request != 0 && waiting->verb == CONTROL_RELOAD;
-        if (is_reload && s->stopping)
-            control_answer(&s->control, waiting->request, false, STR("the gateway is stopping"));
-        else if (is_reload && waiting->reload <= s->reload.answered && !old_ones_accept(s))
-            control_answer(&s->control, waiting->request, s->reload.good,
-                           buf_view(&s->reload.text));
-        else if (waiting->request != 0 && waiting->verb == CONTROL_STOP && all_stopped(s))
-            control_answer(&s->control, waiting->request, true, STR("stopped"));
-        else
-            continue;
-        waiting->request = 0;
-    }
+    for (size_t i = 0; i < CONTROL_CLIENTS_MAX; i++)
+        if (s->requests[i].request != 0 && answer_waiting(s, &s->requests[i]))
+            s->requests[i].request = 0;
 }
 
 /* --- the loop --- */
 
 static void wait_for_events(struct supervisor *s, const sigset_t *during_wait)
 {
-    struct pollfd descriptors[CONTROL_DESCRIPTORS_MAX + 1];
+    int others[] = {s->inheritance.ready[0], s->upgrade.channel, s->takeover.channel};
+    enum { OTHERS = sizeof others / sizeof *others };
+    struct pollfd descriptors[CONTROL_DESCRIPTORS_MAX + OTHERS];
     struct timespec timeout = {.tv_nsec = TURN_MS * 1000 * 1000};
     size_t count = control_descriptors(&s->control, descriptors);
-    descriptors[count] = (struct pollfd){.fd = s->inheritance.ready[0], .events = POLLIN};
-    if (ppoll(descriptors, (nfds_t)count + 1, &timeout, during_wait) < 0)
+    for (size_t i = 0; i < OTHERS; i++)
+        descriptors[count + i] = (struct pollfd){.fd = others[i], .events = POLLIN};
+    if (ppoll(descriptors, (nfds_t)count + OTHERS, &timeout, during_wait) < 0)
         for (size_t i = 0; i < count; i++)
             descriptors[i].revents = 0;
     control_handle(&s->control, descriptors, count);
@@ -754,7 +661,7 @@ static void wait_for_events(struct supervisor *s, const sigset_t *during_wait)
 /* The service manager's watchdog is fed only while somebody serves. */
 static void feed_watchdog(struct supervisor *s)
 {
-    const struct generation *serving = in_state(s, GENERATION_SERVING);
+    const struct generation *serving = supervisor_in_state(s, GENERATION_SERVING);
     int64_t now_ms = clock_now_ms();
     for (unsigned i = 0; serving && i < serving->count; i++) {
         const struct process *worker = &serving->workers[i];
@@ -768,45 +675,68 @@ static void feed_watchdog(struct supervisor *s)
     }
 }
 
+static bool is_over(const struct supervisor *s)
+{
+    return s->gave_up || start_failed(s) || supervisor_has_stopped(s) || supervisor_is_done(s);
+}
+
+/* Reloads, and changes of tokens, for which an upgrade waits. */
+static bool is_changing(const struct supervisor *s)
+{
+    return !supervisor_in_state(s, GENERATION_SERVING) ||
+           supervisor_in_state(s, GENERATION_STARTING) || s->reload.under_way || s->waiting ||
+           s->tokens.count > 0;
+}
+
+static void take_turn(struct supervisor *s)
+{
+    process_watch(&s->logger, &s->counters);
+    process_watch(&s->keeper, &s->counters);
+    slots_clean(&s->inheritance.slots);
+    if (upgrade_asked)
+        upgrade_ask(&s->upgrade);
+    upgrade_asked = 0;
+    supervisor_tend_upgrade(s, is_changing(s), stop_signals > 0);
+    supervisor_tend_takeover(s, stop_signals > 0);
+    tend_reload(s);
+    tend_tokens(s);
+    tend_generations(s);
+    if (s->upgrade.state == UPGRADE_IDLE && !supervisor_is_second(s))
+        supervisor_tend_stop(s, stop_signals);
+    answer_requests(s);
+    feed_watchdog(s);
+}
+
 static int supervise(struct supervisor *s, const sigset_t *during_wait)
 {
-    while (!all_stopped(s)) {
+    while (!is_over(s)) {
         start_logger(s);
         start_keeper(s);
         wait_for_events(s, during_wait);
         look_who_is_ready(s);
         if (child_changed)
             reap(s);
-        if (start_failed(s))
-            return 1;
-        if (stop_asked && !s->stopping)
-            begin_stop(s);
-        process_watch(&s->logger, &s->counters);
-        process_watch(&s->keeper, &s->counters);
-        slots_clean(&s->inheritance.slots);
-        tend_reload(s);
-        tend_tokens(s);
-        tend_generations(s);
-        if (s->stopping) {
-            hurry_stop(s);
-            go_on_stopping(s);
-        }
-        answer_requests(s);
-        feed_watchdog(s);
+        if (!start_failed(s))
+            take_turn(s);
     }
+    if (start_failed(s) && supervisor_is_second(s))
+        takeover_fail(&s->takeover, "its logger could not start: the log says why");
+    if (s->gave_up || start_failed(s))
+        return 1;
     log_info("stopped");
     return 0;
 }
 
-int supervisor_run(const char *directory, struct config *config)
+int supervisor_run(const char *directory, struct config *config, struct takeover *takeover)
 {
-    struct supervisor s = {.directory = directory};
+    struct supervisor s = {.directory = directory, .takeover = *takeover};
     struct error error;
     sigset_t during_wait;
     log_set_role("master");
     title_set("master");
     take_signals(&during_wait);
     reload_init(&s.reload, directory);
+    upgrade_init(&s.upgrade);
     token_changes_init(&s.tokens, directory);
     control_init(&s.control);
     s.instance.fd = -1;
@@ -814,11 +744,16 @@ int supervisor_run(const char *directory, struct config *config)
     s.keeper_socket.fd = -1;
     s.logger = (struct process){.role = PROCESS_LOGGER, .config = config, .slot = -1};
     s.keeper = (struct process){.role = PROCESS_KEEPER, .config = config, .slot = -1};
+    s.inheritance.counters = &s.counters;
+    s.inheritance.control = &s.control;
+    s.inheritance.notify = &s.notify;
+    s.inheritance.upgrade = &s.upgrade.channel;
+    s.inheritance.takeover = &s.takeover.channel;
     int status = 1;
     if (open_everything(&s, config, &error) && add_generation(&s, config, &error)) {
         status = supervise(&s, &during_wait);
     } else {
-        log_error("%s", error.message);
+        takeover_fail(&s.takeover, error.message);
         config_free(&config);
     }
     close_everything(&s);

@@ -2,9 +2,12 @@
  * stops everything in order. */
 #pragma once
 
+#include "master/takeover.h"
 #include "shared/config.h"
 
-/* Runs until SIGTERM or SIGINT has stopped everything; SIGHUP reloads `directory`. Takes over the
- * configuration. Returns the exit status: 0 after a stop that was asked for, 1 when it could not
- * start (the reason is logged). */
-int supervisor_run(const char *directory, struct config *config);
+/* Runs until SIGTERM or SIGINT has stopped everything; SIGHUP reloads `directory`, SIGUSR2
+ * has another binary take over. Takes over the
+ * configuration, and from another master what that has handed over. Returns the exit status: 0
+ * after a stop that was asked for or when another binary has taken over, 1 when it could not start
+ * (the reason is logged). */
+int supervisor_run(const char *directory, struct config *config, struct takeover *takeover);

@@ -1,4 +1,4 @@
-/* reload, stop and status: what the running master is asked over its control socket. */
+/* reload, upgrade, stop and status: what the running master is asked over its control socket. */
 #include "master/cli/commands.h"
 #include "master/cli/options.h"
 #include "master/cli/status_view.h"
@@ -51,6 +51,11 @@ static int ask_and_print(int argc, char **argv, const char *verb)
 int cmd_reload(int argc, char **argv)
 {
     return ask_and_print(argc, argv, "reload");
+}
+
+int cmd_upgrade(int argc, char **argv)
+{
+    return ask_and_print(argc, argv, "upgrade");
 }
 
 int cmd_stop(int argc, char **argv)

@@ -25,12 +25,19 @@ int cmd_serve(int argc, char **argv)
         fputs("usage: promptgate serve [--config DIR]\n", stderr);
         return 2;
     }
+    struct takeover takeover;
+    if (!takeover_find(&takeover))
+        return 1;
     struct config *config = config_load(options.config, &report);
     config_report_print(&report, stderr);
+    if (!config && takeover.state != TAKEOVER_NONE)
+        takeover_fail(&takeover, config_report_first_error(&report));
     config_report_free(&report);
-    if (!config)
+    if (!config) {
+        takeover_deinit(&takeover);
         return 1;
+    }
     raise_descriptor_limit();
     log_setup(config->log_level, config->log_format);
-    return supervisor_run(options.config, config);
+    return supervisor_run(options.config, config, &takeover);
 }

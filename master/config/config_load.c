@@ -241,6 +241,14 @@ void config_report_print(const struct config_report *report, FILE *out)
         fprintf(out, "%s\n", problem->text);
 }
 
+const char *config_report_first_error(const struct config_report *report)
+{
+    const struct config_problem *problem = report->first;
+    while (problem && problem->warning)
+        problem = problem->next;
+    return problem ? problem->text : "the configuration cannot be read";
+}
+
 void config_report_free(struct config_report *report)
 {
     arena_free(&report->arena);

@@ -41,4 +41,6 @@ struct config *config_load_service(const char *directory, struct config_report *
     __attribute__((warn_unused_result));
 /* One line for each problem. */
 void config_report_print(const struct config_report *report, FILE *out);
+/* What is wrong first, without warnings; lives as long as the report. */
+const char *config_report_first_error(const struct config_report *report);
 void config_report_free(struct config_report *report);

@@ -79,6 +79,12 @@ static bool open_env(const char *name, struct secret_memory *memory, const char 
     return *secret || error_set(error, "there is no room for more secrets");
 }
 
+void secret_restore_environment(void)
+{
+    for (const struct taken_variable *at = taken_variables; at; at = at->next)
+        setenv(at->name, at->value, 1);
+}
+
 /* --- files --- */
 
 /* Exactly what the file holds, NUL-terminated. */

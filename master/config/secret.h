@@ -21,3 +21,6 @@ enum secret_kind {
 bool secret_open(const char *source, enum secret_kind kind, const char *directory,
                  struct secret_memory *memory, const char **secret, bool *plain,
                  struct error *error) __attribute__((warn_unused_result));
+/* In a child that is about to exec another reader of the configuration: puts the variables that
+ * were taken back into the environment. */
+void secret_restore_environment(void);

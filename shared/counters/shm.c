@@ -200,6 +200,20 @@ bool counters_create(struct counters *counters, const char *path, unsigned worke
     return done;
 }
 
+bool counters_join(struct counters *counters, int fd, struct error *error)
+{
+    size_t size = size_in_use(fd);
+    *counters = (struct counters){.fd = fd};
+    return size > 0 ? map_file(counters, fd, size, PROT_READ | PROT_WRITE, "the counters", error)
+                    : error_set(error, "the counters file has another layout: restart needed");
+}
+
+void counters_look_again(struct counters *counters)
+{
+    counters->size_bytes =
+        size_for(counters->header->workers, atomic_load(&counters->header->accounts));
+}
+
 bool counters_open(struct counters *counters, const char *path, struct error *error)
 {
     *counters = (struct counters){.fd = -1};

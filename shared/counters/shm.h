@@ -165,6 +165,12 @@ struct counters {
  * holds. Space is allocated before it is touched: a write to a hole on a full disk is SIGBUS. */
 bool counters_create(struct counters *counters, const char *path, unsigned workers,
                      struct error *error) __attribute__((warn_unused_result));
+/* A second master's, while the first one and its children use the file: the descriptor is its own
+ * from here on. False when the file is not of this layout and boot. */
+bool counters_join(struct counters *counters, int fd, struct error *error)
+    __attribute__((warn_unused_result));
+/* The first one's, when the second one is gone, which may have made room for accounts. */
+void counters_look_again(struct counters *counters);
 /* For readers (command line): maps an existing file read-only. */
 bool counters_open(struct counters *counters, const char *path, struct error *error)
     __attribute__((warn_unused_result));

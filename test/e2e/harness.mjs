@@ -209,18 +209,19 @@ export async function createToken(config, project = 'demo', ...more) {
 }
 
 class Gateway {
-    constructor(directory, { ownGroup = false, launcher = [] } = {}) {
+    constructor(directory, { ownGroup = false, launcher = [], binary = PROMPTGATE } = {}) {
         this.directory = directory;
         this.config = path.join(directory, 'etc');
         this.database = databaseOf(directory);
         this.ownGroup = ownGroup;
         this.env = {};
         this.launcher = launcher;
+        this.binary = binary;
     }
 
     /** Starts `serve`, also again after stop, and waits until it is ready. */
     async restart() {
-        const [command, ...args] = [...this.launcher, PROMPTGATE, 'serve', '--config', this.config];
+        const [command, ...args] = [...this.launcher, this.binary, 'serve', '--config', this.config];
         const child = spawn(command, args,
                             { stdio: ['ignore', 'pipe', 'pipe'], detached: this.ownGroup,
                               env: { ...process.env, ...this.env } });
@@ -260,6 +261,30 @@ class Gateway {
         await answer.arrayBuffer();
         assert.equal(answer.status, 200);
         this.children();
+    }
+
+    /** Has the binary that is there now take over, by the command line: the gateway is that one
+     * then. Returns { status, stdout, stderr }. */
+    async upgrade() {
+        this.children();
+        const said = await run('upgrade', '--config', this.config);
+        if (said.status === 0) {
+            this.follow(Number(/^process (\d+)/.exec(said.stdout)[1]));
+        }
+        return said;
+    }
+
+    /** This process, no child of ours, is the gateway's master from here on. */
+    follow(pid) {
+        const master = look(pid);
+        this.pid = pid;
+        this.children();
+        this.exited = (async () => {
+            while (lives(master)) {
+                await sleep(20, undefined, { ref: false });
+            }
+            return { code: /info: master: stopped\s*$/.test(this.stderr) ? 0 : 1, signal: null };
+        })();
     }
 
     /** POST of a JSON value (or of text as it is) to a path below the project. */
@@ -389,7 +414,7 @@ class Gateway {
     /** SIGTERM (or another signal); the exit status must be 0 and no child may be left. */
     async stop(signal = 'SIGTERM') {
         this.children();
-        this.child.kill(signal);
+        process.kill(this.pid, signal);
         const end = await this.end();
         started.delete(this);
         const left = [...this.family.values()].filter(lives);
@@ -414,7 +439,8 @@ function readable(row) {
 
 /** Writes the configuration, makes the token, starts `serve` and waits until it is ready.
  * Options: those of configFiles; `ownGroup` gives it a process group of its own; `launcher` is a
- * command that becomes `serve`, given as its last arguments; `token: false` makes none; `prepare`
+ * command that becomes `serve`, given as its last arguments; `binary` a file in the place of
+ * PROMPTGATE; `token: false` makes none; `prepare`
  * is called with the gateway before it starts. */
 export async function startGateway(options) {
     const directory = temporaryDirectory();
