@@ -19,7 +19,7 @@ import { openStore, POSTGRES } from './database.mjs';
 import { configFiles, demo, makeToken, PATIENCE, PROJECT_ID, PROMPTGATE, run, startGateway,
          until, writeFiles } from './harness.mjs';
 import { KEY } from './mock.mjs';
-import { lives } from './proc.mjs';
+import { look, lives } from './proc.mjs';
 
 const STEPS = Boolean(process.env.STEPS);
 const LANES = Number(process.env.LANES || 3);
@@ -66,6 +66,7 @@ const NEEDS = {
              'worker_left', 'account_caps_set', 'account_labelled', 'account_filled', 'account_taken',
              'account_freed', 'token_written', 'token_published', 'token_dropped'],
     stop: ['workers_gone', 'socket_removed'],
+    upgrade: ['upgrade_forked', 'upgrade_cleared', 'takeover_ready', 'takeover_done', 'upgrade_handed_on'],
     // passed in less than a microsecond after a death in another: test/steps meets them
     scheduler: ['spend_to_look', 'spend_to_ask', 'ledger_release_known', 'ledger_releasing',
                 'ledger_released', 'ledger_finished', 'window_to_look_back', 'window_to_undo'],
@@ -466,7 +467,7 @@ async function meetAll(t, action, names) {
 }
 
 const inLanes = (...without) => wanted(definedSteps())
-    .filter((name) => !['fresh', 'own', 'scheduler', ...without].includes(needOf(name)));
+    .filter((name) => !['fresh', 'own', 'scheduler', 'upgrade', ...without].includes(needOf(name)));
 
 const timeout = 300_000 * PATIENCE;
 
@@ -536,6 +537,42 @@ for (const action of ['kill', 'all']) {
             await gateway.stop();
             assert.deepEqual(idsOf(gateway.rows()), ids.sort(), name);
         }
+    });
+}
+
+/** Whoever is the master now; one that is started anew when all are gone. */
+async function findMaster(gateway) {
+    const seen = [gateway.pid, ...gateway.children().map(({ pid }) => pid)].map(look).filter(Boolean);
+    const found = await until('a master, or the end of all', async () => {
+        const said = await run('status', '--config', gateway.config, '--json');
+        const { pid, upgrading_to_pid: under } = said.status === 0 ? JSON.parse(said.stdout) : {};
+        return pid && !under ? { pid } : !pid && !seen.some(lives) && { pid: null };
+    });
+    if (found.pid === null) {
+        await revive(gateway);
+    } else if (found.pid !== gateway.pid) {
+        gateway.follow(found.pid);
+    }
+}
+
+for (const action of ['kill', 'stop']) {
+    test(`an upgrade, ${action} at each step of it`, { skip, timeout }, async () => {
+        const { gateway, orders, ids, ask, taken } = await startAlone();
+        for (const name of wanted(NEEDS.upgrade)) {
+            await ask(3);
+            orders.give(name, action);
+            process.kill(gateway.pid, 'SIGUSR2');
+            await taken(name);
+            if (action === 'stop') {
+                await sleep(150);
+                process.kill(orders.pid, 'SIGCONT');
+                await until('the upgrade', () => (gateway.stderr.match(/has taken over/g) ?? []).length > 0);
+            }
+            await findMaster(gateway);
+            await ask(3);
+        }
+        await gateway.stop();
+        assert.deepEqual(idsOf(gateway.rows()), ids.sort());
     });
 }
 
