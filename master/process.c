@@ -135,10 +135,10 @@ _Noreturn static void become_worker(const struct process *process, struct inheri
 }
 
 /* Its end must be seen when the master ends. */
-static void close_channel(int fd)
+static void close_channel(const int *fd)
 {
-    if (fd >= 0)
-        close(fd);
+    if (fd && *fd >= 0)
+        close(*fd);
 }
 
 _Noreturn static void become(const struct process *process, struct inheritance *inheritance)
@@ -151,8 +151,8 @@ _Noreturn static void become(const struct process *process, struct inheritance *
     control_close_inherited(inheritance->control);
     notify_close(inheritance->notify);
     counters_in_child(inheritance->counters);
-    close_channel(*inheritance->upgrade);
-    close_channel(*inheritance->takeover);
+    close_channel(inheritance->upgrade);
+    close_channel(inheritance->takeover);
     close(inheritance->lifeline[1]);
     close(inheritance->ready[0]);
     log_set_role(name);
