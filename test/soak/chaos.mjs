@@ -8,7 +8,7 @@ import { run, until } from '../e2e/harness.mjs';
 import { lives, look } from '../e2e/proc.mjs';
 
 export const MOST_WORKERS = 3;
-const DEEDS = ['reload', 'reload', 'badReload', 'killWorker', 'killWorker', 'killLogger', 'killKeeper', 'killKeeper',
+const DEEDS = ['reload', 'reload', 'badReload', 'upgrade', 'upgrade', 'badUpgrade', 'killWorker', 'killWorker', 'killLogger', 'killKeeper', 'killKeeper',
                'killMaster', 'killAll', 'pauseLogger', 'lockStore'];
 const MOST_GENERATIONS = 4;
 
@@ -71,7 +71,7 @@ export class Chaos {
         if (byCommand) {
             await run('reload', '--config', this.gateway.config);
         } else {
-            this.gateway.child.kill('SIGHUP');
+            process.kill(this.gateway.pid, 'SIGHUP');
         }
     }
 
@@ -111,6 +111,31 @@ export class Chaos {
             this.problems.push(`a bad configuration was taken:\n${bad}`);
         }
         return outcome;
+    }
+
+    // ---- upgrades
+
+    /** The binary takes over from itself. What was upgraded before may have workers to wait for. */
+    async upgrade() {
+        const kills = this.#pids.size;
+        const before = this.gateway.pid;
+        const { status, stderr } = await this.gateway.upgrade();
+        if (status !== 0 && this.#pids.size === kills) {
+            this.problems.push(`a good upgrade failed: ${stderr}\n${this.gateway.stderr.slice(-2000)}`);
+        }
+        return status === 0 ? `${before} -> ${this.gateway.pid}` : stderr.trim();
+    }
+
+    /** One whose configuration is wrong: nothing changes. */
+    async badUpgrade() {
+        const good = fs.readFileSync(this.file, 'utf8');
+        fs.writeFileSync(this.file, `${good}wrokers: 2\n`);
+        const { status } = await this.gateway.upgrade();
+        fs.writeFileSync(this.file, good);
+        if (status === 0) {
+            this.problems.push('a bad configuration was taken over by an upgrade');
+        }
+        return 'failed';
     }
 
     /** Back to what it was at the start, with the most workers. */

@@ -12,6 +12,8 @@ import { LIES } from './upstream.mjs';
 const OpenAI = createRequire(new URL('../e2e/package.json', import.meta.url))('openai');
 
 const TARGET = { provider: 'openai', credential: 'mock' };
+/** What `capped` may cost in a month: some hundred of its requests. */
+export const CAP_USD = 0.001;
 const SLUG_OF_LIE = (lie) => `lie-${lie}`;
 const SLUG_OF_CHAIN = (lie) => `chain-${lie}`;
 
@@ -30,6 +32,10 @@ export const ENDPOINTS = {
                  output_schema: { type: 'object', required: ['said'], properties: { said: { type: 'string' } } } },
     'talk': { ...TARGET, model: 'marker-talk', timeout: '20s', session: { max_messages: 100 } },
     'big': { ...TARGET, model: 'marker-big', timeout: '20s' },
+    'tools': { ...TARGET, model: 'marker-tools', timeout: '20s' },
+    'capped': { ...TARGET, model: 'marker', max_output_tokens: 50, timeout: '20s', budget: { monthly_usd: CAP_USD } },
+    'flap': { ...TARGET, credential: 'flappy', model: 'marker', timeout: '10s', retries: 1,
+              failover: [{ credential: 'spare', model: 'marker' }] },
     ...Object.fromEntries(LIES.map((lie) =>
         [SLUG_OF_LIE(lie), { ...TARGET, model: lie, timeout: '2s' }])),
     ...Object.fromEntries(LIES.map((lie) =>
@@ -91,12 +97,13 @@ export class Traffic {
         this.auth = { Authorization: `Bearer ${gateway.token}` };
     }
 
-    start() {
-        const clients = [
+    /** `more` are clients beside the usual ones. */
+    start(more = []) {
+        const clients = [...more,
             ...Array(8).fill(this.quick), this.fresh, this.fresh, this.late, this.late, this.late,
             this.late, this.dispatched, this.bigSender, this.slowSender, this.slowReader,
             this.slowReader, this.pipelined, this.malformed, this.lied, this.lied, this.lied,
-            this.lied, this.chained, this.chained, this.chained, this.fitting, this.fitting, this.talking, this.talking, this.talking, this.leaver, this.leaver, this.leaver, this.leaver, this.sdk, this.sdk,
+            this.lied, this.tooled, this.tooled, this.capped, this.flapping, this.flapping, this.chained, this.chained, this.chained, this.fitting, this.fitting, this.talking, this.talking, this.talking, this.leaver, this.leaver, this.leaver, this.leaver, this.sdk, this.sdk,
             ...Array(6).fill(this.streamed),
         ];
         this.#loops = clients.map((client) => this.#loop(client, this.random.fork()));
@@ -285,6 +292,38 @@ export class Traffic {
     async fitting({ random }) {
         const connection = this.#connect();
         await this.#ask('fitting', connection, 'fitting', { expect: ['ok', 'output_invalid'], mostCalls: 3 });
+        connection.leave();
+        await sleep(random.between(0, 50));
+    }
+
+    /** The model calls a tool, and gets its result. */
+    async tooled({ random }) {
+        const connection = this.#connect();
+        const tools = [{ type: 'function', function: { name: 'look_up', parameters: { type: 'object' } } }];
+        const request = this.#begin('tooled', connection, 'tools', { expect: ['ok'], echoes: true });
+        const asked = [{ role: 'user', content: request.marker }];
+        const call = { id: 'call_1', type: 'function', function: { name: 'look_up', arguments: '{}' } };
+        const messages = random.chance(0.5) ? asked
+            : [...asked, { role: 'assistant', content: null, tool_calls: [call] },
+               { role: 'tool', tool_call_id: 'call_1', content: 'nothing' }];
+        await connection.send(post(this.#path('chat/completions'), JSON.stringify({ model: 'tools', messages, tools }), this.auth));
+        await this.#finish(request, connection);
+        connection.leave();
+        await sleep(random.between(0, 50));
+    }
+
+    /** Its budget is soon used up, and stays as it is. */
+    async capped({ random }) {
+        const connection = this.#connect();
+        await this.#ask('capped', connection, 'capped', { expect: ['ok', 'budget_exceeded'] });
+        connection.leave();
+        await sleep(random.between(0, 100));
+    }
+
+    /** Of its two providers one may be away at any time. */
+    async flapping({ random }) {
+        const connection = this.#connect();
+        await this.#ask('flapping', connection, 'flap', { expect: ['ok'], echoes: true, mostCalls: 3 });
         connection.leave();
         await sleep(random.between(0, 50));
     }

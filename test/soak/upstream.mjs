@@ -36,6 +36,15 @@ function stream(exchange, text, { cut = false } = {}) {
     next();
 }
 
+/** An answer that calls a tool with the marker. */
+function toolCall(json, text) {
+    const answer = completion(json, null);
+    const call = { id: 'call_1', type: 'function', function: { name: 'look_up', arguments: JSON.stringify({ of: text }) } };
+    answer.choices[0].message.tool_calls = [call];
+    answer.choices[0].finish_reason = 'tool_calls';
+    return answer;
+}
+
 /** Models that are this upstream's own; `text` is the marker. */
 const own = {
     'marker': (exchange, text) => reply(exchange.response, completion(exchange.json, text)),
@@ -46,6 +55,7 @@ const own = {
     'marker-stream-cut': (exchange, text) => stream(exchange, text, { cut: true }),
     'marker-fitting': (exchange, text) =>
         reply(exchange.response, completion(exchange.json, JSON.stringify(Math.random() < 0.5 ? { said: text } : { said: 7 }))),
+    'marker-tools': (exchange, text) => reply(exchange.response, toolCall(exchange.json, text)),
     'marker-talk': (exchange, text) => reply(exchange.response, completion(exchange.json, `${text} ${exchange.messages}`)),
     'marker-big': (exchange, text) =>
         reply(exchange.response, completion(exchange.json, `${text} ${'x'.repeat(BIG_BYTES)}`)),
