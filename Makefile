@@ -202,6 +202,16 @@ soak: $(BUILD)/promptgate $(BUILD)/counters-dump $(e2e_modules)
 		MINUTES=$(MINUTES) SEED=$(SEED) \
 		$(e2e_node) --disable-warning=ExperimentalWarning test/soak/soak.mjs
 
+$(BUILD)/clock-shim.so: test/drill/clock_shim.c
+	@mkdir -p $(@D)
+	$(CC) -shared -fPIC -O2 -Wall -Wextra -Werror -o $@ $<
+
+# Every fault in turn under mixed traffic; FAULTS=a,b and STORES=sqlite only these.
+.PHONY: drill-faults
+drill-faults: $(BUILD)/promptgate $(BUILD)/counters-dump $(BUILD)/clock-shim.so $(e2e_modules)
+	PROMPTGATE=$(abspath $(BUILD)/promptgate) SANITIZE=$(SANITIZE) \
+		$(e2e_node) --disable-warning=ExperimentalWarning test/drill/drill.mjs
+
 # ROUNDS, SECONDS and CONNECTIONS='1 8' change the runs.
 nginx = $(peers)/usr/sbin/nginx
 
@@ -351,10 +361,11 @@ steps:
 steps-reached: $(BUILD)/steps/list
 	@test/steps/reached.sh $(BUILD)/steps
 
-# The long versions of what `make check` does in short: half an hour and more.
+# Every fault in its turn, whose table is in promptgate-operations(7); then the long versions of what
+# `make check` does in short. Some hours.
 DRILL_MINUTES ?= 5
 .PHONY: drill
-drill:
+drill: drill-faults
 	+@OUTAGE_SECONDS=180 $(MAKE) --no-print-directory TESTS=test/e2e/postgres.test.mjs e2e
 	+@RATE_MINUTES=3 $(MAKE) --no-print-directory TESTS=test/e2e/rates.test.mjs e2e
 	+@RELOAD_SECONDS=60 $(MAKE) --no-print-directory TESTS=test/e2e/reload.test.mjs e2e

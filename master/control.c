@@ -32,41 +32,43 @@ void control_init(struct control *control)
         control->clients[i].fd = -1;
 }
 
-/* Its credentials are from here on what those who connect see as the master's. */
-static bool begin_listening(struct control *control, struct error *error)
-{
-    return listen(control->socket.fd, CONTROL_CLIENTS_MAX) == 0 ||
-           error_errno(error, errno, "cannot listen at %s", control->socket.path);
-}
-
 bool control_open(struct control *control, const char *runtime_dir, control_ask_fn *ask,
                   void *context, struct error *error)
 {
     char path[PATH_MAX];
-    control_init(control);
-    control->ask = ask;
-    control->context = context;
+    struct socket_file file;
     snprintf(path, sizeof path, "%s/control", runtime_dir);
-    if (!socket_file_open(&control->socket, path, SOCK_SEQPACKET, 0600, error))
+    if (!socket_file_open(&file, path, SOCK_SEQPACKET, 0600, error)) {
+        control_init(control);
         return false;
-    if (begin_listening(control, error))
+    }
+    control_adopt(control, &file, ask, context);
+    if (control_begin(control, error))
         return true;
     socket_file_close(&control->socket);
     return false;
 }
 
-bool control_adopt(struct control *control, const struct socket_file *file, control_ask_fn *ask,
-                   void *context, struct error *error)
+void control_adopt(struct control *control, const struct socket_file *file, control_ask_fn *ask,
+                   void *context)
 {
     control_init(control);
     control->ask = ask;
     control->context = context;
     control->socket = *file;
-    return begin_listening(control, error);
+}
+
+/* The credentials of who listens last are what those who connect see as the master's. */
+bool control_begin(struct control *control, struct error *error)
+{
+    control->listening = listen(control->socket.fd, CONTROL_CLIENTS_MAX) == 0;
+    return control->listening ||
+           error_errno(error, errno, "cannot listen at %s", control->socket.path);
 }
 
 void control_leave(struct control *control)
 {
+    control->listening = false;
     socket_file_leave(&control->socket);
 }
 
@@ -210,7 +212,7 @@ size_t control_descriptors(const struct control *control, struct pollfd *descrip
             descriptors[count++] = (struct pollfd){
                 .fd = client->fd, .events = client->rest.len > 0 ? POLLOUT : POLLIN};
     }
-    if (room && control->socket.fd >= 0)
+    if (room && control->listening)
         descriptors[count++] = (struct pollfd){.fd = control->socket.fd, .events = POLLIN};
     return count;
 }
@@ -259,9 +261,7 @@ void control_close_inherited(struct control *control)
     for (size_t i = 0; i < CONTROL_CLIENTS_MAX; i++)
         if (control->clients[i].fd >= 0)
             drop(&control->clients[i]);
-    if (control->socket.fd >= 0)
-        close(control->socket.fd);
-    control->socket.fd = -1;
+    control_leave(control);
 }
 
 void control_close(struct control *control)

@@ -42,6 +42,7 @@ struct control_client {
 
 struct control {
     struct socket_file socket; /* all zero before control_open: see control_init */
+    bool listening;            /* whoever connects is heard */
     struct control_client clients[CONTROL_CLIENTS_MAX];
     uint64_t last_request;
     control_ask_fn *ask;
@@ -55,9 +56,11 @@ void control_init(struct control *control);
  * never (closing answers nobody). */
 bool control_open(struct control *control, const char *runtime_dir, control_ask_fn *ask,
                   void *context, struct error *error) __attribute__((warn_unused_result));
-/* The same with a socket that another master has bound, and listens at no longer. */
-bool control_adopt(struct control *control, const struct socket_file *file, control_ask_fn *ask,
-                   void *context, struct error *error) __attribute__((warn_unused_result));
+/* The same with a socket that another master has bound; who connects is heard after control_begin. */
+void control_adopt(struct control *control, const struct socket_file *file, control_ask_fn *ask,
+                   void *context);
+bool control_begin(struct control *control, struct error *error)
+    __attribute__((warn_unused_result));
 /* The socket is another master's now: who is connected stays, and nobody comes any more. */
 void control_leave(struct control *control);
 /* Removes the socket file and drops every client; answers that are not sent yet get one try. */

@@ -174,8 +174,10 @@ static void close_everything(struct supervisor *s)
     while (s->count > 0)
         generation_free(&s->generations[--s->count]);
     slots_free(&s->inheritance.slots);
-    if (supervisor_is_second(s))
+    if (supervisor_is_second(s)) {
         listeners_leave(&s->inheritance.listeners);
+        control_leave(&s->control);
+    }
     listeners_close(&s->inheritance.listeners);
     counters_close(&s->counters);
     reload_deinit(&s->reload);

@@ -216,6 +216,7 @@ bool supervisor_take_over(struct supervisor *s, const struct config *config, str
     s->instance.fd = handover->lock;
     s->last_number = handover->generation;
     s->keeper.replaces = true;
+    control_adopt(&s->control, &handover->control, supervisor_ask_control, s);
     inheritance->keeper_socket = handover->keeper.fd;
     inheritance->listeners = handover->listeners;
     handover->listeners = (struct listeners){0};
@@ -247,14 +248,12 @@ static void give_up(struct supervisor *s, const char *reason)
 /* From here on this is the master. */
 static void take_office(struct supervisor *s)
 {
-    struct handover *handover = &s->takeover.handover;
     struct error error;
     s->takeover.state = TAKEOVER_DRAINING;
     s->inheritance.slots.alone = true;
-    s->keeper_socket = handover->keeper;
+    s->keeper_socket = s->takeover.handover.keeper;
     atomic_store(&s->counters.header->master_pid, getpid());
-    if (!instance_sign(&s->instance, &error) ||
-        !control_adopt(&s->control, &handover->control, supervisor_ask_control, s, &error))
+    if (!instance_sign(&s->instance, &error) || !control_begin(&s->control, &error))
         log_error("%s", error.message);
     supervisor_begin_serving(s, supervisor_in_state(s, GENERATION_STARTING));
     STEP(takeover_done);

@@ -43,14 +43,18 @@ export class Chaos {
     async #loop() {
         const { random } = this;
         while (!this.stopping) {
-            const deed = random.pick(this.deeds);
-            const began = performance.now();
-            this.counts[deed] = (this.counts[deed] ?? 0) + 1;
-            const told = await this[deed](random.fork());
-            this.say(`${deed}: ${told} (${Math.round(performance.now() - began)} ms)`);
-            this.#countGenerations();
+            await this.deed(random.pick(this.deeds), random.fork());
             await sleep(random.between(Math.min(200, this.pause), this.pause));
         }
+    }
+
+    /** One of them, by its name. */
+    async deed(name, random) {
+        const began = performance.now();
+        this.counts[name] = (this.counts[name] ?? 0) + 1;
+        const told = await this[name](random);
+        this.say(`${name}: ${told} (${Math.round(performance.now() - began)} ms)`);
+        this.#countGenerations();
     }
 
     #countGenerations() {

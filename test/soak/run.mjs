@@ -110,8 +110,9 @@ function overspent({ accounts }) {
  *   deeds, pause   chaos.mjs's, when `act` leaves it to that
  *   endpoints, credentials, clients   more of them than the usual ones
  *   service    laid over promptgate.yaml's keys
- *   gateway    more options of startGateway
+ *   options    more of startGateway
  *   sums(gateway)   what is to agree with the counters, readSums of the store when left out
+ *   tolerated  outcomes that are right for any request
  *   say(text)  a line of a diary */
 export class Run {
     findings = [];
@@ -120,6 +121,7 @@ export class Run {
         Object.assign(this, { say: () => {}, endpoints: {}, credentials: {}, clients: [], service: {}, ...options });
         this.random = new Random(this.seed);
         this.audit = new Audit();
+        this.audit.tolerate(this.tolerated ?? []);
         this.samples = new Samples();
         this.began = performance.now();
     }

@@ -168,6 +168,14 @@ export class Traffic {
         return this.#finish(request, connection);
     }
 
+    /** A request on a connection of its own, and a pause. */
+    async askOnce(kind, slug, fields) {
+        const connection = this.#connect();
+        await this.#ask(kind, connection, slug, fields);
+        connection.leave();
+        await sleep(50);
+    }
+
     // ---- clients
 
     /** One small request after the other on a connection that is kept. */

@@ -92,6 +92,23 @@ export class Upstream {
         return this;
     }
 
+    /** Nobody can connect; who is connected is cut off, or not. */
+    async goAway(cutting) {
+        this.port = this.server.address().port;
+        const closed = new Promise((resolve) => this.server.close(resolve));
+        this.server.closeIdleConnections();
+        if (cutting) {
+            this.server.closeAllConnections();
+        }
+        this.closed = closed;
+    }
+
+    async comeBack() {
+        this.server.closeAllConnections();
+        await this.closed;
+        await new Promise((resolve) => this.server.listen(this.port, '127.0.0.1', 4096, resolve));
+    }
+
     #take(request, response, body) {
         const text = body.toString('latin1');
         // The marker may stand behind a prompt; the model is a member of its own.
