@@ -156,7 +156,7 @@ function loseNameServer() {
         endpoints: { far: { provider: 'openai', credential: 'far', model: 'marker', timeout: '10s',
                             failover: [{ credential: 'spare', model: 'marker' }] } },
         clients: Array(4).fill(async function asking() {
-            await this.askOnce('far', 'far', { expect: ['ok'], echoes: true, mostCalls: 2 });
+            await this.askOnce('far', 'far', { expect: ['ok'], echoes: true, mostCalls: 2, upstream: true });
         }),
     };
 }
