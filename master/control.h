@@ -56,7 +56,8 @@ void control_init(struct control *control);
  * never (closing answers nobody). */
 bool control_open(struct control *control, const char *runtime_dir, control_ask_fn *ask,
                   void *context, struct error *error) __attribute__((warn_unused_result));
-/* The same with a socket that another master has bound; who connects is heard after control_begin. */
+/* The same with a socket that another master has bound; who connects is heard after control_begin.
+ */
 void control_adopt(struct control *control, const struct socket_file *file, control_ask_fn *ask,
                    void *context);
 bool control_begin(struct control *control, struct error *error)

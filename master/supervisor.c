@@ -261,21 +261,25 @@ static void retire_older(struct supervisor *s, const struct generation *newest)
     }
 }
 
-/* Its workers accept from here on; what older ones have accepted they go on with. */
-void supervisor_begin_serving(struct supervisor *s, struct generation *generation)
+void supervisor_publish(struct supervisor *s, struct generation *generation)
 {
     accounts_enforce(generation->config, &s->counters);
     repeat_token_changes(s, generation);
     generation_publish_owners(generation, s->inheritance.listeners.sockets, &s->counters);
+    atomic_store(&s->counters.header->logger.retention_ms, generation->config->log_retention_ms);
+    atomic_store(&s->counters.header->idempotency_bytes, generation->config->idempotency_bytes);
     STEP(generation_published);
+}
+
+void supervisor_begin_serving(struct supervisor *s, struct generation *generation)
+{
+    supervisor_publish(s, generation);
     listeners_begin(&s->inheritance.listeners, generation->config);
     retire_older(s, generation);
     generation->state = GENERATION_SERVING;
     generation->serving_since_ms = clock_now_ms();
     log_setup(generation->config->log_level, generation->config->log_format);
     s->logger.config = s->keeper.config = generation->config;
-    atomic_store(&s->counters.header->logger.retention_ms, generation->config->log_retention_ms);
-    atomic_store(&s->counters.header->idempotency_bytes, generation->config->idempotency_bytes);
 }
 
 /* Whoever asked for a reload may count on it that new connections get the new configuration. */
@@ -626,7 +630,7 @@ static bool answer_waiting(struct supervisor *s, const struct waiting_request *w
         control_answer(&s->control, waiting->request, false, STR("the gateway is stopping"));
     else if (of_reload && waiting->number <= s->reload.answered && !old_ones_accept(s))
         control_answer(&s->control, waiting->request, s->reload.good, buf_view(&s->reload.text));
-    else if (of_upgrade && waiting->number <= s->upgrade.answered && !old_ones_accept(s))
+    else if (of_upgrade && upgrade_has_ended(&s->upgrade, waiting->number) && !old_ones_accept(s))
         control_answer(&s->control, waiting->request, s->upgrade.good, buf_view(&s->upgrade.text));
     else if (waiting->verb == CONTROL_STOP && supervisor_has_stopped(s))
         control_answer(&s->control, waiting->request, true, STR("stopped"));

@@ -54,6 +54,8 @@ struct supervisor {
 
 /* The newest generation in that state, or NULL. */
 struct generation *supervisor_in_state(const struct supervisor *s, enum generation_state state);
+/* What shared memory says of the configuration that serves is this one's. */
+void supervisor_publish(struct supervisor *s, struct generation *generation);
 /* Its workers accept from here on; what older ones have accepted they go on with. */
 void supervisor_begin_serving(struct supervisor *s, struct generation *generation);
 unsigned supervisor_living_workers(const struct supervisor *s);

@@ -66,8 +66,6 @@ static void begin(struct supervisor *s)
     secrets_before_fork(SECRETS_READER, NULL);
     upgrade_begin(&s->upgrade, s->directory, &handover, prepare_exec, s);
     secrets_after_fork();
-    if (s->upgrade.state == UPGRADE_IDLE)
-        slots_take_back(slots);
     free(handover.lent);
     buf_free(&fixed);
 }
@@ -110,15 +108,18 @@ static void hand_on(struct supervisor *s)
         control_refer(&s->control, s->tokens.asked[i].request);
 }
 
-/* Nothing of the new one is left. */
+/* Nothing of the new one is left; what it may have put into shared memory is said anew. */
 static void undo(struct supervisor *s)
 {
     struct error error;
+    struct generation *serving = supervisor_in_state(s, GENERATION_SERVING);
     counters_look_again(&s->counters);
     slots_take_back(&s->inheritance.slots);
     if (!instance_sign(&s->instance, &error))
         log_error("%s", error.message);
     atomic_store(&s->counters.header->master_pid, getpid());
+    if (serving)
+        supervisor_publish(s, serving);
 }
 
 /* Whoever stops the gateway, or the new master's end, does not wait for what the old one has

@@ -54,6 +54,11 @@ uint64_t upgrade_ask(struct upgrade *upgrade)
     return ++upgrade->asked;
 }
 
+bool upgrade_has_ended(const struct upgrade *upgrade, uint64_t request)
+{
+    return request <= upgrade->answered && upgrade->state != UPGRADE_UNDOING;
+}
+
 static void answer(struct upgrade *upgrade, bool good, const char *text)
 {
     upgrade->answered = upgrade->asked;
@@ -64,26 +69,21 @@ static void answer(struct upgrade *upgrade, bool good, const char *text)
 
 /* --- failing --- */
 
-static void kill_group(const struct upgrade *upgrade)
-{
-    if (upgrade->pid > 0)
-        kill(-upgrade->pid, SIGKILL);
-}
-
 void upgrade_cancel(struct upgrade *upgrade, const char *reason)
 {
     log_error("the upgrade failed, and nothing has changed: %s", reason);
     answer(upgrade, false, reason);
     close_channel(upgrade);
-    kill_group(upgrade);
-    upgrade->state = upgrade->pid > 0 ? UPGRADE_UNDOING : UPGRADE_IDLE;
+    upgrade->state = UPGRADE_UNDOING;
 }
 
 /* Its orphans were made this process's children, so that they can be waited for. */
 static void tend_undoing(struct upgrade *upgrade)
 {
-    kill_group(upgrade);
-    if (!upgrade->ended || kill(-upgrade->pid, 0) == 0)
+    bool forked = upgrade->pid > 0;
+    if (forked)
+        kill(-upgrade->pid, SIGKILL);
+    if (forked && (!upgrade->ended || kill(-upgrade->pid, 0) == 0))
         return;
     prctl(PR_SET_CHILD_SUBREAPER, 0);
     upgrade->pid = 0;

@@ -54,6 +54,8 @@ void upgrade_init(struct upgrade *upgrade);
 void upgrade_deinit(struct upgrade *upgrade);
 /* Returns the request's number. */
 uint64_t upgrade_ask(struct upgrade *upgrade);
+/* Whether the request's answer is there, and nothing is left to be undone. */
+bool upgrade_has_ended(const struct upgrade *upgrade, uint64_t request);
 /* Forks and execs. `prepare` is called in the child before that. A failure is the answer. */
 void upgrade_begin(struct upgrade *upgrade, const char *directory, const struct handover *handover,
                    void (*prepare)(void *context), void *context);

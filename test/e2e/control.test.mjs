@@ -223,6 +223,26 @@ test('"user": taken on before bind, one capability kept by the master alone', { 
                              store: { driver: 'sqlite', path: path.join(directory, 'state/p.db') } } });
     gateway.database = path.join(directory, 'state/p.db');
     assert.equal(fs.statSync(path.join(directory, 'state')).uid, NOBODY);
+    assertRights();
+    const answer = await post('hello');
+    assert.equal(answer.status, 200);
+    await gateway.row(answer.id);
+    assert.equal((await ask('status')).status, 0, 'root may ask');
+
+    for (const name of [gateway.config, ...fs.readdirSync(gateway.config, { recursive: true })]) {
+        fs.chownSync(path.resolve(gateway.config, name), Number(NOBODY), Number(NOBODY));
+    }
+    fs.chmodSync(gateway.directory, 0o755);
+    const before = statusOf(gateway.pid)('CapPrm');
+    const said = await gateway.upgrade();
+    assert.equal(said.status, 0, said.stderr);
+    assert.equal(statusOf(gateway.pid)('CapPrm'), before, 'the right goes with an upgrade');
+    await until('the end of the old ones', async () => !/replaces_pid/.test((await ask('status')).stdout));
+    assertRights();
+});
+
+/** Of the gateway's processes, once it has become its user. */
+function assertRights() {
     const members = [gateway.pid, ...gateway.children().map(({ pid }) => pid)];
     assert.equal(members.length, 5);
     for (const pid of members) {
@@ -235,8 +255,4 @@ test('"user": taken on before bind, one capability kept by the master alone', { 
         assert.equal(value('NoNewPrivs'), isMaster ? '0' : '1');
         assert.equal(fs.statSync(`/proc/${pid}/mem`).uid, 0, 'closed to others of its user');
     }
-    const answer = await post('hello');
-    assert.equal(answer.status, 200);
-    await gateway.row(answer.id);
-    assert.equal((await ask('status')).status, 0, 'root may ask');
-});
+}

@@ -43,7 +43,7 @@ async function hasIpv6() {
 }
 
 test('several addresses: IPv4, IPv6 and a UNIX socket; all workers serve all of them, also after a ' +
-     'reload', { skip: !await hasIpv6() && 'no IPv6 here' }, async () => {
+     'reload and an upgrade', { skip: !await hasIpv6() && 'no IPv6 here' }, async () => {
     const local = path.join(temporaryDirectory(), 'http.sock');
     gateway = await startGateway({
         workers: 2, service: { listen: ['127.0.0.1:0', '[::1]:0', '127.0.0.2:0', `unix:${local}`] },
@@ -56,7 +56,7 @@ test('several addresses: IPv4, IPv6 and a UNIX socket; all workers serve all of 
         { where: { host: '127.0.0.2', port: portAt('127\\.0\\.0\\.2') }, ip: '127.0.0.1' },
         { where: { socketPath: local }, ip: 'unix' },
     ];
-    for (let round = 0; round < 2; round++) {
+    for (const next of ['reload', 'upgrade', 'stop']) {
         for (const { where, ip } of places) {
             const workers = new Set();
             for (let i = 0; i < 100 && workers.size < 2; i++) {
@@ -68,7 +68,11 @@ test('several addresses: IPv4, IPv6 and a UNIX socket; all workers serve all of 
             }
             assert.equal(workers.size, 2, `${JSON.stringify(where)}: served by ${[...workers]} alone`);
         }
-        assert.equal((await run('reload', '--config', gateway.config)).status, 0);
+        if (next === 'reload') {
+            assert.equal((await run('reload', '--config', gateway.config)).status, 0);
+        } else if (next === 'upgrade') {
+            assert.equal((await gateway.upgrade()).status, 0);
+        }
     }
     await gateway.stop();
     assert.equal(fs.existsSync(local), false, 'its file is gone');
@@ -134,6 +138,10 @@ test('sd_notify: READY, RELOADING with MONOTONIC_USEC, READY; of a failed reload
         await matches(/^RELOADING=1\|MONOTONIC_USEC=\d+\|/, /^READY=1\|STATUS=.*failed/);
     }
     assert.equal(manager.fed, 0, 'nobody asked for a watchdog');
+    assert.equal((await gateway.upgrade()).status, 1);
+    fs.writeFileSync(file, good);
+    assert.equal((await gateway.upgrade()).status, 0);
+    await matches(new RegExp(`^MAINPID=${gateway.pid}$`), /^READY=1\|STATUS=serving$/);
     await gateway.stop();
     await matches(/^STOPPING=1\|/);
     manager.stop();
@@ -153,6 +161,8 @@ test('"the systemd watchdog is fed only while a worker is ready and beating"', a
         return manager.fed - before;
     };
     assert.ok(await fedWithin(1500 * PATIENCE) >= 3);
+    assert.equal((await gateway.upgrade()).status, 0);
+    assert.ok(await fedWithin(1500 * PATIENCE) >= 3, 'by the new master, too');
     // Nobody serves while it is throttled.
     for (let i = 0; i < 10; i++) {
         const victim = await until('a worker', () => gateway.worker(0));

@@ -220,6 +220,28 @@ test('a configuration that is wrong, or cannot be taken over: the caller is told
     assert.equal((await gateway.upgrade()).status, 0);
 });
 
+test('keys from the environment, where they are no more, go with it', async () => {
+    const seen = [];
+    upstream = await new StreamUpstream().start();
+    upstream.server.prependListener('request', ({ headers }) => seen.push(headers.authorization));
+    gateway = await startGateway({
+        prepare: (made) => {
+            made.env = { DRILL_KEY: KEY };
+        },
+        credentials: { mock: { provider: 'openai', base_url: `${upstream.base}/v1`, api_key: 'env:DRILL_KEY' } },
+        projects: demo({ stream: { provider: 'openai', credential: 'mock', model: 'm', streaming_enabled: true } }),
+    });
+    const { pieces, type } = RECORDINGS.openai;
+    upstream.play({ pieces, type });
+    for (let i = 0; i < 2; i++) {
+        assert.equal((await gateway.upgrade()).status, 0);
+        const { status: code } = await gateway.post('stream', { messages: [{ role: 'user', content: 'Hi' }], stream: true });
+        assert.equal(code, 200);
+    }
+    assert.deepEqual(seen, Array(2).fill(`Bearer ${KEY}`));
+    assert.ok(!fs.readFileSync(`/proc/${gateway.pid}/environ`, 'latin1').includes(KEY));
+});
+
 test('the signal does the same; a stop ends both of them', { timeout: 120_000 * PATIENCE }, async () => {
     await start({ service: { shutdown_timeout: '2s' } });
     const old = gateway.pid;

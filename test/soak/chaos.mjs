@@ -124,6 +124,7 @@ export class Chaos {
         const kills = this.#pids.size;
         const before = this.gateway.pid;
         const { status, stderr } = await this.gateway.upgrade();
+        this.killed.logger++; // the old one's is ended in the middle of what it does
         if (status !== 0 && this.#pids.size === kills) {
             this.problems.push(`a good upgrade failed: ${stderr}\n${this.gateway.stderr.slice(-2000)}`);
         }

@@ -16,6 +16,7 @@ import { Upstream } from './upstream.mjs';
 
 const SHUTDOWN_SECONDS = 6;
 export const ENDING_SECONDS = 90; // after the last request: rows, drain, audit
+const LONG_ENOUGH_SECONDS = 30; // for memory to say something
 
 /** Reads new rows now and then, for as long as the gateway lives. */
 class Follower {
@@ -23,7 +24,15 @@ class Follower {
         this.audit = audit;
         this.store = openStore(gateway.database, { readOnly: true });
         this.reader = new RowReader(this.store);
-        this.timer = setInterval(() => this.read(), 300);
+        this.timer = setInterval(() => this.#readIfThere(), 300);
+    }
+
+    #readIfThere() {
+        try {
+            this.read();
+        } catch {
+            // the store is away
+        }
     }
 
     read() {
@@ -179,7 +188,8 @@ export class Run {
         const sums = (this.sums ?? (({ database }) => readSums(database)))(gateway, counters);
         return [
             ...this.audit.finish({ counters, sums, killed: chaos.killed }), ...overspent(counters),
-            ...this.traffic.wrong, ...chaos.problems, ...chaos.strangeDeaths(), ...growth(samples.thirds()), ...left,
+            ...this.traffic.wrong, ...chaos.problems, ...chaos.strangeDeaths(), ...left,
+            ...(this.seconds >= LONG_ENOUGH_SECONDS ? growth(samples.thirds()) : []),
             ...await strays(gateway), ...rejected(gateway),
         ];
     }
