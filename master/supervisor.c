@@ -617,6 +617,8 @@ static void tend_tokens(struct supervisor *s)
         wait_for_end(s, request, CONTROL_RELOAD);
     else if (state != TOKENS_IDLE)
         control_answer(&s->control, request, state == TOKENS_TAKEN, buf_view(&text));
+    if (state != TOKENS_IDLE)
+        supervisor_hurry_old(s);
     buf_free(&text);
 }
 

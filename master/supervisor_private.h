@@ -85,6 +85,8 @@ bool supervisor_take_over(struct supervisor *s, const struct config *config, str
     __attribute__((warn_unused_result));
 /* The other one's workers are still the ones that accept. */
 bool supervisor_is_second(const struct supervisor *s);
+/* Workers of an earlier master, which knows no newer tokens, shall not begin anything more. */
+void supervisor_hurry_old(const struct supervisor *s);
 /* Its first generation could serve. */
 void supervisor_offer(struct supervisor *s);
 void supervisor_tend_takeover(struct supervisor *s, bool stop_asked);

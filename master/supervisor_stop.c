@@ -11,8 +11,7 @@ static void dismiss_all(struct supervisor *s, int64_t timeout_ms)
 {
     for (unsigned i = 0; i < s->count; i++)
         generation_dismiss(s->generations[i], s->generations[i]->state, SIGTERM, timeout_ms);
-    if (takeover_old_lives(&s->takeover))
-        kill(s->takeover.old, SIGTERM);
+    supervisor_hurry_old(s);
 }
 
 static void begin_stop(struct supervisor *s)

@@ -263,6 +263,12 @@ static void take_office(struct supervisor *s)
     log_info("took over from process %d", (int)s->takeover.old);
 }
 
+void supervisor_hurry_old(const struct supervisor *s)
+{
+    if (s->takeover.state == TAKEOVER_DRAINING && takeover_old_lives(&s->takeover))
+        kill(s->takeover.old, SIGTERM);
+}
+
 /* The other master's workers end, and then it does, or it has died and they are orphans. */
 static void tend_draining(struct supervisor *s)
 {

@@ -1,11 +1,12 @@
 // Another binary takes over from the running one; whatever is wrong with it, nobody notices.
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
+import net from 'node:net';
 import path from 'node:path';
 import { afterEach, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { createToken, demo, PATIENCE, PROMPTGATE, run, SANITIZE, startGateway, until } from './harness.mjs';
+import { createToken, demo, PATIENCE, PROJECT_ID, PROMPTGATE, run, SANITIZE, startGateway, until } from './harness.mjs';
 import { children, lives, look } from './proc.mjs';
 import { RECORDINGS } from './recordings.mjs';
 import { StreamUpstream } from './stream-upstream.mjs';
@@ -141,6 +142,7 @@ test('three upgrades, one after the other, and a reload between: sessions and co
         }
         const said = await gateway.upgrade();
         assert.equal(said.status, 0, said.stderr);
+        await until('the end of the old one', async () => (await status()).replaces_pid === undefined);
         const token = await createToken(gateway.config);
         assert.equal((await gateway.post('hello', { message: 'Hi' }, { token }).then((it) => (turns.push(it), it))).status, 200);
         assert.equal((await run('reload', '--config', gateway.config)).status, 0);
@@ -218,6 +220,28 @@ test('a configuration that is wrong, or cannot be taken over: the caller is told
     assert.match(said.stderr, /state_dir cannot change by an upgrade: restart needed/);
     fs.writeFileSync(file, good);
     assert.equal((await gateway.upgrade()).status, 0);
+});
+
+test('a token that is revoked: no worker of the old one takes it on a connection that is open', async () => {
+    await start();
+    const token = await createToken(gateway.config, 'demo', '--name', 'short');
+    const held = await gateway.begin('never', { message: 'Hi' });
+    held.answer.catch(() => {});
+    const bytes = `POST /api/${PROJECT_ID}/hello HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${token}\r\n` +
+        'Content-Type: application/json\r\nContent-Length: 16\r\n\r\n{"message":"Hi"}';
+    const socket = net.connect(gateway.port, '127.0.0.1').setEncoding('utf8').on('error', () => {});
+    let told = '';
+    socket.on('data', (text) => {
+        told += text;
+    });
+    socket.write(bytes);
+    await until('an answer', () => /^HTTP\/1.1 200/.test(told));
+    assert.equal((await gateway.upgrade()).status, 0);
+    assert.ok((await status()).replaces_workers > 0);
+    assert.equal((await run('token', 'revoke', 'short', '--config', gateway.config)).status, 0);
+    await until('the end of the connection', () => socket.readableEnded || socket.destroyed);
+    assert.equal(told.match(/HTTP\/1.1 200/g).length, 1);
+    held.leave();
 });
 
 test('keys from the environment, where they are no more, go with it', async () => {
