@@ -114,7 +114,8 @@ static void hand_on(struct supervisor *s)
 static void undo(struct supervisor *s)
 {
     struct error error;
-    counters_look_again(&s->counters);
+    if (!counters_look_again(&s->counters, &error))
+        log_error("%s", error.message);
     slots_take_back(&s->inheritance.slots);
     if (!instance_sign(&s->instance, &error))
         log_error("%s", error.message);
