@@ -81,15 +81,27 @@ static size_t length_of(struct json_object *list)
     return json_object_is_type(list, json_type_array) ? json_object_array_length(list) : 0;
 }
 
+/* All 64 bits may be in use: what was above INT64_MAX is written as a negative number. */
+static bool read_bits(struct json_object *object, const char *name, uint64_t *bits)
+{
+    struct json_object *value = json_member(object, name, NULL);
+    *bits = (uint64_t)json_int_or(value, 0);
+    return json_object_is_type(value, json_type_int);
+}
+
 static bool read_file(struct json_object *object, struct socket_file *file)
 {
     struct str path = json_text(json_member(object, "path", NULL));
-    *file = (struct socket_file){.device = (dev_t)number(object, "device"),
-                                 .inode = (ino_t)number(object, "inode")};
-    if (!take_descriptor(number(object, "fd"), &file->fd) || path.len >= sizeof file->path)
+    uint64_t device, inode;
+    *file = (struct socket_file){.fd = -1};
+    if (!take_descriptor(number(object, "fd"), &file->fd) ||
+        !read_bits(object, "device", &device) || !read_bits(object, "inode", &inode) || !path.at ||
+        path.len >= sizeof file->path)
         return false;
-    memcpy(file->path, path.at ? path.at : "", path.len);
-    return path.at != NULL;
+    file->device = device;
+    file->inode = inode;
+    memcpy(file->path, path.at, path.len);
+    return true;
 }
 
 static bool read_sockets(struct json_object *list, struct listener *listener)
@@ -107,13 +119,13 @@ static bool read_sockets(struct json_object *list, struct listener *listener)
 static bool read_listener(struct json_object *object, struct listener *listener)
 {
     struct str text = json_text(json_member(object, "text", NULL));
-    struct json_object *file = json_member(object, "file", NULL);
+    socklen_t size = sizeof listener->address;
     if (!text.at || !read_sockets(json_member(object, "sockets", NULL), listener) ||
-        (file && !read_file(file, &listener->file)))
+        getsockname(listener->sockets[0], &listener->address.any, &size) != 0)
         return false;
     listener->text = copy(text);
-    socklen_t size = sizeof listener->address;
-    return getsockname(listener->sockets[0], &listener->address.any, &size) == 0;
+    return listener->address.any.sa_family != AF_UNIX ||
+           read_file(json_member(object, "file", NULL), &listener->file);
 }
 
 static bool read_listeners(struct json_object *list, struct listeners *listeners)
@@ -127,7 +139,19 @@ static bool read_listeners(struct json_object *list, struct listeners *listeners
         if (listener->address.any.sa_family != AF_UNIX && listener->count > listeners->sockets)
             listeners->sockets = listener->count;
     }
-    return true;
+    return json_object_is_type(list, json_type_array);
+}
+
+static bool read_slot(struct json_object *slot, int log_pipe[2], bool *lent)
+{
+    if (length_of(slot) < 3)
+        return false;
+    for (size_t end = 0; end < 2; end++)
+        if (!take_descriptor(json_int_or(json_object_array_get_idx(slot, end), -1), &log_pipe[end]))
+            return false;
+    struct json_object *said = json_object_array_get_idx(slot, 2);
+    *lent = json_object_get_boolean(said);
+    return json_object_is_type(said, json_type_boolean);
 }
 
 static bool read_slots(struct json_object *list, struct handover *handover)
@@ -136,16 +160,10 @@ static bool read_slots(struct json_object *list, struct handover *handover)
     handover->log_pipes = xcalloc(count + 1, sizeof *handover->log_pipes);
     handover->lent = xcalloc(count + 1, sizeof *handover->lent);
     handover->slots = (unsigned)count;
-    for (size_t i = 0; i < count; i++) {
-        struct json_object *slot = json_object_array_get_idx(list, i);
-        if (length_of(slot) < 3)
+    for (size_t i = 0; i < count; i++)
+        if (!read_slot(json_object_array_get_idx(list, i), handover->log_pipes[i],
+                       &handover->lent[i]))
             return false;
-        for (size_t end = 0; end < 2; end++)
-            if (!take_descriptor(json_int_or(json_object_array_get_idx(slot, end), -1),
-                                 &handover->log_pipes[i][end]))
-                return false;
-        handover->lent[i] = json_object_get_boolean(json_object_array_get_idx(slot, 2));
-    }
     return count > 0;
 }
 

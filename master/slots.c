@@ -118,7 +118,8 @@ static bool has_process(const struct slots *slots, unsigned slot)
     if (pid == 0)
         return atomic_load(&shared->state) != SHM_SLOT_FREE &&
                clock_now_ms() - atomic_load(&shared->heartbeat_ms) < UNNAMED_MS;
-    return process_start_time(pid) == atomic_load(&shared->start_ticks);
+    uint64_t started = process_start_time(pid);
+    return started != 0 && started == atomic_load(&shared->start_ticks);
 }
 
 void slots_adopt_orphans(struct slots *slots)

@@ -113,7 +113,8 @@ static void undo(struct supervisor *s)
 {
     struct error error;
     struct generation *serving = supervisor_in_state(s, GENERATION_SERVING);
-    counters_look_again(&s->counters);
+    if (!counters_look_again(&s->counters, &error))
+        log_error("%s", error.message);
     slots_take_back(&s->inheritance.slots);
     if (!instance_sign(&s->instance, &error))
         log_error("%s", error.message);

@@ -208,12 +208,6 @@ bool counters_join(struct counters *counters, int fd, struct error *error)
                     : error_set(error, "the counters file has another layout: restart needed");
 }
 
-void counters_look_again(struct counters *counters)
-{
-    counters->size_bytes =
-        size_for(counters->header->workers, atomic_load(&counters->header->accounts));
-}
-
 bool counters_open(struct counters *counters, const char *path, struct error *error)
 {
     *counters = (struct counters){.fd = -1};
@@ -264,6 +258,15 @@ bool counters_grow(struct counters *counters, uint32_t accounts, struct error *e
     counters->size_bytes = size;
     atomic_store(&counters->header->accounts, accounts);
     STEP(counters_grown);
+    return true;
+}
+
+bool counters_look_again(struct counters *counters, struct error *error)
+{
+    size_t size = size_for(counters->header->workers, atomic_load(&counters->header->accounts));
+    if (size > counters->mapped_bytes && !map_more(counters, size, error))
+        return false;
+    counters->size_bytes = size;
     return true;
 }
 

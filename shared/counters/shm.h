@@ -169,8 +169,10 @@ bool counters_create(struct counters *counters, const char *path, unsigned worke
  * from here on. False when the file is not of this layout and boot. */
 bool counters_join(struct counters *counters, int fd, struct error *error)
     __attribute__((warn_unused_result));
-/* The first one's, when the second one is gone, which may have made room for accounts. */
-void counters_look_again(struct counters *counters);
+/* The first one's, when the second one is gone, which may have made room for accounts: the mapping
+ * may move, as by counters_grow. */
+bool counters_look_again(struct counters *counters, struct error *error)
+    __attribute__((warn_unused_result));
 /* For readers (command line): maps an existing file read-only. */
 bool counters_open(struct counters *counters, const char *path, struct error *error)
     __attribute__((warn_unused_result));

@@ -47,8 +47,9 @@ enum frame_result {
 };
 
 /* Reads from `bytes` on; `*consumed` is how many bytes are done with (a caller that keeps an offset
- * moves it only to where FRAME_RECORD was returned). A bad frame is skipped to the next magic and
- * counted. A record whose parts stop and another begins is dropped and counted. */
+ * moves it only to where FRAME_RECORD was returned). A bad frame, or one of another version, is
+ * skipped to the next magic and counted. A record whose parts stop and another begins is dropped
+ * and counted. */
 enum frame_result frame_reader_next(struct frame_reader *reader, struct str bytes, size_t *consumed,
                                     struct str *record);
 void frame_reader_free(struct frame_reader *reader);

@@ -297,6 +297,89 @@ static void cannot_be_made(void **state)
     assert_int_equal(rmdir(place->path), 0);
 }
 
+/* Another master's, by a descriptor of the same file. */
+static struct counters join(struct place *place, const struct counters *first)
+{
+    struct counters joined = {0};
+    int fd = fcntl(first->fd, F_DUPFD_CLOEXEC, 0);
+    if (!counters_join(&joined, fd, &place->error))
+        fail_msg("%s", place->error.message);
+    assert_int_equal(joined.fd, fd);
+    return joined;
+}
+
+static void a_second_master_joins(void **state)
+{
+    struct place *place = *state;
+    struct counters first = create(place, 3);
+    assert_true(counters_grow(&first, 4, &place->error));
+    atomic_store(&first.workers[2].rows, 5);
+    struct counters second = join(place, &first);
+    assert_int_equal(second.header->workers, 3);
+    assert_int_equal(second.size_bytes, first.size_bytes);
+    assert_int_equal(atomic_load(&second.workers[2].rows), 5);
+    assert_true(counters_allot_table(&second, 2, &place->error));
+    assert_int_equal(atomic_load(&first.workers[2].has_table), 1);
+    atomic_store(&counters_requests(&second, 2)[7].state, REQUEST_OPEN);
+    assert_int_equal(atomic_load(&counters_requests(&first, 2)[7].state), REQUEST_OPEN);
+    atomic_store(&first.accounts[3].key, 9);
+    assert_int_equal(atomic_load(&second.accounts[3].key), 9);
+    counters_close(&second);
+    assert_int_equal(atomic_load(&first.accounts[3].key), 9);
+    counters_close(&first);
+}
+
+static void who_joins_refuses_what_is_none(void **state)
+{
+    struct place *place = *state;
+    struct counters counters = create(place, 1), joined = {0};
+    uint32_t layout = SHM_LAYOUT + 1;
+    counters_close(&counters);
+    overwrite(place->path, offsetof(struct shm_header, layout), &layout, sizeof layout);
+    int fd = open(place->path, O_RDWR | O_CLOEXEC);
+    assert_false(counters_join(&joined, fd, &place->error));
+    assert_string_equal(place->error.message,
+                        "the counters file has another layout: restart needed");
+    assert_null(joined.header);
+    assert_int_equal(ftruncate(fd, 0), 0);
+    assert_false(counters_join(&joined, fd, &place->error));
+    close(fd);
+    assert_false(counters_join(&joined, fd, &place->error));
+    assert_null(joined.header);
+}
+
+/* The first master goes on with what the second one made room for. */
+static void room_that_another_made_is_seen(void **state)
+{
+    struct place *place = *state;
+    struct counters first = create(place, 1), second = join(place, &first);
+    assert_true(counters_grow(&second, 300, &place->error));
+    atomic_store(&second.accounts[299].key, 21);
+    counters_close(&second);
+    assert_true(counters_look_again(&first, &place->error));
+    assert_int_equal(first.size_bytes, status_of(place->path).st_size);
+    assert_int_equal(atomic_load(&first.accounts[299].key), 21);
+    assert_true(counters_grow(&first, 310, &place->error));
+    assert_int_equal(atomic_load(&first.accounts[299].key), 21);
+    assert_int_equal(atomic_load(&first.header->accounts), 310);
+    counters_close(&first);
+}
+
+/* Beyond the addresses that the first one had. */
+static void more_room_than_was_mapped_is_seen(void **state)
+{
+    struct place *place = *state;
+    struct counters first = create(place, 1), second = join(place, &first);
+    uint32_t mapped = counters_accounts_mapped(&first);
+    assert_true(counters_grow(&second, mapped + 100, &place->error));
+    atomic_store(&second.accounts[mapped + 99].key, 22);
+    counters_close(&second);
+    assert_true(counters_look_again(&first, &place->error));
+    assert_true(counters_accounts_mapped(&first) > mapped + 100);
+    assert_int_equal(atomic_load(&first.accounts[mapped + 99].key), 22);
+    counters_close(&first);
+}
+
 static void readers_see_it_live(void **state)
 {
     struct place *place = *state;
@@ -372,6 +455,10 @@ int main(void)
         TEST(other_files_are_made_anew),
         TEST(a_left_over_is_no_obstacle),
         TEST(cannot_be_made),
+        TEST(a_second_master_joins),
+        TEST(who_joins_refuses_what_is_none),
+        TEST(room_that_another_made_is_seen),
+        TEST(more_room_than_was_mapped_is_seen),
         TEST(readers_see_it_live),
         TEST(readers_cannot_write),
         TEST(readers_refuse_what_is_none),

@@ -1,4 +1,5 @@
-/* Which keys a running gateway refuses to change: exactly those that keys.def calls so. */
+/* Which keys a running gateway refuses to change: exactly those that keys.def calls so; and what it
+ * writes of them for a process that takes its place. */
 #include "master/config/config_fixed.h"
 
 #include "master/config/drafts.h"
@@ -63,11 +64,90 @@ static void numbers_may_change(void **state)
     assert_null(config_fixed_difference(&old, &new));
 }
 
+/* --- in another process --- */
+
+static const char *differs(const struct config *old, const struct config *new)
+{
+    struct buf text = {0};
+    config_fixed_write(old, &text);
+    const char *said = config_fixed_differs(buf_view(&text), new);
+    buf_free(&text);
+    return said;
+}
+
+/* Each pair of values that are not the same. */
+static void expect_told(const struct config_key *key)
+{
+    static const char *const values[][2] = {{"one", "other"}, {"one", NULL}, {NULL, "one"},
+                                            {NULL, ""},       {"-", NULL},   {"one", "one\n"}};
+    struct config old = {0}, new = {0};
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+        *text_of(&old, key) = values[i][0];
+        *text_of(&new, key) = values[i][1];
+        const char *said = differs(&old, &new);
+        assert_string_equal(said ? said : "none", key->reloadable ? "none" : key->path);
+        assert_null(differs(&new, &new));
+    }
+}
+
+static void what_was_written_tells_every_key(void **state)
+{
+    struct config config = {0};
+    (void)state;
+    for (size_t i = 0; i < KEYS_COUNT; i++)
+        if (text_of(&config, &config_keys[i]))
+            expect_told(&config_keys[i]);
+}
+
+static const struct config whole = {
+    .state_dir = "/var/lib/secret-1",
+    .runtime_dir = "/run/secret-2",
+    .timezone = "secret-3/Berlin",
+    .user = "secret-4",
+    .group = "secret-5",
+    .store = {.driver = "secret-6",
+              .path = "/secret-7",
+              .dsn = "postgres://gateway:secret-8@db/logs"},
+    .sessions_path = "/secret-9",
+};
+
+/* The text is in memory that another program gets. */
+static void no_value_is_written_in_clear(void **state)
+{
+    (void)state;
+    struct buf text = {0};
+    config_fixed_write(&whole, &text);
+    assert_non_null(strstr(buf_cstr(&text), "store.dsn "));
+    assert_null(strstr(buf_cstr(&text), "secret"));
+    assert_null(config_fixed_differs(buf_view(&text), &whole));
+    buf_free(&text);
+}
+
+/* A binary that has a key more, or one less. */
+static void keys_of_one_side_count_as_the_same(void **state)
+{
+    (void)state;
+    struct config new = whole;
+    struct buf text = {0};
+    new.user = "another";
+    buf_puts(&text, "later.key 0123\n");
+    config_fixed_write(&whole, &text);
+    assert_string_equal(config_fixed_differs(buf_view(&text), &new), "user");
+    char *line = strstr(buf_cstr(&text), "\nuser ");
+    memcpy(line, "\nusex ", 6);
+    assert_null(config_fixed_differs(buf_view(&text), &new));
+    assert_null(config_fixed_differs(STR(""), &new));
+    buf_free(&text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_fixed_key_is_named),
         cmocka_unit_test(numbers_may_change),
+        cmocka_unit_test(what_was_written_tells_every_key),
+        cmocka_unit_test(no_value_is_written_in_clear),
+        cmocka_unit_test(keys_of_one_side_count_as_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

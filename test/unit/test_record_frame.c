@@ -201,6 +201,26 @@ static void any_damaged_byte_is_seen(void **state)
     buf_free(&out);
 }
 
+/* Not a record that this reader could understand: skipped as a damaged one is, and those behind it
+ * are read. */
+static void a_newer_version_is_skipped(void **state)
+{
+    (void)state;
+    struct buf out = {0};
+    append_record(&out, 0, 40, 'A');
+    size_t at = out.len;
+    append_record(&out, 1, 5000, 'B');
+    size_t newer = out.len - at;
+    append_record(&out, 2, 40, 'C');
+    out.data[at + 4] = out.data[at + FRAME_MAX + 4] = RECORD_VERSION + 1;
+    for (size_t piece = 1; piece < 10000; piece *= 9) {
+        struct counts counts = assert_reads(buf_view(&out), piece, "40,A;40,C;");
+        assert_int_equal(counts.skipped, newer);
+        assert_int_equal(counts.torn, 0);
+    }
+    buf_free(&out);
+}
+
 static void finds_its_way_through_rubbish(void **state)
 {
     (void)state;
@@ -249,6 +269,7 @@ int main(void)
         cmocka_unit_test(parts_without_a_beginning),
         cmocka_unit_test(cut_frame_then_good_ones),
         cmocka_unit_test(any_damaged_byte_is_seen),
+        cmocka_unit_test(a_newer_version_is_skipped),
         cmocka_unit_test(finds_its_way_through_rubbish),
         cmocka_unit_test(a_frame_in_text_is_no_frame),
     };
