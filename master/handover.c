@@ -203,9 +203,10 @@ static bool check(struct json_object *document, struct error *error)
 bool handover_read(struct str text, struct handover *handover, struct error *error)
 {
     struct json_object *document;
+    struct error why;
     *handover = (struct handover){.layout = SHM_LAYOUT};
-    if (!json_read(text, &document, error))
-        return false;
+    if (!json_read(text, &document, &why))
+        return error_set(error, "what was handed over is no JSON: %.400s", why.message);
     bool good = check(document, error);
     if (good && !read_all(document, handover))
         good = error_set(error, "what was handed over is not whole");

@@ -56,13 +56,15 @@ bool takeover_find(struct takeover *takeover)
     *takeover = (struct takeover){.channel = -1};
     if (!said)
         return true;
-    if (sscanf(said, "%d:%d", &memory, &takeover->channel) != 2 ||
-        fcntl(takeover->channel, F_SETFD, FD_CLOEXEC) != 0) {
+    bool names = sscanf(said, "%d:%d", &memory, &takeover->channel) == 2 &&
+                 fcntl(takeover->channel, F_SETFD, FD_CLOEXEC) == 0;
+    unsetenv(HANDOVER_VARIABLE);
+    if (!names) {
+        takeover->channel = -1;
         log_error(HANDOVER_VARIABLE " is for a gateway that is being upgraded, and says nothing of "
                                     "use here");
         return false;
     }
-    unsetenv(HANDOVER_VARIABLE);
     takeover->old = getppid();
     takeover->state = TAKEOVER_TAKING;
     bool done = take_handover(takeover, memory, &error);

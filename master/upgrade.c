@@ -90,6 +90,15 @@ static void tend_undoing(struct upgrade *upgrade)
     upgrade->state = UPGRADE_IDLE;
 }
 
+/* Why it ended may stand behind a word that was not read yet. */
+static void hear_last_words(struct upgrade *upgrade)
+{
+    enum upgrade_state before;
+    do
+        before = upgrade->state;
+    while (before != UPGRADE_UNDOING && upgrade_tend(upgrade) != before);
+}
+
 void upgrade_child_ended(struct upgrade *upgrade, pid_t pid, int wait_status)
 {
     char reason[128];
@@ -106,8 +115,8 @@ void upgrade_child_ended(struct upgrade *upgrade, pid_t pid, int wait_status)
     else
         snprintf(reason, sizeof reason, "the new binary ended with status %d",
                  WEXITSTATUS(wait_status));
-    /* Its last words come first. */
-    if (upgrade->state != UPGRADE_UNDOING && upgrade_tend(upgrade) != UPGRADE_UNDOING)
+    hear_last_words(upgrade);
+    if (upgrade->state != UPGRADE_UNDOING)
         upgrade_cancel(upgrade, reason);
 }
 
@@ -173,6 +182,7 @@ void upgrade_begin(struct upgrade *upgrade, const char *directory, const struct 
         prctl(PR_SET_CHILD_SUBREAPER, 1) != 0 || (upgrade->pid = fork()) < 0) {
         upgrade->pid = 0;
         upgrade_cancel(upgrade, strerror(errno));
+        prctl(PR_SET_CHILD_SUBREAPER, 0);
     } else if (upgrade->pid == 0) {
         prepare(context);
         become_new(directory, handover, memory, channel[1]);

@@ -19,7 +19,7 @@ struct master {
     char directory[SCRATCH_PATH], path[SCRATCH_PATH];
     struct control control;
     uint64_t request;
-    int asked[4];
+    unsigned asked[CONTROL_TOKENS + 1]; /* the last verb */
     char argument[80];
     struct str at_once; /* the answer from within the call; absent = later */
 };
@@ -160,7 +160,34 @@ static void what_is_unknown_is_refused(void **state)
     char argument[8 + CONTROL_ARGUMENT_MAX + 1] = "tokens ";
     memset(argument + 7, 'a', CONTROL_ARGUMENT_MAX + 1);
     assert_true(strncmp(client_end(m, client_ask(m, argument)), "failed\n", 7) == 0);
-    assert_int_equal(m->asked[0] + m->asked[1] + m->asked[2] + m->asked[3], 0);
+    for (size_t i = 0; i < sizeof m->asked / sizeof *m->asked; i++)
+        assert_int_equal(m->asked[i], 0);
+}
+
+/* Another master listens at the same socket from now on: who waits is referred to it. */
+static void the_socket_becomes_another_masters(void **state)
+{
+    struct master *m = *state;
+    struct master other = {.at_once = STR("by the other")};
+    struct socket_file file = m->control.socket;
+    struct error error;
+    int waits = client_ask(m, "upgrade"), referred = client_ask(m, "reload");
+    uint64_t reload = m->request;
+    assert_int_equal(m->asked[CONTROL_UPGRADE], 1);
+    file.fd = fcntl(file.fd, F_DUPFD_CLOEXEC, 0);
+    control_leave(&m->control);
+    control_init(&other.control);
+    assert_true(control_adopt(&other.control, &file, ask, &other, &error));
+    strcpy(other.path, m->path);
+    assert_string_equal(client_end(&other, client_ask(&other, "status")), "ok\nby the other");
+    control_refer(&m->control, reload);
+    assert_string_equal(client_end(m, referred), "again\n");
+    control_answer(&m->control, reload - 1, true, STR("done"));
+    assert_string_equal(client_end(m, waits), "ok\ndone");
+    control_close(&m->control); /* the file stays */
+    assert_int_equal(access(m->path, F_OK), 0);
+    control_close(&other.control);
+    assert_int_not_equal(access(m->path, F_OK), 0);
 }
 
 static void a_request_may_have_an_argument(void **state)
@@ -457,6 +484,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_request_is_answered_at_once_or_later),
         TEST(what_is_unknown_is_refused),
+        TEST(the_socket_becomes_another_masters),
         TEST(a_request_may_have_an_argument),
         TEST(a_long_answer_goes_in_parts),
         TEST(a_client_that_left_is_forgotten),

@@ -325,7 +325,7 @@ static void what_is_no_such_text_is_refused(void **state)
     char text[1024];
     size_t len = strlen(version_1(text));
     for (size_t cut = 0; cut < len; cut++)
-        expect_refused((struct str){text, cut}, "");
+        expect_refused((struct str){text, cut}, "is no JSON");
     expect_refused(STR("null"), "has no version");
     expect_refused(STR("[1]"), "has no version");
     expect_refused(STR("\"version\""), "has no version");

@@ -31,9 +31,9 @@ struct birth {
     int64_t generation;
     size_t sockets_count;
     bool sockets[WORKERS], log_reads[SLOTS], log_writes[SLOTS];
-    bool lifeline[2], ready[2], notify;
+    bool lifeline[2], ready[2], notify, upgrade, takeover;
     bool own_ends; /* the descriptors in the setup are the ones of its slot */
-    bool signals_free, interrupt_ignored, hangup_ignored, term_default;
+    bool signals_free, interrupt_ignored, hangup_ignored, upgrade_ignored, term_default;
     char comm[16];
     char cmdline[64];
 };
@@ -49,7 +49,7 @@ static struct master {
     struct error error;
 } master;
 
-static int notify_fd; /* as the master has it */
+static int notify_fd, upgrade_fd, takeover_fd; /* as the master has them */
 
 static bool is_open(int fd)
 {
@@ -70,6 +70,8 @@ static void describe(struct birth *birth)
         birth->ready[end] = is_open(inheritance->ready[end]);
     }
     birth->notify = is_open(notify_fd);
+    birth->upgrade = is_open(upgrade_fd);
+    birth->takeover = is_open(takeover_fd);
     sigset_t blocked;
     sigprocmask(SIG_SETMASK, NULL, &blocked);
     birth->signals_free = sigisemptyset(&blocked);
@@ -78,6 +80,8 @@ static void describe(struct birth *birth)
     birth->interrupt_ignored = action.sa_handler == SIG_IGN;
     sigaction(SIGHUP, NULL, &action);
     birth->hangup_ignored = action.sa_handler == SIG_IGN;
+    sigaction(SIGUSR2, NULL, &action);
+    birth->upgrade_ignored = action.sa_handler == SIG_IGN;
     sigaction(SIGTERM, NULL, &action);
     birth->term_default = action.sa_handler == SIG_DFL;
     prctl(PR_GET_NAME, birth->comm);
@@ -178,6 +182,10 @@ static int set_up(void **state)
     control_init(&master.control);
     inheritance->notify = &master.notify;
     master.notify.fd = notify_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    upgrade_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    takeover_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    inheritance->upgrade = &upgrade_fd;
+    inheritance->takeover = &takeover_fd;
     if (pipe2(inheritance->lifeline, O_CLOEXEC) != 0 || pipe2(inheritance->ready, O_CLOEXEC) != 0)
         return -1;
     if (!counters_create(&master.counters, master.path, SLOTS, &master.error) ||
@@ -196,6 +204,8 @@ static int tear_down(void **state)
         close(inheritance->ready[end]);
     }
     notify_close(&master.notify);
+    close(upgrade_fd);
+    close(takeover_fd);
     slots_free(&inheritance->slots);
     listeners_close(&inheritance->listeners);
     counters_close(&master.counters);
@@ -264,6 +274,7 @@ static void worker_is_born(void **state)
     assert_true(birth.lifeline[0]);
     assert_false(birth.lifeline[1]);
     assert_false(birth.notify);
+    assert_false(birth.upgrade || birth.takeover);
     assert_false(birth.ready[0]);
     assert_true(birth.ready[1]);
     assert_string_equal(birth.comm, "worker 1 (gen 3"); /* 15 characters are the kernel's limit */
@@ -288,6 +299,7 @@ static void logger_is_born(void **state)
     }
     assert_false(birth.lifeline[1]);
     assert_false(birth.notify);
+    assert_false(birth.upgrade || birth.takeover);
     assert_string_equal(birth.comm, "logger");
     assert_string_equal(birth.cmdline, "promptgate: logger");
     end(&process);
@@ -301,6 +313,7 @@ static void signals_are_a_childs_own(void **state)
     assert_true(birth.signals_free);
     assert_true(birth.interrupt_ignored);
     assert_true(birth.hangup_ignored);
+    assert_true(birth.upgrade_ignored);
     assert_true(birth.term_default);
     kill(process.pid, SIGTERM);
     end(&process);
