@@ -176,8 +176,8 @@ static void the_socket_becomes_another_masters(void **state)
     assert_int_equal(m->asked[CONTROL_UPGRADE], 1);
     file.fd = fcntl(file.fd, F_DUPFD_CLOEXEC, 0);
     control_leave(&m->control);
-    control_init(&other.control);
-    assert_true(control_adopt(&other.control, &file, ask, &other, &error));
+    control_adopt(&other.control, &file, ask, &other);
+    assert_true(control_begin(&other.control, &error));
     strcpy(other.path, m->path);
     assert_string_equal(client_end(&other, client_ask(&other, "status")), "ok\nby the other");
     control_refer(&m->control, reload);
