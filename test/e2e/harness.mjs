@@ -414,7 +414,11 @@ class Gateway {
     /** SIGTERM (or another signal); the exit status must be 0 and no child may be left. */
     async stop(signal = 'SIGTERM') {
         this.children();
-        process.kill(this.pid, signal);
+        if (this.pid === this.child.pid) {
+            this.child.kill(signal); // it may have ended, and somebody else have its pid
+        } else if (look(this.pid)) {
+            process.kill(this.pid, signal);
+        }
         const end = await this.end();
         started.delete(this);
         const left = [...this.family.values()].filter(lives);
