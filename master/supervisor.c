@@ -22,7 +22,7 @@
 
 enum { TURN_MS = 100, SETTLE_MS = 500 };
 
-static volatile sig_atomic_t stop_signals, reload_asked, upgrade_asked, child_changed;
+static volatile sig_atomic_t stop_signals, reload_asked, upgrade_asked, replaced, child_changed;
 
 static void on_signal(int number)
 {
@@ -32,6 +32,8 @@ static void on_signal(int number)
         reload_asked = 1;
     else if (number == SIGUSR2)
         upgrade_asked = 1;
+    else if (number == SIGUSR1)
+        replaced = 1;
     else
         stop_signals++;
 }
@@ -40,7 +42,7 @@ static void on_signal(int number)
  * wait. */
 static void take_signals(sigset_t *during_wait)
 {
-    static const int taken[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR2, SIGCHLD};
+    static const int taken[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD};
     struct sigaction action = {.sa_handler = on_signal};
     sigset_t blocked;
     sigemptyset(&blocked);
@@ -440,8 +442,9 @@ static void tend_reload(struct supervisor *s)
         reload_asked = 0;
         reload_ask(&s->reload);
     }
-    if (s->stopping || !serving || supervisor_in_state(s, GENERATION_STARTING) ||
-        s->upgrade.state != UPGRADE_IDLE)
+    /* Until it is announced, the reload that it came of is not over. */
+    if (s->stopping || !serving || !serving->announced ||
+        supervisor_in_state(s, GENERATION_STARTING) || s->upgrade.state != UPGRADE_IDLE)
         return;
     if (!s->waiting) {
         bool room = s->count < GENERATIONS_MAX;
@@ -618,7 +621,7 @@ static void tend_tokens(struct supervisor *s)
     else if (state != TOKENS_IDLE)
         control_answer(&s->control, request, state == TOKENS_TAKEN, buf_view(&text));
     if (state != TOKENS_IDLE)
-        supervisor_hurry_old(s);
+        supervisor_dismiss_old(s);
     buf_free(&text);
 }
 
@@ -628,12 +631,13 @@ static bool answer_waiting(struct supervisor *s, const struct waiting_request *w
     bool of_reload = waiting->verb == CONTROL_RELOAD, of_upgrade = waiting->verb == CONTROL_UPGRADE;
     if (s->upgrade.state == UPGRADE_DONE && !of_upgrade)
         control_refer(&s->control, waiting->request);
+    else if (of_upgrade && upgrade_has_ended(&s->upgrade, waiting->number) &&
+             (s->stopping || !old_ones_accept(s)))
+        control_answer(&s->control, waiting->request, s->upgrade.good, buf_view(&s->upgrade.text));
     else if ((of_reload || of_upgrade) && s->stopping)
         control_answer(&s->control, waiting->request, false, STR("the gateway is stopping"));
     else if (of_reload && waiting->number <= s->reload.answered && !old_ones_accept(s))
         control_answer(&s->control, waiting->request, s->reload.good, buf_view(&s->reload.text));
-    else if (of_upgrade && upgrade_has_ended(&s->upgrade, waiting->number) && !old_ones_accept(s))
-        control_answer(&s->control, waiting->request, s->upgrade.good, buf_view(&s->upgrade.text));
     else if (waiting->verb == CONTROL_STOP && supervisor_has_stopped(s))
         control_answer(&s->control, waiting->request, true, STR("stopped"));
     else
@@ -701,10 +705,12 @@ static void take_turn(struct supervisor *s)
     process_watch(&s->logger, &s->counters);
     process_watch(&s->keeper, &s->counters);
     slots_clean(&s->inheritance.slots);
-    if (upgrade_asked)
-        upgrade_ask(&s->upgrade);
+    struct supervisor_signals signals = {.stop = stop_signals > 0,
+                                         .reload = reload_asked,
+                                         .upgrade = upgrade_asked,
+                                         .replaced = replaced};
     upgrade_asked = 0;
-    supervisor_tend_upgrade(s, is_changing(s), stop_signals > 0);
+    supervisor_tend_upgrade(s, is_changing(s), &signals);
     supervisor_tend_takeover(s, stop_signals > 0);
     tend_reload(s);
     tend_tokens(s);
@@ -729,7 +735,8 @@ static int supervise(struct supervisor *s, const sigset_t *during_wait)
     }
     if (start_failed(s) && supervisor_is_second(s))
         takeover_fail(&s->takeover, "its logger could not start: the log says why");
-    if (s->gave_up || start_failed(s))
+    bool is_orphaned = s->upgrade.state == UPGRADE_DONE && s->upgrade.ended;
+    if (s->gave_up || start_failed(s) || is_orphaned)
         return 1;
     log_info("stopped");
     return 0;

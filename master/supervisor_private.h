@@ -42,6 +42,7 @@ struct supervisor {
     bool stopping;
     bool hurried;               /* by a second signal */
     bool refusing;              /* and nobody accepts any more */
+    int64_t requests_end_ms;    /* once stopping: so long they have */
     int64_t rows_wait_until_ms; /* for rows of dead workers, once stopping */
     bool pipes_ended;           /* all workers are gone: the logger reads to the end */
     bool keeper_done;           /* it was told to end */
@@ -70,9 +71,17 @@ bool supervisor_has_stopped(const struct supervisor *s);
 
 /* --- supervisor_upgrade.c --- */
 
+/* Which signals the master has got; `upgrade` only since the last turn. The one that has taken over
+ * sends SIGUSR1 when the old one's workers shall not begin anything more, and SIGUSR2 when they
+ * shall not wait for what they have begun. */
+struct supervisor_signals {
+    bool stop, reload, upgrade, replaced;
+};
+
 /* The old one's. Reloads and changes of tokens wait while one is under way; `busy` says that one of
  * those is, for which the upgrade waits. */
-void supervisor_tend_upgrade(struct supervisor *s, bool busy, bool stop_asked);
+void supervisor_tend_upgrade(struct supervisor *s, bool busy,
+                             const struct supervisor_signals *signals);
 /* Whether logger and keeper are, or will be, the new one's. */
 bool supervisor_has_lent_writers(const struct supervisor *s);
 /* Whether the workers that accept are, or will be at once, the new one's. */
@@ -85,7 +94,9 @@ bool supervisor_take_over(struct supervisor *s, const struct config *config, str
     __attribute__((warn_unused_result));
 /* The other one's workers are still the ones that accept. */
 bool supervisor_is_second(const struct supervisor *s);
-/* Workers of an earlier master, which knows no newer tokens, shall not begin anything more. */
+/* Workers of an earlier master, which knows no newer tokens, shall not begin anything more, or not
+ * wait for what they have begun. */
+void supervisor_dismiss_old(const struct supervisor *s);
 void supervisor_hurry_old(const struct supervisor *s);
 /* Its first generation could serve. */
 void supervisor_offer(struct supervisor *s);

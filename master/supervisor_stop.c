@@ -6,12 +6,15 @@
 
 #include <signal.h>
 
-/* The master before this one tells its own. */
+/* The master before this one dismisses its own, and has a grace of its own for them. */
 static void dismiss_all(struct supervisor *s, int64_t timeout_ms)
 {
+    bool has_old = s->takeover.state != TAKEOVER_NONE;
+    s->requests_end_ms = clock_now_ms() + timeout_ms;
+    s->rows_wait_until_ms = s->requests_end_ms + (has_old ? 2 : 1) * GENERATION_GRACE_MS;
     for (unsigned i = 0; i < s->count; i++)
         generation_dismiss(s->generations[i], s->generations[i]->state, SIGTERM, timeout_ms);
-    supervisor_hurry_old(s);
+    supervisor_dismiss_old(s);
 }
 
 static void begin_stop(struct supervisor *s)
@@ -20,7 +23,6 @@ static void begin_stop(struct supervisor *s)
     log_info("stopping: requests in flight have %lld ms to end", (long long)timeout_ms);
     notify_stopping(&s->notify, "stopping");
     s->stopping = true;
-    s->rows_wait_until_ms = clock_now_ms() + timeout_ms + GENERATION_GRACE_MS;
     dismiss_all(s, timeout_ms);
 }
 
@@ -31,7 +33,6 @@ static void hurry_stop(struct supervisor *s)
         return;
     log_info("stopping at once: requests in flight are broken off");
     s->hurried = true;
-    s->rows_wait_until_ms = clock_now_ms() + GENERATION_GRACE_MS;
     dismiss_all(s, 0);
 }
 
@@ -76,15 +77,19 @@ static void end_keeper(struct supervisor *s)
 }
 
 /* An earlier master has the pipes, too, and rows of its workers to write there. */
-static bool wait_for_old(const struct supervisor *s)
+static bool wait_for_old(struct supervisor *s)
 {
     if (s->takeover.state == TAKEOVER_NONE)
         return false;
-    if (clock_now_ms() >= s->rows_wait_until_ms) {
-        if (takeover_old_lives(&s->takeover))
-            kill(s->takeover.old, SIGKILL);
-        slots_kill_foreign(&s->inheritance.slots);
-    }
+    int64_t now_ms = clock_now_ms();
+    if (s->hurried || now_ms >= s->requests_end_ms)
+        supervisor_hurry_old(s);
+    if (now_ms < s->rows_wait_until_ms)
+        return true;
+    if (takeover_old_lives(&s->takeover))
+        kill(s->takeover.old, SIGKILL);
+    slots_kill_foreign(&s->inheritance.slots);
+    s->rows_wait_until_ms = now_ms + GENERATION_GRACE_MS; /* for the rows of what was killed */
     return true;
 }
 

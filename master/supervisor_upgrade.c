@@ -51,6 +51,11 @@ static void begin(struct supervisor *s)
     struct slots *slots = &s->inheritance.slots;
     struct handover handover;
     struct buf fixed = {0};
+    if (getpid() == 1) {
+        upgrade_cancel(&s->upgrade, "the master is process 1, with whose end all others end: "
+                                    "restart needed");
+        return;
+    }
     unsigned available = slots_available(slots);
     if (s->takeover.state != TAKEOVER_NONE || available < serving->count) {
         if (!s->upgrade.said_waiting)
@@ -116,48 +121,80 @@ static void undo(struct supervisor *s)
     if (!counters_look_again(&s->counters, &error))
         log_error("%s", error.message);
     slots_take_back(&s->inheritance.slots);
-    if (!instance_sign(&s->instance, &error))
+    if (!instance_sign(&s->instance, &error) || !control_begin(&s->control, &error))
         log_error("%s", error.message);
     atomic_store(&s->counters.header->master_pid, getpid());
     if (serving)
         supervisor_publish(s, serving);
 }
 
-/* Whoever stops the gateway, or the new master's end, does not wait for what the old one has
- * begun. */
-static void tend_replaced(struct supervisor *s, bool stop_asked)
+static void dismiss_replaced(struct supervisor *s, bool at_once)
 {
-    if (!stop_asked || s->stopping)
-        return;
-    s->stopping = true;
-    for (unsigned i = 0; i < s->count; i++)
-        generation_dismiss(s->generations[i], GENERATION_RETIRING, SIGTERM,
-                           s->generations[i]->config->shutdown_timeout_ms);
+    for (unsigned i = 0; i < s->count; i++) {
+        struct generation *generation = s->generations[i];
+        generation_dismiss(generation, GENERATION_RETIRING, SIGTERM,
+                           at_once ? 0 : generation->config->shutdown_timeout_ms);
+    }
 }
 
-void supervisor_tend_upgrade(struct supervisor *s, bool busy, bool stop_asked)
+/* The new master's end is as if it had said so. */
+static void tend_replaced(struct supervisor *s, const struct supervisor_signals *signals)
 {
-    enum upgrade_state before = s->upgrade.state;
-    if (before == UPGRADE_DONE) {
-        tend_replaced(s, stop_asked || s->upgrade.ended);
-        return;
+    if (signals->upgrade && !s->hurried) {
+        s->hurried = s->stopping = true;
+        dismiss_replaced(s, true);
+    } else if ((signals->replaced || signals->stop || s->upgrade.ended) && !s->stopping) {
+        s->stopping = true;
+        dismiss_replaced(s, false);
     }
-    if (before == UPGRADE_IDLE) {
-        if (s->upgrade.asked > s->upgrade.answered && !busy && !s->stopping && !stop_asked)
-            begin(s);
-        return;
-    }
-    if (stop_asked && before != UPGRADE_UNDOING)
-        upgrade_cancel(&s->upgrade, "the gateway is stopping");
-    enum upgrade_state now = upgrade_tend(&s->upgrade);
+}
+
+/* What this one was told meanwhile, and has not done. */
+static void hand_signals_on(const struct supervisor *s, const struct supervisor_signals *signals)
+{
+    if (signals->reload || s->reload.asked > s->reload.answered)
+        kill(s->upgrade.pid, SIGHUP);
+    if (signals->stop)
+        kill(s->upgrade.pid, SIGTERM);
+}
+
+/* Once it was told that it is over, the new one may have clients already. */
+static bool can_be_stopped(const struct supervisor *s)
+{
+    return s->upgrade.state != UPGRADE_UNDOING && s->upgrade.state != UPGRADE_SWITCHING;
+}
+
+static void go_on(struct supervisor *s, const struct supervisor_signals *signals)
+{
+    enum upgrade_state before = s->upgrade.state, now = upgrade_tend(&s->upgrade);
     if (now == UPGRADE_CLEARING)
         end_writers(s);
     else if (now == UPGRADE_SWITCHING && before == UPGRADE_TAKING)
         upgrade_say_over(&s->upgrade);
-    else if (now == UPGRADE_DONE)
-        hand_on(s);
     else if (now == UPGRADE_IDLE)
         undo(s);
+    if (now != UPGRADE_DONE)
+        return;
+    hand_on(s);
+    hand_signals_on(s, signals);
+}
+
+void supervisor_tend_upgrade(struct supervisor *s, bool busy,
+                             const struct supervisor_signals *signals)
+{
+    if (s->upgrade.state == UPGRADE_DONE) {
+        tend_replaced(s, signals);
+        return;
+    }
+    if (signals->upgrade)
+        upgrade_ask(&s->upgrade);
+    if (s->upgrade.state != UPGRADE_IDLE) {
+        if (signals->stop && can_be_stopped(s))
+            upgrade_cancel(&s->upgrade, "the gateway is stopping");
+        go_on(s, signals);
+    } else if (s->upgrade.asked > s->upgrade.answered && !busy && !s->stopping && !signals->stop) {
+        begin(s);
+    }
 }
 
 bool supervisor_has_lent_writers(const struct supervisor *s)
@@ -252,27 +289,41 @@ static void take_office(struct supervisor *s)
 {
     struct error error;
     s->takeover.state = TAKEOVER_DRAINING;
-    s->inheritance.slots.alone = true;
     s->keeper_socket = s->takeover.handover.keeper;
-    atomic_store(&s->counters.header->master_pid, getpid());
-    if (!instance_sign(&s->instance, &error) || !control_begin(&s->control, &error))
-        log_error("%s", error.message);
     supervisor_begin_serving(s, supervisor_in_state(s, GENERATION_STARTING));
     STEP(takeover_done);
     takeover_say(&s->takeover, "serving");
-    takeover_hang_up(&s->takeover);
+    atomic_store(&s->counters.header->master_pid, getpid());
+    if (!instance_sign(&s->instance, &error) || !control_begin(&s->control, &error))
+        log_error("%s", error.message);
     log_info("took over from process %d", (int)s->takeover.old);
+}
+
+static void tell_old(const struct supervisor *s, int number)
+{
+    if (s->takeover.state == TAKEOVER_DRAINING && takeover_old_lives(&s->takeover))
+        kill(s->takeover.old, number);
+}
+
+void supervisor_dismiss_old(const struct supervisor *s)
+{
+    tell_old(s, SIGUSR1);
 }
 
 void supervisor_hurry_old(const struct supervisor *s)
 {
-    if (s->takeover.state == TAKEOVER_DRAINING && takeover_old_lives(&s->takeover))
-        kill(s->takeover.old, SIGTERM);
+    tell_old(s, SIGUSR2);
 }
 
-/* The other master's workers end, and then it does, or it has died and they are orphans. */
+/* The other master hangs up when it has heard that this one serves, and starts nothing any more.
+ * Its workers end, and then it does, or it has died and they are orphans. */
 static void tend_draining(struct supervisor *s)
 {
+    bool knows = false;
+    if (s->takeover.channel >= 0 && !takeover_is_over(&s->takeover, &knows) && knows) {
+        takeover_hang_up(&s->takeover);
+        s->inheritance.slots.alone = true;
+    }
     if (takeover_old_lives(&s->takeover))
         return;
     slots_adopt_orphans(&s->inheritance.slots);

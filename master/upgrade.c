@@ -14,7 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { PREPARE_MS = 15000, CLEAR_MS = 10000, TAKE_MS = 20000, SWITCH_MS = 5000, WORD_BYTES = 600 };
+enum { PREPARE_MS = 15000, CLEAR_MS = 10000, TAKE_MS = 10000, SWITCH_MS = 5000, WORD_BYTES = 600 };
 
 static char binary[PATH_MAX];
 

@@ -222,6 +222,50 @@ test('a configuration that is wrong, or cannot be taken over: the caller is told
     assert.equal((await gateway.upgrade()).status, 0);
 });
 
+for (const [how, seconds] of [['a second SIGTERM', 30], ['a shorter shutdown_timeout of the new one', 1]]) {
+    test(`${how} while the old one drains: what it has in hand is answered, and has its row`, { timeout: 120_000 * PATIENCE }, async () => {
+        await start();
+        const held = await gateway.begin('never', { message: 'Hi' });
+        const file = path.join(gateway.config, 'promptgate.yaml');
+        fs.writeFileSync(file, fs.readFileSync(file, 'utf8').replace(/^shutdown_timeout: .*$/m, `shutdown_timeout: ${seconds}s`));
+        assert.equal((await gateway.upgrade()).status, 0);
+        const token = await createToken(gateway.config); // the old workers have heard of something already
+        assert.equal((await gateway.post('hello', { message: 'Hi' }, { token })).status, 200);
+        process.kill(gateway.pid, 'SIGTERM');
+        if (seconds === 30) {
+            await until('the first signal', () => /stopping: requests/.test(gateway.stderr));
+            process.kill(gateway.pid, 'SIGTERM');
+        }
+        const { status: code, json } = await held.answer;
+        assert.deepEqual([code, json.error.code], [503, 'draining']);
+        await gateway.exited;
+        assert.deepEqual(gateway.rows().map((row) => row.status).sort(), ['draining', 'ok']);
+        assert.doesNotMatch(gateway.stderr, / error: /);
+    });
+}
+
+/** A new binary that does what is written here, and then what the real one does. */
+const first = (script) => `#!/bin/bash\n${script}\nexec ${PROMPTGATE} "$@"\n`;
+
+for (const [signal, done] of [['SIGTERM', 'the gateway is stopping'], ['SIGHUP', 'has taken over']]) {
+    test(`${signal} while the new binary starts is not lost`, { timeout: 120_000 * PATIENCE }, async () => {
+        await start();
+        install(first('sleep 1'));
+        const asked = gateway.upgrade();
+        await until('the new binary', () => /upgrade: .* is process/.test(gateway.stderr));
+        process.kill(gateway.pid, signal);
+        const { status: code, stdout, stderr } = await asked;
+        assert.match(stdout + stderr, new RegExp(done));
+        assert.equal(code, signal === 'SIGTERM' ? 1 : 0);
+        if (signal === 'SIGTERM') {
+            await gateway.exited;
+            assert.deepEqual(gateway.children(), []);
+        } else {
+            await until('the reload', () => /generation 3 serves/.test(gateway.stderr), 10).catch((error) => assert.fail(error.message + gateway.stderr));
+        }
+    });
+}
+
 test('a token that is revoked: no worker of the old one takes it on a connection that is open', async () => {
     await start();
     const token = await createToken(gateway.config, 'demo', '--name', 'short');
