@@ -33,12 +33,13 @@ const char *process_name(const struct process *process, char text[48])
 
 static void reset_signals(void)
 {
-    static const int handled[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR2, SIGCHLD};
+    static const int handled[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD};
     for (size_t i = 0; i < sizeof handled / sizeof *handled; i++)
         signal(handled[i], SIG_DFL);
     /* Ctrl-C reaches the whole foreground group: only the master acts on it. */
     signal(SIGINT, SIG_IGN);
     signal(SIGHUP, SIG_IGN);
+    signal(SIGUSR1, SIG_IGN);
     signal(SIGUSR2, SIG_IGN);
     sigset_t none;
     sigemptyset(&none);

@@ -336,8 +336,7 @@ static bool has_failed(const struct supervisor *s, const struct generation *gene
 static void fail_reload(struct supervisor *s, const char *reason)
 {
     if (supervisor_is_second(s)) {
-        takeover_fail(&s->takeover, reason);
-        s->gave_up = true;
+        supervisor_give_up(s, reason);
         return;
     }
     reload_failed(&s->reload, reason);
@@ -710,6 +709,8 @@ static void take_turn(struct supervisor *s)
                                          .upgrade = upgrade_asked,
                                          .replaced = replaced};
     upgrade_asked = 0;
+    if (s->upgrade.state == UPGRADE_IDLE)
+        replaced = 0; /* a stranger's word */
     supervisor_tend_upgrade(s, is_changing(s), &signals);
     supervisor_tend_takeover(s, stop_signals > 0);
     tend_reload(s);

@@ -98,6 +98,8 @@ bool supervisor_is_second(const struct supervisor *s);
  * wait for what they have begun. */
 void supervisor_dismiss_old(const struct supervisor *s);
 void supervisor_hurry_old(const struct supervisor *s);
+/* It can't take over, and ends. */
+void supervisor_give_up(struct supervisor *s, const char *reason);
 /* Its first generation could serve. */
 void supervisor_offer(struct supervisor *s);
 void supervisor_tend_takeover(struct supervisor *s, bool stop_asked);

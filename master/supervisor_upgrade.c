@@ -278,7 +278,7 @@ void supervisor_offer(struct supervisor *s)
     s->takeover.state = TAKEOVER_READY;
 }
 
-static void give_up(struct supervisor *s, const char *reason)
+void supervisor_give_up(struct supervisor *s, const char *reason)
 {
     takeover_fail(&s->takeover, reason);
     s->gave_up = true;
@@ -337,11 +337,11 @@ void supervisor_tend_takeover(struct supervisor *s, bool stop_asked)
 {
     bool gone = false;
     if (supervisor_is_second(s) && stop_asked)
-        give_up(s, "the new master was told to stop");
+        supervisor_give_up(s, "the new master was told to stop");
     else if (supervisor_is_second(s) && takeover_is_over(&s->takeover, &gone))
         take_office(s);
     else if (supervisor_is_second(s) && gone)
-        give_up(s, "the earlier master went away");
+        supervisor_give_up(s, "the earlier master went away");
     else if (s->takeover.state == TAKEOVER_DRAINING)
         tend_draining(s);
 }

@@ -13,6 +13,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { readSums } from '../e2e/audit.mjs';
 import { lockStore, openStore, POSTGRES } from '../e2e/database.mjs';
+import { fillDisk } from '../e2e/disk.mjs';
 import { PROMPTGATE } from '../e2e/harness.mjs';
 import { KEY } from '../e2e/mock.mjs';
 import { ENDPOINTS } from '../soak/traffic.mjs';
@@ -90,24 +91,9 @@ export function unmountAll() {
     mounted.forEach((place) => execFileSync('umount', ['--lazy', place]));
 }
 
-/** Takes all the room there is, to the last byte; what it returns gives it back. */
-function fill(folder) {
-    const name = path.join(folder, 'ballast');
-    const ballast = fs.openSync(name, 'a');
-    for (let size = 1 << 20; size >= 1;) {
-        try {
-            fs.writeSync(ballast, Buffer.alloc(size));
-        } catch {
-            size >>= 1;
-        }
-    }
-    fs.closeSync(ballast);
-    return () => fs.rmSync(name);
-}
-
 const fillFor = (folder, seconds) => async ({ gateway }) => {
     await sleep(3000);
-    const free = fill(path.join(gateway.directory, folder));
+    const free = fillDisk(path.join(gateway.directory, folder));
     await sleep(seconds * 1000);
     free();
     await sleep(5000);

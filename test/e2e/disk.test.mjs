@@ -7,6 +7,7 @@ import path from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
+import { fillDisk } from './disk.mjs';
 import { assertError, load, run, startGateway, until } from './harness.mjs';
 
 const TMPFS_MIB = 32;
@@ -50,20 +51,6 @@ async function start() {
     return gateway;
 }
 
-/** Takes all the room there is, to the last byte. */
-function fill(gateway) {
-    const ballast = fs.openSync(`${gateway.state}/ballast`, 'a');
-    for (let size = 1 << 20; size >= 1;) {
-        try {
-            fs.writeSync(ballast, Buffer.alloc(size));
-        } catch (error) {
-            assert.equal(error.code, 'ENOSPC');
-            size >>= 1;
-        }
-    }
-    fs.closeSync(ballast);
-}
-
 async function dbStatus(gateway) {
     const { status, stdout } = await run('db', 'status', '--json', '--config', gateway.config);
     return { code: status, ...JSON.parse(stdout) };
@@ -99,7 +86,7 @@ async function fillAndFree(t) {
         assert.deepEqual(await send(200), { good: 200, refused: 0 });
         await gateway.rowsReach(answered);
         assert.equal((await dbStatus(gateway)).code, 0);
-        fill(gateway);
+        const free = fillDisk(gateway.state);
 
         const { good, refused } = await send(20_000);
         t.diagnostic(`${good} requests were taken by pipes and queues, ${refused} refused`);
@@ -128,7 +115,7 @@ async function fillAndFree(t) {
             assertError((await everyWorkerRefuses()).at(-1), 503, 'overloaded');
         }
 
-        fs.rmSync(`${gateway.state}/ballast`);
+        free();
         await gateway.rowsReach(answered);
         await until('requests again', async () => {
             const answer = await gateway.post('hello', { message: 'Hi' });
