@@ -283,8 +283,17 @@ class Gateway {
             while (lives(master)) {
                 await sleep(20, undefined, { ref: false });
             }
+            await this.#stderrEnds(); // its last words may still be in the pipe
             return { code: /info: master: stopped\s*$/.test(this.stderr) ? 0 : 1, signal: null };
         })();
+    }
+
+    /** Everything that its processes said is read; one that is left behind keeps it open. */
+    async #stderrEnds(seconds = 10) {
+        const giveUp = Date.now() + 1000 * seconds;
+        while (!this.child.stderr.readableEnded && Date.now() < giveUp) {
+            await sleep(20, undefined, { ref: false });
+        }
     }
 
     /** POST of a JSON value (or of text as it is) to a path below the project. */
