@@ -24,7 +24,7 @@ static struct exchange *take(struct services *services)
     if (!ex)
         return xcalloc(1, sizeof *ex);
     services->unused = ex->next_unused;
-    services->unused_count--;
+    spares_taken(&services->spares);
     ex->next_unused = NULL;
     return ex;
 }
@@ -260,10 +260,10 @@ void exchange_end(struct exchange *ex)
     struct exchange empty = {
         .arena = ex->arena, .call.body = ex->call.body, .reply.body = ex->reply.body};
     *ex = empty;
-    if (services->unused_count < KEPT_EXCHANGES) {
+    if (services->spares.count < KEPT_EXCHANGES) {
         ex->next_unused = services->unused;
         services->unused = ex;
-        services->unused_count++;
+        spares_kept(&services->spares);
     } else {
         free_exchange(ex);
     }
@@ -271,14 +271,24 @@ void exchange_end(struct exchange *ex)
         services->ended(services->context);
 }
 
-void exchange_free_kept(struct services *services)
+static void free_kept(struct services *services, unsigned count)
 {
-    while (services->unused) {
+    for (; count > 0; count--) {
         struct exchange *ex = services->unused;
         services->unused = ex->next_unused;
         free_exchange(ex);
     }
-    services->unused_count = 0;
+}
+
+void exchange_tend(struct services *services)
+{
+    free_kept(services, spares_surplus(&services->spares));
+}
+
+void exchange_free_kept(struct services *services)
+{
+    free_kept(services, services->spares.count);
+    services->spares = (struct spares){0};
 }
 
 void exchange_ask(struct exchange *ex, struct keeper_message *message,

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "shared/base/json.h"
+#include "shared/base/spares.h"
 #include "shared/config.h"
 #include "shared/counters/counters.h"
 #include "shared/counters/requests.h"
@@ -54,8 +55,8 @@ struct services {
     char host[256];
     struct exchange *open; /* all that have begun and not ended */
     unsigned open_count;
-    struct exchange *unused; /* kept for the next requests */
-    unsigned unused_count;
+    struct exchange *unused;      /* kept for the next requests */
+    struct spares spares;         /* of `unused` */
     void (*ended)(void *context); /* after each exchange's end; may be NULL */
     void *context;
 };
@@ -249,7 +250,10 @@ void exchange_settle_attempt(struct exchange *ex);
 void exchange_cancel(struct exchange *ex);
 /* Releases everything it holds. */
 void exchange_end(struct exchange *ex);
-/* Ended exchanges are kept for the next ones: gives their memory back. */
+/* Ended exchanges are kept for the next ones. To be called at times: gives memory back that a rush
+ * has taken. */
+void exchange_tend(struct services *services);
+/* Gives all of it back. */
 void exchange_free_kept(struct services *services);
 
 /* Asks the keeper; `answered` with the exchange as its context resumes it. */

@@ -193,6 +193,8 @@ static void follow_generation(struct worker *worker)
 static void on_heartbeat(uv_timer_t *timer)
 {
     struct worker *worker = timer->data;
+    exchange_tend(&worker->services);
+    transfer_pool_tend(worker->services.transfers);
     give_memory_back(worker);
     refusals_tick(worker->services.refusals);
     log_writer_reclaim(worker->services.log);

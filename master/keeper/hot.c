@@ -100,6 +100,12 @@ static void drop_down_to(struct hot *hot, size_t bytes)
         hot_drop(hot, &hot->oldest->row.id);
 }
 
+void hot_drop_expired(struct hot *hot, int64_t before_ms)
+{
+    while (hot->oldest && hot->oldest->row.expires_ms <= before_ms)
+        hot_drop(hot, &hot->oldest->row.id);
+}
+
 void hot_free(struct hot **place)
 {
     struct hot *hot = *place;

@@ -1,6 +1,6 @@
 /* The conversations that were in use last, as the store has them: whoever goes on with one of them
  * waits for no look at the database, or, where other hosts write to it as well, for the turns alone
- * that are new. Bounded in bytes; what was longest not in use goes first. */
+ * that are new. Bounded in bytes; what was longest not in use goes first, and what has expired. */
 #pragma once
 
 #include "master/store/sessions.h"
@@ -30,6 +30,9 @@ void hot_add_turn(struct hot *hot, const struct session_row *row, struct str mes
 /* The transaction has ended: with `good` false what was added in it goes. */
 void hot_settle(struct hot *hot, bool good);
 void hot_drop(struct hot *hot, const struct uuid *id);
+/* Those that had expired then, beginning with what was longest not in use; the first that had not
+ * ends it. */
+void hot_drop_expired(struct hot *hot, int64_t before_ms);
 
 size_t hot_bytes(const struct hot *hot);
 size_t hot_count(const struct hot *hot);

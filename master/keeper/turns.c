@@ -385,6 +385,7 @@ bool turns_sweep(struct turns *turns, int64_t now_ms, bool *more, struct error *
     /* INT64_MIN: nobody knows when that one began. */
     bool good = before_ms == INT64_MIN ||
                 sessions_sweep(turns->store, before_ms, SWEEP_AT_ONCE, &done, error);
+    hot_drop_expired(turns->hot, before_ms);
     *more = done >= SWEEP_AT_ONCE;
     return good;
 }

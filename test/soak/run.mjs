@@ -157,15 +157,21 @@ export class Run {
                                  ...(this.deeds && { deeds: this.deeds }), ...(this.pause && { pause: this.pause }) });
     }
 
-    /** The last answers' rows; all is as it was. */
-    async #comeToRest() {
+    /** No requests until the traffic is started again; all rows of the answers are there. */
+    async quiet() {
         await this.traffic.stop();
-        this.seconds = (performance.now() - this.began) / 1000;
         this.say('no more requests');
-        await this.chaos.settle();
         await until(`rows of the last ${this.audit.awaited()} answers`, () => this.audit.awaited() === 0, 30)
             .catch(() => {}); // the audit names them
         await sleep(1500); // the logger gives up a segment that is done with
+    }
+
+    /** All is as it was. */
+    async #comeToRest() {
+        await this.traffic.stop();
+        this.seconds = (performance.now() - this.began) / 1000;
+        await this.chaos.settle();
+        await this.quiet();
     }
 
     /** What disagrees; [] is what is wanted. */

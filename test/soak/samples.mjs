@@ -33,6 +33,16 @@ export function measure(gateway) {
     return measured;
 }
 
+/** Allocations that each process holds, by its pid, as alloc_counts.c writes them: { count, bytes }. */
+export function allocations(file) {
+    const places = new BigInt64Array(new Uint8Array(fs.readFileSync(file)).buffer);
+    const held = new Map();
+    for (let at = 0; places[at] !== 0n && at < places.length; at += 3) {
+        held.set(Number(places[at]), { count: Number(places[at + 1]), bytes: Number(places[at + 2]) });
+    }
+    return held;
+}
+
 function median(values) {
     const sorted = [...values].sort((a, b) => a - b);
     return sorted.length === 0 ? NaN : sorted[Math.floor(sorted.length / 2)];

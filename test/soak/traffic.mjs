@@ -97,8 +97,9 @@ export class Traffic {
         this.auth = { Authorization: `Bearer ${gateway.token}` };
     }
 
-    /** `more` are clients beside the usual ones. */
+    /** `more` are clients beside the usual ones. They may be stopped, and started again. */
     start(more = []) {
+        this.stopping = false;
         const clients = [...more,
             ...Array(8).fill(this.quick), this.fresh, this.fresh, this.late, this.late, this.late,
             this.late, this.dispatched, this.bigSender, this.slowSender, this.slowReader,

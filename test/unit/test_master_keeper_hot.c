@@ -288,6 +288,29 @@ static void only_new_turns_are_brought(void **state)
     assert_int_equal(world->store->from_turn, 5);
 }
 
+static void what_has_expired_goes(void **state)
+{
+    struct world *world = *state;
+    struct session_row first = new_row(1), second = new_row(2), longer = new_row(3),
+                       behind = new_row(4);
+    longer.expires_ms += 1;
+    put_turn(world, world->store, &first, "1");
+    put_turn(world, world->store, &second, "2");
+    put_turn(world, world->store, &longer, "3");
+    put_turn(world, world->store, &behind, "4");
+    hot_drop_expired(world->hot, start_ms + 999);
+    assert_int_equal(hot_count(world->hot), 4);
+    hot_drop_expired(world->hot, start_ms + 1000);
+    assert_int_equal(hot_count(world->hot), 2); /* it ends with the first that is still good */
+    assert_loaded(world, 3, 1, "3", 0);
+    hot_drop_expired(world->hot, INT64_MIN);
+    assert_int_equal(hot_count(world->hot), 2);
+    hot_drop_expired(world->hot, start_ms + 1001);
+    assert_int_equal(hot_count(world->hot), 0);
+    assert_int_equal(hot_bytes(world->hot), 0);
+    assert_loaded(world, 1, 1, "1", 1);
+}
+
 static void another_session_of_that_name_is_loaded_anew(void **state)
 {
     struct world *world = *state;
@@ -320,6 +343,7 @@ int main(void)
         ALONE(what_has_ended_is_not_kept),
         ALONE(memory_is_bounded),
         ALONE(one_may_be_larger_than_all),
+        ALONE(what_has_expired_goes),
         SHARED(only_new_turns_are_brought),
         SHARED(another_session_of_that_name_is_loaded_anew),
     };

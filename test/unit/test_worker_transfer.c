@@ -509,6 +509,45 @@ static void many_at_once(void **state)
     assert_true(world->mock.accepted <= MANY);
 }
 
+static void count_timer(uv_handle_t *handle, void *count)
+{
+    *(unsigned *)count += handle->type == UV_TIMER;
+}
+
+/* Each handle has two timers, which tell how many there are. */
+static unsigned timers_of(struct world *world)
+{
+    unsigned count = 0;
+    uv_walk(&world->loop, count_timer, &count);
+    return count;
+}
+
+static void a_rush_is_forgotten(void **state)
+{
+    enum { RUSH = 16 };
+    struct world *world = *state;
+    struct call *all[RUSH];
+    unsigned before = timers_of(world);
+    world->mock.answer = STR(OK_ANSWER);
+    for (unsigned i = 0; i < RUSH; i++)
+        start(all[i] = call_new(world));
+    for (unsigned i = 0; i < RUSH; i++)
+        turn_until_done(all[i]);
+    transfer_pool_tend(world->pool);
+    turn_for(world, 1);
+    assert_int_equal(timers_of(world), before + 2 * RUSH);
+    for (unsigned left = RUSH / 2; left > 0; left /= 2) {
+        transfer_pool_tend(world->pool);
+        turn_for(world, 1);
+        assert_int_equal(timers_of(world), before + 2 * left);
+    }
+    transfer_pool_tend(world->pool);
+    turn_for(world, 1);
+    assert_int_equal(timers_of(world), before);
+    expect_body(finished_call(world), 200, "hello");
+    assert_true(world->mock.accepted <= RUSH); /* connections outlive the handles */
+}
+
 /* --- cancelling --- */
 
 static void expect_cancelled(struct world *world, struct call *call, unsigned callbacks)
@@ -674,6 +713,7 @@ int main(void)
         TEST(idle_connection_speaks),
         TEST(answer_and_more),
         TEST(many_at_once),
+        TEST(a_rush_is_forgotten),
         TEST(cancel_in_head),
         TEST(cancel_in_header),
         TEST(cancel_in_data),

@@ -14,6 +14,7 @@
 
 #include "shared/base/buf.h"
 #include "shared/base/log.h"
+#include "shared/base/spares.h"
 #include "shared/base/xalloc.h"
 #include "worker/upstream/resolve.h"
 
@@ -44,6 +45,7 @@ struct transfer_pool {
     struct poll **polls; /* by descriptor */
     size_t polls_size;
     struct transfer *unused, *doomed;
+    struct spares spares; /* of `unused` */
     struct transfer *fed; /* have told data, and not yet that this was all */
     unsigned running;
     unsigned in_curl; /* > 0: libcurl is on the stack and no handle may be removed */
@@ -446,6 +448,7 @@ static void put_away(struct transfer *transfer)
     pool->running--;
     transfer->next = pool->unused;
     pool->unused = transfer;
+    spares_kept(&pool->spares);
 }
 
 static void finish(struct transfer *transfer, enum transfer_result result)
@@ -545,6 +548,7 @@ static struct transfer *take_transfer(struct transfer_pool *pool)
     struct transfer *transfer = pool->unused;
     if (transfer) {
         pool->unused = transfer->next;
+        spares_taken(&pool->spares);
         return transfer;
     }
     transfer = xcalloc(1, sizeof *transfer);
@@ -560,6 +564,27 @@ static struct transfer *take_transfer(struct transfer_pool *pool)
     transfer->name_timeout.data = transfer;
     set_common(transfer);
     return transfer;
+}
+
+static void free_transfer(uv_handle_t *timer)
+{
+    free(timer->data);
+}
+
+static void close_next_timer(uv_handle_t *timer)
+{
+    struct transfer *transfer = timer->data;
+    uv_close((uv_handle_t *)&transfer->name_timeout, free_transfer);
+}
+
+void transfer_pool_tend(struct transfer_pool *pool)
+{
+    for (unsigned surplus = spares_surplus(&pool->spares); surplus > 0; surplus--) {
+        struct transfer *transfer = pool->unused;
+        pool->unused = transfer->next;
+        curl_easy_cleanup(transfer->easy);
+        uv_close((uv_handle_t *)&transfer->silence, close_next_timer);
+    }
 }
 
 static struct curl_slist *header_list(const struct transfer_request *request)

@@ -88,5 +88,7 @@ void transfer_resume(struct transfer *transfer);
  * its connection to be kept. No callback follows, the body may go. The caller's pointer is cleared.
  */
 void transfer_release(struct transfer **transfer);
+/* To be called at times, from the loop: gives memory back that a rush has taken. */
+void transfer_pool_tend(struct transfer_pool *pool);
 /* Transfers under way. */
 unsigned transfer_pool_running(const struct transfer_pool *pool);

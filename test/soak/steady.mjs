@@ -1,0 +1,134 @@
+// A gateway under mixed traffic that nobody disturbs: each of its processes must hold in the end what
+// it held when it had seen every kind of request.
+//
+//   MINUTES=60 SEED=n node test/soak/steady.mjs      (see `make soak-steady`)
+//
+// Resident memory and descriptors: the mean of the last quarter of the time lies within 2 % of the
+// second's. Allocations: after a rest before the first quarter, and after one behind the last,
+// each process holds as many.
+import fs from 'node:fs';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { preferMemory } from './place.mjs';
+
+const MINUTES = Number(process.env.MINUTES ?? 60);
+const WARM_UP_SECONDS = Number(process.env.WARM_UP_SECONDS ?? 120);
+const SEED = Number(process.env.SEED || Date.now() % 2 ** 31);
+const TTL_SECONDS = 60;
+const MOST_OFF = 0.02;
+
+preferMemory();
+const { PROMPTGATE } = await import('../e2e/harness.mjs');
+const { mebibytes, Run } = await import('./run.mjs');
+const { allocations, measure } = await import('./samples.mjs');
+const { ENDPOINTS } = await import('./traffic.mjs');
+
+const say = process.env.VERBOSE ? (text) => console.log(text) : () => {};
+let counts;
+
+/** { pid: { title, resident: [sum of each quarter], descriptors: […], samples: […] } } */
+const quarters = new Map();
+
+function sample(gateway, quarter) {
+    for (const { pid, title, resident, descriptors } of measure(gateway)) {
+        const sums = quarters.get(pid) ?? { title, resident: [0, 0, 0, 0], descriptors: [0, 0, 0, 0], samples: [0, 0, 0, 0] };
+        sums.resident[quarter] += resident;
+        sums.descriptors[quarter] += descriptors.length;
+        sums.samples[quarter]++;
+        quarters.set(pid, sums);
+    }
+}
+
+/** Connections that ended while they were idle are noticed when another is wanted: each worker
+ * makes one to each upstream. */
+async function exercise({ traffic }) {
+    for (let i = 0; i < 60; i++) {
+        for (const slug of ['plain', 'flap', 'talk']) {
+            await traffic.askOnce('exercise', slug, { expect: ['ok'], echoes: true, mostCalls: 3 });
+        }
+    }
+}
+
+/** What each process holds when nothing is in hand, no conversation goes on and no connection of
+ * the last traffic is left. */
+async function heldAtRest(run) {
+    await run.quiet();
+    for (const { server } of [run.upstream, run.flappy]) {
+        server.closeIdleConnections();
+    }
+    await exercise(run);
+    await run.quiet();
+    await sleep((TTL_SECONDS + 5) * 1000);
+    const held = allocations(counts);
+    return new Map(measure(run.gateway).map(({ pid, title }) => [pid, { title, ...held.get(pid) }]));
+}
+
+const found = [];
+let before, after;
+
+async function act(run) {
+    await sleep(WARM_UP_SECONDS * 1000);
+    before = await heldAtRest(run);
+    run.traffic.start();
+    const began = performance.now();
+    for (let spent = 0; spent < MINUTES * 60_000; spent = performance.now() - began) {
+        sample(run.gateway, Math.min(3, Math.floor(4 * spent / (MINUTES * 60_000))));
+        await sleep(500);
+    }
+    after = await heldAtRest(run);
+}
+
+function compareQuarters() {
+    for (const [pid, { title, samples, ...sums }] of quarters) {
+        for (const [what, values] of Object.entries(sums)) {
+            const means = values.map((sum, quarter) => sum / samples[quarter]);
+            const shown = means.map((mean) => (what === 'resident' ? mebibytes(mean) : mean.toFixed(2))).join(' -> ');
+            const off = means[3] / means[1] - 1;
+            console.log(`${title} (${pid}): ${what} ${shown} (${(100 * off).toFixed(2)} %)`);
+            if (!(Math.abs(off) <= MOST_OFF)) {
+                found.push(`${what} of ${title}: ${shown}`);
+            }
+        }
+    }
+}
+
+function compareHeld() {
+    for (const [pid, { title, count, bytes }] of before) {
+        const now = after.get(pid);
+        const shown = `${count} -> ${now?.count} allocations, ${bytes} -> ${now?.bytes} bytes`;
+        console.log(`${title} (${pid}): ${shown}`);
+        if (now?.count !== count) {
+            found.push(`${title}: ${shown}`);
+        }
+    }
+}
+
+const run = new Run({
+    seed: SEED, say, act,
+    endpoints: { talk: { ...ENDPOINTS.talk, session: { max_messages: 100, ttl: `${TTL_SECONDS}s` } } },
+    options: {
+        prepare: (gateway) => {
+            counts = path.join(gateway.directory, 'allocations');
+            fs.writeFileSync(counts, Buffer.alloc(24 * 1024));
+            gateway.env = { ALLOC_COUNTS: counts, LD_PRELOAD: path.join(path.dirname(PROMPTGATE), 'alloc-counts.so') };
+        },
+    },
+});
+
+console.log(`steady soak: ${MINUTES} minutes, SEED=${SEED}`);
+try {
+    found.push(...await run.go());
+    compareQuarters();
+    compareHeld();
+} catch (error) {
+    found.push(error.stack);
+}
+if (found.length > 0) {
+    console.error(`steady soak: ${found.length} disagreements, SEED=${SEED}`);
+    found.forEach((finding) => console.error(`  ${finding}`));
+    console.error(`steady soak: kept in ${run.keep(found, [])}`);
+    process.exit(1);
+}
+console.log('steady soak: everything agrees');
+process.exit(0);
