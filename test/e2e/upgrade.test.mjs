@@ -1,6 +1,7 @@
 // Another binary takes over from the running one; whatever is wrong with it, nobody notices.
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
+import http from 'node:http';
 import net from 'node:net';
 import path from 'node:path';
 import { afterEach, test } from 'node:test';
@@ -286,6 +287,62 @@ test('a token that is revoked: no worker of the old one takes it on a connection
     await until('the end of the connection', () => socket.readableEnded || socket.destroyed);
     assert.equal(told.match(/HTTP\/1.1 200/g).length, 1);
     held.leave();
+});
+
+test('other addresses and another number of workers: whoever comes is answered', { timeout: 120_000 * PATIENCE }, async () => {
+    await start();
+    const clients = new Clients();
+    const file = path.join(gateway.config, 'promptgate.yaml');
+    const good = fs.readFileSync(file, 'utf8');
+    const more = path.join(gateway.directory, 'run/more.sock');
+    fs.writeFileSync(file, good.replace(/^workers: .*$/m, 'workers: 3')
+        .replace(/^listen:.*$/m, `listen: ['127.0.0.1:0', 'unix:${more}']`));
+    assert.match(fs.readFileSync(file, 'utf8'), /unix:/);
+    const said = await gateway.upgrade();
+    assert.equal(said.status, 0, said.stderr);
+    const local = await new Promise((resolve, reject) => {
+        http.get({ socketPath: more, path: '/readyz', agent: false }, resolve).on('error', reject);
+    });
+    assert.equal(local.resume().statusCode, 200);
+    assert.equal((await status()).generations.at(-1).workers.length, 3);
+    fs.writeFileSync(file, good.replace(/^workers: .*$/m, 'workers: 1'));
+    assert.equal((await gateway.upgrade()).status, 0);
+    await until('nobody there', () => new Promise((resolve) => {
+        const socket = net.connect(more).on('error', () => resolve(true)).on('connect', () => {
+            socket.destroy();
+            resolve(false);
+        });
+    }));
+    assert.equal((await status()).generations.at(-1).workers.length, 1);
+    await assertRows(await clients.stop());
+    assert.doesNotMatch(gateway.stderr, / error: /);
+});
+
+test('two who ask at once have the same answer, or one after the other', { timeout: 120_000 * PATIENCE }, async () => {
+    await start();
+    const clients = new Clients();
+    install(first('sleep 1'));
+    const ask = () => run('upgrade', '--config', gateway.config);
+    const asked = [ask(), ask()];
+    const told = await Promise.all(asked);
+    assert.deepEqual(told.map(({ status: code, stderr }) => [code, stderr]), [[0, ''], [0, '']]);
+    const pids = told.map(({ stdout }) => Number(/^process (\d+), version \S+, has taken over\n$/.exec(stdout)?.[1]));
+    gateway.follow((await status()).pid);
+    assert.ok(pids.includes(gateway.pid));
+    await until('the end of all others', () => pids.every((pid) => pid === gateway.pid || !look(pid)));
+    await assertRows(await clients.stop());
+});
+
+test('the master of a container, process 1: restart needed', { skip: process.getuid() !== 0 && 'needs root' }, async () => {
+    gateway = await startGateway({ launcher: ['unshare', '--pid', '--fork'] });
+    const [master] = children(gateway.pid);
+    const said = await run('upgrade', '--config', gateway.config);
+    assert.equal(said.status, 1);
+    assert.match(said.stderr, /the master is process 1, with whose end all others end: restart needed/);
+    assert.equal((await gateway.post('hello', { message: 'Hi' })).status, 200);
+    process.kill(master.pid, 'SIGTERM');
+    assert.deepEqual(await gateway.end(), { code: 0, signal: null });
+    assert.equal(gateway.rowCount(), 1);
 });
 
 test('keys from the environment, where they are no more, go with it', async () => {
