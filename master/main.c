@@ -22,6 +22,7 @@ static const struct command {
     {"explain", cmd_explain, "say what would happen to a request"},
     {"schema", cmd_schema, "check a JSON Schema, or a value against one"},
     {"token", cmd_token, "create, list, revoke and rotate client tokens"},
+    {"credential", cmd_credential, "add, list, remove or reseal provider keys"},
     {"project", cmd_project, "create and list projects"},
     {"session", cmd_session, "list, show and delete conversations"},
     {"logs", cmd_logs, "show what was logged of requests"},
@@ -38,7 +39,7 @@ static void print_usage(FILE *out)
 {
     fprintf(out, "usage: promptgate COMMAND [--config DIR] [options]\n\ncommands:\n");
     for (size_t i = 0; i < COMMANDS; i++)
-        fprintf(out, "  %-8s %s\n", commands[i].name, commands[i].help);
+        fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].help);
     fprintf(out, "\nsee promptgate(8)\n");
 }
 

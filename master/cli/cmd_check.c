@@ -76,7 +76,7 @@ static void print_counts(const char *directory, const struct config *config, uns
 static int check(const char *directory)
 {
     struct config_report report = {0};
-    struct config *config = config_load(directory, &report);
+    struct config *config = config_load_look(directory, &report);
     config_report_print(&report, stderr);
     int status = config ? 0 : 1;
     if (config)

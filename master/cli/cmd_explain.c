@@ -241,7 +241,7 @@ int cmd_explain(int argc, char **argv)
         !cli_take_value(&argc, argv, "--token", &token) || argc < 2 || argc > 3)
         return usage();
     const char *body = argc == 3 ? argv[2] : "{}";
-    struct subject subject = {.config = config_load(options.config, &report)};
+    struct subject subject = {.config = config_load_look(options.config, &report)};
     if (!subject.config)
         config_report_print(&report, stderr);
     config_report_free(&report);

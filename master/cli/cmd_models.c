@@ -202,8 +202,9 @@ static bool write_models(const struct config_file *file, const struct import *im
     if (text.len > 0 && text.data[text.len - 1] != '\n')
         buf_putc(&text, '\n');
     buf_str(&text, buf_view(&import->rows));
-    good = file->text.len > 0 ? file_replace(file->path, buf_view(&text), &error)
-                              : file_create(file->path, buf_view(&text), &exists, &error);
+    good = file->text.len > 0
+               ? file_replace(file->path, buf_view(&text), &error)
+               : file_create(file->path, buf_view(&text), FILE_OF_GROUP, &exists, &error);
     buf_free(&text);
     return good || fail(error.message) == 0;
 }

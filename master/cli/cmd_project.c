@@ -48,7 +48,7 @@ static bool create(const char *directory, const char *name, const char *title)
         return false;
     }
     project_text(uuid_format(&id, id_text), title, &text);
-    bool good = file_create(path, buf_view(&text), &exists, &error);
+    bool good = file_create(path, buf_view(&text), FILE_OF_GROUP, &exists, &error);
     buf_free(&text);
     if (!good && exists)
         fprintf(stderr, "promptgate project: there is %s already\n", path);

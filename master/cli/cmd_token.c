@@ -232,8 +232,8 @@ static const char *write_token(const struct creation *creation, struct token_vie
             error_set(error, "give the token a --name");
             return NULL;
         }
-        if (file_create(arena_printf(&view->scratch, "%s/%s.yaml", folder, name), text, &exists,
-                        error))
+        if (file_create(arena_printf(&view->scratch, "%s/%s.yaml", folder, name), text,
+                        FILE_OF_GROUP, &exists, error))
             return name;
         if (exists && creation->name)
             error_set(error, "there is a token %.64s already: choose another --name", name);

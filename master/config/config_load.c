@@ -172,7 +172,7 @@ static void parse_all(struct reading *reading, struct config_source *source, str
 
 typedef void parse_fn(struct reading *reading, struct config_source *source, struct drafts *drafts);
 
-static struct config *parse_with(parse_fn *parse, struct config_source *source,
+static struct config *parse_with(parse_fn *parse, struct config_source *source, bool only_looks,
                                  struct config_report *report)
 {
     struct arena lasting = {0}, scratch = {0};
@@ -183,6 +183,7 @@ static struct config *parse_with(parse_fn *parse, struct config_source *source,
                               .scratch = &scratch,
                               .problems = &problems,
                               .directory = source->directory,
+                              .only_looks = only_looks,
                               .secrets = secrets,
                               .store_secrets = store_secrets,
                               .schemas = &source->schemas};
@@ -213,26 +214,31 @@ static struct config *parse_with(parse_fn *parse, struct config_source *source,
 
 struct config *config_parse(struct config_source *source, struct config_report *report)
 {
-    return parse_with(parse_all, source, report);
+    return parse_with(parse_all, source, false, report);
 }
 
-static struct config *load_with(parse_fn *parse, const char *directory,
+static struct config *load_with(parse_fn *parse, const char *directory, bool only_looks,
                                 struct config_report *report)
 {
     struct config_source *source = config_source_fetch(directory);
-    struct config *config = parse_with(parse, source, report);
+    struct config *config = parse_with(parse, source, only_looks, report);
     config_source_free(&source);
     return config;
 }
 
 struct config *config_load(const char *directory, struct config_report *report)
 {
-    return load_with(parse_all, directory, report);
+    return load_with(parse_all, directory, false, report);
+}
+
+struct config *config_load_look(const char *directory, struct config_report *report)
+{
+    return load_with(parse_all, directory, true, report);
 }
 
 struct config *config_load_service(const char *directory, struct config_report *report)
 {
-    return load_with(parse_service, directory, report);
+    return load_with(parse_service, directory, false, report);
 }
 
 void config_report_print(const struct config_report *report, FILE *out)

@@ -35,6 +35,10 @@ void config_source_free(struct config_source **source);
  * config_free. */
 struct config *config_load(const char *directory, struct config_report *report)
     __attribute__((warn_unused_result));
+/* The same for commands that call nobody: keys of credentials that are sealed stay closed (NULL)
+ * where secret.key is not to be read, with a warning. */
+struct config *config_load_look(const char *directory, struct config_report *report)
+    __attribute__((warn_unused_result));
 /* The same from promptgate.yaml alone, without credentials, projects and tokens: for commands that
  * need the store. They may run where the keys cannot be opened. */
 struct config *config_load_service(const char *directory, struct config_report *report)

@@ -1,5 +1,6 @@
 #include "master/config/base_url.h"
 #include "master/config/drafts.h"
+#include "master/config/sealed.h"
 #include "master/config/secret.h"
 
 static const struct {
@@ -28,6 +29,21 @@ static void read_base_url(struct reading *reading, struct credential_draft *cred
         section_error(reading, section, CREDENTIAL_base_url, "%s", error.message);
 }
 
+static void warn_of_key(struct reading *reading, const struct section *section, const char *what)
+{
+    problem_warning(reading->problems, section->file, section->at[CREDENTIAL_api_key]->mark,
+                    "api_key", "%s", what);
+}
+
+/* What is damaged is opened, and fails. */
+static bool stays_closed(struct reading *reading, const char *source, struct error *error)
+{
+    struct error why;
+    return reading->only_looks && sealed_is(source) && sealed_check(source, error) &&
+           !secret_sealing_keys(reading->directory, &why) &&
+           !error_set(error, "it is sealed, and stays closed here: %.400s", why.message);
+}
+
 static void read_api_key(struct reading *reading, struct credential_draft *credential)
 {
     struct section *section = &credential->section;
@@ -40,16 +56,19 @@ static void read_api_key(struct reading *reading, struct credential_draft *crede
     if (!source) {
         if (!section->bad[CREDENTIAL_provider] && providers[credential->provider].needs_key)
             section_error(reading, section, CREDENTIAL_api_key,
-                          "missing: %s needs a key, as env:NAME or file:PATH",
+                          "missing: %s needs a key, sealed with `promptgate credential add`, or as "
+                          "env:NAME or file:PATH",
                           provider_name((enum provider_id)credential->provider));
+    } else if (stays_closed(reading, source, &error)) {
+        warn_of_key(reading, section, error.message);
     } else if (!secret_open(source, SECRET_KEY, reading->directory, reading->secrets,
                             &credential->api_key, &plain, &error)) {
         section_error(reading, section, CREDENTIAL_api_key, "%s", error.message);
     } else if (plain) {
-        problem_warning(reading->problems, section->file, section->at[CREDENTIAL_api_key]->mark,
-                        "api_key",
-                        "the key itself stands in this file and in every process's memory: "
-                        "better file:PATH or env:NAME");
+        warn_of_key(
+            reading, section,
+            "the key itself stands in this file and in every process's memory: seal it with "
+            "`promptgate credential add`, or use file:PATH or env:NAME");
     }
 }
 

@@ -85,7 +85,7 @@ bool folder_make(const char *directory, const char *name, struct error *error)
     return true;
 }
 
-bool file_create(const char *path, struct str text, bool *exists, struct error *error)
+bool file_create(const char *path, struct str text, mode_t mode, bool *exists, struct error *error)
 {
     char folder[PATH_MAX], temporary[PATH_MAX];
     struct stat status;
@@ -94,7 +94,7 @@ bool file_create(const char *path, struct str text, bool *exists, struct error *
     if (stat(folder, &status) != 0)
         return error_errno(error, errno, "%.200s", folder);
     status.st_uid = geteuid();
-    if (!write_beside(path, text, &status, 0640, temporary, error))
+    if (!write_beside(path, text, &status, mode, temporary, error))
         return false;
     bool good = link(temporary, path) == 0;
     int reason = errno;

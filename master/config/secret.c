@@ -1,5 +1,6 @@
 #include "master/config/secret.h"
 
+#include "master/config/sealed.h"
 #include "shared/base/xalloc.h"
 
 #include <errno.h>
@@ -39,17 +40,18 @@ static char *copy_into(struct secret_memory *memory, const char *value)
     return copy;
 }
 
-/* Moves the value; what is left in the environment is the empty text. */
-static const char *take_variable(const char *name, char *value)
+static struct secret_memory *values(void)
 {
     if (!taken_values)
         taken_values = secret_memory_new(SECRETS_READER);
-    const char *copy = copy_into(taken_values, value);
-    if (!copy)
-        return NULL;
-    sodium_memzero(value, strlen(value));
-    secret_memory_lock(taken_values);
+    return taken_values;
+}
+
+/* `copy` lies in `values()`. */
+static const char *remember(const char *name, const char *copy)
+{
     struct taken_variable *variable = taken_before(name);
+    secret_memory_lock(taken_values);
     if (!variable) {
         variable = xcalloc(1, sizeof *variable);
         variable->name = xstrdup(name);
@@ -57,6 +59,16 @@ static const char *take_variable(const char *name, char *value)
         taken_variables = variable;
     }
     return variable->value = copy;
+}
+
+/* Moves the value; what is left in the environment is the empty text. */
+static const char *take_variable(const char *name, char *value)
+{
+    const char *copy = copy_into(values(), value);
+    if (!copy)
+        return NULL;
+    sodium_memzero(value, strlen(value));
+    return remember(name, copy);
 }
 
 static bool open_env(const char *name, struct secret_memory *memory, const char **secret,
@@ -147,6 +159,67 @@ static bool open_file(const char *path, const char *directory, struct secret_mem
     return true;
 }
 
+/* --- sealed texts --- */
+
+static const char key_variable[] = "PROMPTGATE_SECRET_KEY";
+
+/* The file's text as it is now, remembered; NULL with errno's number when it can't be read. */
+static const char *read_keys(const char *folder, int *reason, struct error *error)
+{
+    char path[PATH_MAX];
+    const struct taken_variable *before = taken_before(key_variable);
+    char *text;
+    struct error why;
+    snprintf(path, sizeof path, "%s/" SEALING_KEY_FILE, folder);
+    *reason = access(path, R_OK) == 0 ? 0 : errno;
+    if (*reason != 0) {
+        error_errno(error, *reason, "%.300s cannot be read", path);
+        return NULL;
+    }
+    if (!read_secret(path, values(), &text, &why)) {
+        error_set(error, "%.300s %.200s", path, why.message);
+        return NULL;
+    }
+    setenv(key_variable, "", 1); /* as it is when its value was taken */
+    if (!before || strcmp(before->value, text) != 0)
+        return remember(key_variable, text);
+    secret_memory_shrink(values(), text, 0);
+    return before->value;
+}
+
+static const char *keys_from_variable(void)
+{
+    char *value = getenv(key_variable);
+    const struct taken_variable *before = taken_before(key_variable);
+    if (value && *value)
+        return take_variable(key_variable, value);
+    return before && value ? before->value : NULL;
+}
+
+const char *secret_sealing_keys(const char *directory, struct error *error)
+{
+    const char *folders[] = {getenv("CREDENTIALS_DIRECTORY"), directory};
+    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
+        int reason = ENOENT;
+        const char *keys = folders[i] ? read_keys(folders[i], &reason, error) : NULL;
+        if (keys)
+            return keys;
+        if (reason == 0)
+            return NULL; /* it is there, and is no such file */
+    }
+    return keys_from_variable();
+}
+
+static bool open_sealed(const char *source, const char *directory, struct secret_memory *memory,
+                        const char **secret, struct error *error)
+{
+    struct error why;
+    const char *keys = secret_sealing_keys(directory, &why);
+    if (!keys)
+        return error_set(error, "it is sealed, and cannot be opened: %.400s", why.message);
+    return sealed_open(source, keys, memory, secret, error);
+}
+
 /* RFC 9110 section 5.5. */
 static bool check_key(const char *secret, struct error *error)
 {
@@ -169,6 +242,13 @@ static bool check_line(const char *secret, struct error *error)
     return true;
 }
 
+bool secret_check(const char *secret, enum secret_kind kind, struct error *error)
+{
+    if (kind == SECRET_TEXT)
+        return *secret || error_set(error, "the text is empty");
+    return (kind == SECRET_KEY ? check_key : check_line)(secret, error);
+}
+
 bool secret_open(const char *source, enum secret_kind kind, const char *directory,
                  struct secret_memory *memory, const char **secret, bool *plain,
                  struct error *error)
@@ -179,15 +259,11 @@ bool secret_open(const char *source, enum secret_kind kind, const char *director
         good = open_env(source + 4, memory, secret, error);
     else if (strncmp(source, "file:", 5) == 0)
         good = open_file(source + 5, directory, memory, secret, error);
-    else if (strncmp(source, "sealed:", 7) == 0)
-        good = error_set(error, "sealed keys are not supported: use env:NAME or file:PATH");
+    else if (sealed_is(source))
+        good = open_sealed(source, directory, memory, secret, error);
     else {
         *plain = true;
         *secret = source;
     }
-    if (!good)
-        return false;
-    if (kind == SECRET_TEXT)
-        return **secret || error_set(error, "the text is empty");
-    return (kind == SECRET_KEY ? check_key : check_line)(*secret, error);
+    return good && secret_check(*secret, kind, error);
 }

@@ -1,4 +1,5 @@
-/* Secrets as configuration names them: `env:NAME`, `file:PATH`, or the secret itself. */
+/* Secrets as configuration names them: `sealed:…`, `env:NAME`, `file:PATH`, or the secret itself.
+ */
 #pragma once
 
 #include "shared/base/error.h"
@@ -21,6 +22,16 @@ enum secret_kind {
 bool secret_open(const char *source, enum secret_kind kind, const char *directory,
                  struct secret_memory *memory, const char **secret, bool *plain,
                  struct error *error) __attribute__((warn_unused_result));
+/* Whether a text may be such a secret. */
+bool secret_check(const char *secret, enum secret_kind kind, struct error *error)
+    __attribute__((warn_unused_result));
 /* In a child that is about to exec another reader of the configuration: puts the variables that
  * were taken back into the environment. */
 void secret_restore_environment(void);
+
+/* The text of secret.key: from the folder that CREDENTIALS_DIRECTORY names (systemd's credentials),
+ * else from the configuration's `directory`, else from the variable PROMPTGATE_SECRET_KEY. What was
+ * read once is remembered as if it had come from that variable: it may be closed later to the user
+ * that the process becomes. Lives as long as the process; NULL when there is none. */
+const char *secret_sealing_keys(const char *directory, struct error *error)
+    __attribute__((warn_unused_result));

@@ -11,6 +11,7 @@ struct reading {
     struct arena *lasting, *scratch;
     struct problems *problems;
     const char *directory;               /* as the caller gave it */
+    bool only_looks;                     /* what is sealed may stay closed */
     struct secret_memory *secrets;       /* where keys are opened; NULL where none are */
     struct secret_memory *store_secrets; /* and where what leads to the store is */
     const struct config_files *schemas;  /* schemas/, for endpoints' schemas; NULL = none */

@@ -183,7 +183,8 @@ for (const [signal, status] of [['SIGTERM', 143], ['SIGINT', 130]]) {
     process.on(signal, () => process.exit(status));
 }
 
-/** Runs a subcommand to its end: { status, stdout, stderr }. */
+/** Runs a subcommand to its end: { status, stdout, stderr }. The last argument may be options of
+ * execFile, and `input`, what comes on standard input. */
 export function run(...args) {
     const options = typeof args.at(-1) === 'object' ? args.pop() : {};
     return new Promise((resolve, reject) => {
@@ -195,7 +196,7 @@ export function run(...args) {
                 resolve({ status: error ? error.code : 0, stdout, stderr });
             }
         });
-        child.stdin?.end();
+        child.stdin?.on('error', () => {}).end(options.input);
     });
 }
 

@@ -722,3 +722,29 @@ test("the command line's files are whole or not there", { skip, timeout }, async
     await killed('file_replaced', 'token', 'revoke', victim);
     assert.equal((await tokens()).find((token) => token.name === victim).state, 'revoked');
 });
+
+test('another pair of keys, killed at each step of it: everything sealed can be opened', { skip, timeout }, async () => {
+    const { gateway } = await startAlone();
+    await gateway.stop();
+    assert.equal((await run('credential', 'init', '--config', gateway.config)).status, 0);
+    for (const name of ['first', 'second']) {
+        const said = await run('credential', 'add', name, '--provider', 'openai', '--config', gateway.config, { input: `sk-${name}\n` });
+        assert.equal(said.status, 0, said.stderr);
+    }
+    const opened = async (when) => {
+        const { status, stderr } = await run('check', '--config', gateway.config);
+        assert.deepEqual([status, stderr.replace(/.*the key itself stands.*\n/g, '')], [0, ''], when);
+    };
+    const kill = (name, nth) => run('credential', 'reseal', '--config', gateway.config,
+                                    { env: { ...process.env, PROMPTGATE_STEP: `${name}:kill:${nth}` } })
+        .then(() => false, () => true);
+    for (const name of ['file_written', 'file_synced', 'file_replaced']) {
+        let nth = 1;
+        for (; await kill(name, nth); nth++) {
+            await opened(`${name}, time ${nth}`);
+        }
+        assert.ok(nth > 5, `${name} was reached ${nth - 1} times`); // two halves, two files, the old key's end
+        await opened('in the end');
+        assert.equal(fs.readFileSync(path.join(gateway.config, 'secret.key'), 'utf8').match(/secret-key/g).length, 1);
+    }
+});

@@ -426,15 +426,13 @@ static void keys_are_opened(void **state)
     assert_string_equal(credential(folder, "provider: openai\napi_key: sk-plain\n"),
                         "credentials.d/main.yaml:2:10: warning: api_key: the key itself stands in "
                         "this file and in every "
-                        "process's memory: better file:PATH or env:NAME\n");
+                        "process's memory: seal it with `promptgate credential add`, or use "
+                        "file:PATH or env:NAME\n");
     assert_int_equal(folder->report.warnings, 1);
     assert_text(folder->config->credentials[0].api_key, "sk-plain");
-    assert_string_equal(credential(folder, "provider: openai\napi_key: sealed:abc\n"),
-                        "credentials.d/main.yaml:2:10: api_key: sealed keys are not supported: use "
-                        "env:NAME or file:PATH\n");
     assert_string_equal(credential(folder, "provider: openai\n"),
-                        "credentials.d/main.yaml:1:1: api_key: missing: openai needs a key, as "
-                        "env:NAME or file:PATH\n");
+                        "credentials.d/main.yaml:1:1: api_key: missing: openai needs a key, "
+                        "sealed with `promptgate credential add`, or as env:NAME or file:PATH\n");
     assert_non_null(
         strstr(credential(folder, "provider: openai\napi_key: file:nope\n"), "api_key: the file"));
 }

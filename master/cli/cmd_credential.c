@@ -1,0 +1,462 @@
+#include "master/cli/commands.h"
+#include "master/cli/options.h"
+#include "master/cli/table.h"
+#include "master/cli/terminal.h"
+#include "master/config/base_url.h"
+#include "master/config/drafts.h"
+#include "master/config/file_write.h"
+#include "master/config/key_pair.h"
+#include "master/config/secret.h"
+#include "master/config/yaml_edit.h"
+#include "shared/base/json.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+static int usage(void)
+{
+    fputs("usage: promptgate credential add NAME --provider PROVIDER [--base-url URL] "
+          "[--allow-http]\n"
+          "                                  [--config DIR]\n"
+          "       promptgate credential add NAME --replace [--config DIR]\n"
+          "       promptgate credential list [--json] [--config DIR]\n"
+          "       promptgate credential rm NAME [--force] [--config DIR]\n"
+          "       promptgate credential init [--config DIR]\n"
+          "       promptgate credential reseal [--config DIR]\n"
+          "The key is read from the terminal, without being shown, or from standard input.\n",
+          stderr);
+    return 2;
+}
+
+static int fail(const char *message)
+{
+    fprintf(stderr, "promptgate credential: %s\n", message);
+    return 1;
+}
+
+static const struct {
+    const char *name;
+    bool needs_key;
+} providers[] = {
+#define PROVIDER(id, name, url, key) {name, key},
+#include "shared/providers.def"
+#undef PROVIDER
+};
+
+enum { PROVIDERS = sizeof providers / sizeof *providers };
+
+/* The credentials as their files say them, with what is wrong in them. Nothing is opened. */
+struct view {
+    const char *directory;
+    struct arena arena;
+    struct problems problems;
+    struct config_files files;
+};
+
+static void view_open(struct view *view, const char *directory)
+{
+    unsigned order = 1;
+    *view = (struct view){.directory = directory};
+    view->problems.arena = &view->arena;
+    view->files = config_folder_fetch(directory, "credentials.d", ".yaml", &order, &view->arena);
+    config_folder_parse(&view->files, &view->arena, &view->problems);
+}
+
+static const struct config_file *view_find(const struct view *view, const char *name)
+{
+    for (size_t i = 0; i < view->files.count; i++)
+        if (strcmp(view->files.at[i].name, name) == 0)
+            return &view->files.at[i];
+    return NULL;
+}
+
+/* Prints what was wrong; the number of errors. */
+static unsigned view_close(struct view *view)
+{
+    struct config_report report = {0};
+    problems_finish(&view->problems, &report);
+    config_report_print(&report, stderr);
+    unsigned errors = report.errors;
+    config_report_free(&report);
+    problems_free(&view->problems);
+    arena_free(&view->arena);
+    return errors;
+}
+
+/* A scalar of a credential; "" when there is none. */
+static const char *text_of(const struct config_file *file, const char *key)
+{
+    const struct yaml_node *node = file->root ? yaml_node_get(file->root, key) : NULL;
+    return node && node->kind == NODE_SCALAR && !yaml_node_is_null(node) ? node->text.at : "";
+}
+
+static bool take_name(int *argc, char **argv, const char **name)
+{
+    if (*argc != 2 || argv[1][0] == '-')
+        return false;
+    *name = argv[1];
+    return true;
+}
+
+/* --- add --- */
+
+struct addition {
+    const char *directory, *name, *provider, *base_url;
+    bool allow_http, replace, needs_key;
+    char path[PATH_MAX];
+    struct sealing_public public_key;
+    char *secret; /* SECRET_MAX_BYTES + 1 of guarded memory */
+};
+
+static bool check_provider(struct addition *addition)
+{
+    for (size_t i = 0; i < PROVIDERS; i++)
+        if (strcmp(providers[i].name, addition->provider) == 0) {
+            addition->needs_key = providers[i].needs_key;
+            return true;
+        }
+    fprintf(stderr, "promptgate credential: there is no provider \"%s\":", addition->provider);
+    for (size_t i = 0; i < PROVIDERS; i++)
+        fprintf(stderr, "%s %s", i ? "," : "", providers[i].name);
+    fputs(" are known\n", stderr);
+    return false;
+}
+
+static bool check_url(const struct addition *addition)
+{
+    struct error error;
+    struct str kept;
+    if (!addition->base_url ||
+        base_url_check(str_of(addition->base_url), addition->allow_http, &kept, &error))
+        return true;
+    fprintf(stderr, "promptgate credential: --base-url %s\n", error.message);
+    return false;
+}
+
+static bool ask_key(struct addition *addition)
+{
+    char prompt[256];
+    struct error error;
+    snprintf(prompt, sizeof prompt, "Key for %s (it is not shown%s): ", addition->name,
+             addition->needs_key ? "" : "; none is needed");
+    if (!cli_ask_secret(prompt, addition->secret, SECRET_MAX_BYTES + 1, &error)) {
+        fprintf(stderr, "promptgate credential: the key: %s\n", error.message);
+        return false;
+    }
+    if (!*addition->secret && !addition->needs_key)
+        return true;
+    if (!secret_check(addition->secret, SECRET_KEY, &error)) {
+        fail(error.message);
+        return false;
+    }
+    return true;
+}
+
+static void write_text(const struct addition *addition, const char *sealed, struct buf *text)
+{
+    buf_printf(text, "provider: %s\n", addition->provider);
+    if (addition->base_url) {
+        buf_puts(text, "base_url: ");
+        json_write_string(text, str_of(addition->base_url)); /* a JSON string is one of YAML, too */
+        buf_putc(text, '\n');
+    }
+    if (addition->allow_http)
+        buf_puts(text, "allow_http: true\n");
+    if (*sealed)
+        buf_printf(text, "api_key: %s\n", sealed);
+}
+
+static bool add_file(const struct addition *addition, const char *sealed, struct error *error)
+{
+    struct buf text = {0};
+    bool exists = false;
+    write_text(addition, sealed, &text);
+    bool good = folder_make(addition->directory, "credentials.d", error) &&
+                file_create(addition->path, buf_view(&text), FILE_OF_GROUP, &exists, error);
+    buf_free(&text);
+    return good || !exists ||
+           error_set(error, "there is %.300s already: --replace changes its key", addition->path);
+}
+
+static bool replace_key(const struct addition *addition, const struct config_file *file,
+                        const char *sealed, struct error *error)
+{
+    struct buf text = {0};
+    struct yaml_edit edit = {file->root, "api_key", sealed};
+    bool good = (file->root && file->root->kind == NODE_MAP && file->root->count > 0 &&
+                 yaml_edit(file->text, file->root, &edit, 1, &text)) ||
+                error_set(error, "%.300s cannot be edited safely", addition->path);
+    good = good && file_replace(addition->path, buf_view(&text), error);
+    buf_free(&text);
+    return good;
+}
+
+static bool store_key(struct addition *addition, const struct config_file *file)
+{
+    struct buf sealed = {0};
+    struct error error;
+    if (*addition->secret)
+        sealed_write(&addition->public_key, str_of(addition->secret), &sealed);
+    bool good = file ? replace_key(addition, file, buf_cstr(&sealed), &error)
+                     : add_file(addition, buf_cstr(&sealed), &error);
+    buf_free(&sealed);
+    if (!good) {
+        fail(error.message);
+        return false;
+    }
+    fprintf(stderr,
+            "Credential %s is in %s%s. A running gateway knows it after `promptgate reload`.\n",
+            addition->name, addition->path, *addition->secret ? ", its key sealed" : "");
+    return true;
+}
+
+static bool add(struct addition *addition, const struct view *view)
+{
+    const struct config_file *file = view_find(view, addition->name);
+    struct error error;
+    if (!addition->replace && file) {
+        fprintf(stderr, "promptgate credential: there is %s already: --replace changes its key\n",
+                addition->path);
+        return false;
+    }
+    if (addition->replace && !file) {
+        fprintf(stderr, "promptgate credential: there is no %s\n", addition->path);
+        return false;
+    }
+    int lock = key_pair_lock(addition->directory, &error);
+    bool good = lock >= 0 && key_pair_public(addition->directory, &addition->public_key, &error);
+    if (!good)
+        fail(error.message);
+    good = good && ask_key(addition) && store_key(addition, file);
+    if (lock >= 0)
+        close(lock);
+    return good;
+}
+
+static int credential_add(int argc, char **argv, const struct cli_options *options)
+{
+    struct addition addition = {.directory = options->config, .needs_key = true};
+    addition.allow_http = cli_take_flag(&argc, argv, "--allow-http");
+    addition.replace = cli_take_flag(&argc, argv, "--replace");
+    if (!cli_take_value(&argc, argv, "--provider", &addition.provider) ||
+        !cli_take_value(&argc, argv, "--base-url", &addition.base_url) ||
+        !take_name(&argc, argv, &addition.name) || options->json ||
+        !addition.replace == !addition.provider ||
+        (addition.replace && (addition.base_url || addition.allow_http)))
+        return usage();
+    if (!config_name_valid(str_of(addition.name)))
+        return fail("the name must be lower-case letters, digits, - and _, and begin with a letter "
+                    "or digit");
+    if ((addition.provider && !check_provider(&addition)) || !check_url(&addition))
+        return 1;
+    snprintf(addition.path, sizeof addition.path, "%s/credentials.d/%s.yaml", options->config,
+             addition.name);
+    addition.secret = sodium_malloc(SECRET_MAX_BYTES + 1);
+    if (!addition.secret)
+        return fail("there is no memory for the key");
+    struct view view;
+    view_open(&view, options->config);
+    bool good = add(&addition, &view);
+    view_close(&view);
+    sodium_free(addition.secret);
+    return good ? 0 : 1;
+}
+
+/* --- list --- */
+
+/* Where the key is, without it: env:NAME and file:PATH name a place. */
+static const char *shown_key(const struct config_file *file)
+{
+    const char *key = text_of(file, "api_key");
+    if (!*key)
+        return "none";
+    if (sealed_is(key))
+        return "sealed";
+    return strncmp(key, "env:", 4) == 0 || strncmp(key, "file:", 5) == 0 ? key : "plain";
+}
+
+static void append_json(struct buf *out, const struct config_file *file)
+{
+    const char *url = text_of(file, "base_url");
+    buf_puts(out, "{\"name\":");
+    json_write_string(out, str_of(file->name));
+    buf_puts(out, ",\"provider\":");
+    json_write_string(out, str_of(text_of(file, "provider")));
+    buf_puts(out, ",\"base_url\":");
+    json_write_string_or_null(out, str_of(*url ? url : NULL));
+    buf_puts(out, ",\"key\":");
+    json_write_string(out, str_of(shown_key(file)));
+    buf_putc(out, '}');
+}
+
+static void append_row(struct buf *out, const struct config_file *file)
+{
+    const char *url = text_of(file, "base_url");
+    buf_printf(out, "%-24s %-10s %-24s %s", file->name, text_of(file, "provider"), shown_key(file),
+               *url ? url : "the provider's own");
+    cli_clean_line(out);
+}
+
+static int credential_list(int argc, const struct cli_options *options)
+{
+    struct view view;
+    struct buf line = {0};
+    bool any = false;
+    if (argc > 1)
+        return usage();
+    view_open(&view, options->config);
+    if (!options->json)
+        printf("%-24s %-10s %-24s %s\n", "NAME", "PROVIDER", "KEY", "BASE URL");
+    for (size_t i = 0; i < view.files.count; i++) {
+        if (!view.files.at[i].root)
+            continue;
+        buf_clear(&line);
+        if (options->json)
+            buf_puts(&line, any ? ",\n" : "[");
+        (options->json ? append_json : append_row)(&line, &view.files.at[i]);
+        any = true;
+        printf("%s%s", buf_cstr(&line), options->json ? "" : "\n");
+    }
+    if (options->json)
+        puts(any ? "]" : "[]");
+    buf_free(&line);
+    return view_close(&view) ? 1 : 0;
+}
+
+/* --- rm --- */
+
+/* Prints where a tree names the credential; how often. */
+static unsigned print_uses(const struct config_file *file, const struct yaml_node *node,
+                           const char *name)
+{
+    unsigned uses = 0;
+    for (size_t i = 0; node && i < node->count; i++) {
+        const struct yaml_entry *entry = &node->entries[i];
+        bool is_use = entry->key && str_eq(entry->key->text, STR("credential")) &&
+                      entry->value->kind == NODE_SCALAR && str_eq(entry->value->text, str_of(name));
+        if (is_use)
+            fprintf(stderr, "%s:%u:%u: uses %s\n", file->path, entry->value->mark.line,
+                    entry->value->mark.column, name);
+        uses += is_use + print_uses(file, entry->value, name);
+    }
+    return uses;
+}
+
+static unsigned print_all_uses(struct view *view, const char *name)
+{
+    static const char *const folders[] = {"templates.d", "projects.d"};
+    unsigned uses = 0, order = 1;
+    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
+        struct config_files files =
+            config_folder_fetch(view->directory, folders[i], ".yaml", &order, &view->arena);
+        config_folder_parse(&files, &view->arena, &view->problems);
+        for (size_t j = 0; j < files.count; j++)
+            uses += print_uses(&files.at[j], files.at[j].root, name);
+    }
+    return uses;
+}
+
+static bool remove_one(struct view *view, const char *name, bool force)
+{
+    const struct config_file *file = view_find(view, name);
+    if (!file) {
+        fprintf(stderr, "promptgate credential: there is no credential %s in %s/credentials.d\n",
+                name, view->directory);
+        return false;
+    }
+    if (print_all_uses(view, name) > 0 && !force) {
+        fail("it is in use: change that first, or say --force");
+        return false;
+    }
+    if (unlink(file->path) != 0) {
+        fprintf(stderr, "promptgate credential: %s: %s\n", file->path, strerror(errno));
+        return false;
+    }
+    fprintf(stderr,
+            "Credential %s is gone. A running gateway goes on with it until it is reloaded.\n",
+            name);
+    return true;
+}
+
+static int credential_rm(int argc, char **argv, const struct cli_options *options)
+{
+    const char *name;
+    bool force = cli_take_flag(&argc, argv, "--force");
+    if (!take_name(&argc, argv, &name) || options->json)
+        return usage();
+    struct view view;
+    view_open(&view, options->config);
+    bool good = remove_one(&view, name, force);
+    view_close(&view);
+    return good ? 0 : 1;
+}
+
+/* --- the pair of keys --- */
+
+static int with_lock(int argc, const struct cli_options *options,
+                     bool (*act)(const char *directory, struct error *error))
+{
+    struct error error;
+    if (argc > 1 || options->json)
+        return usage();
+    int lock = key_pair_lock(options->config, &error);
+    bool good = lock >= 0 && act(options->config, &error);
+    if (lock >= 0)
+        close(lock);
+    return good ? 0 : fail(error.message);
+}
+
+static bool init(const char *directory, struct error *error)
+{
+    bool exists;
+    if (key_pair_make(directory, &exists, error))
+        fprintf(stderr,
+                "A pair of keys is in %s: " SEALING_PUBLIC_FILE
+                " seals, and only who can read " SEALING_KEY_FILE
+                " opens what is sealed. Keep a copy of that one in a safe place.\n",
+                directory);
+    else if (exists)
+        fprintf(stderr, "There is a pair of keys already.\n");
+    else
+        return false;
+    return true;
+}
+
+static bool reseal(const char *directory, struct error *error)
+{
+    unsigned count = 0;
+    struct error why;
+    if (!key_pair_change(directory, &count, &why))
+        return error_set(error, "%.400s: nothing is lost, say it again when that is mended",
+                         why.message);
+    fprintf(stderr,
+            "%u sealed text%s %s sealed for a new pair of keys. A running gateway that "
+            "has " SEALING_KEY_FILE
+            " from systemd, or was started as root, needs a restart before its next "
+            "reload.\n",
+            count, count == 1 ? "" : "s", count == 1 ? "is" : "are");
+    return true;
+}
+
+int cmd_credential(int argc, char **argv)
+{
+    struct cli_options options;
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    if (!cli_take_options(&argc, argv, &options) || argc < 2)
+        return usage();
+    if (strcmp(argv[1], "add") == 0)
+        return credential_add(argc - 1, argv + 1, &options);
+    if (strcmp(argv[1], "list") == 0)
+        return credential_list(argc - 1, &options);
+    if (strcmp(argv[1], "rm") == 0)
+        return credential_rm(argc - 1, argv + 1, &options);
+    if (strcmp(argv[1], "init") == 0)
+        return with_lock(argc - 1, &options, init);
+    if (strcmp(argv[1], "reseal") == 0)
+        return with_lock(argc - 1, &options, reseal);
+    return usage();
+}

@@ -1,0 +1,76 @@
+#include "master/cli/terminal.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <termios.h>
+#include <unistd.h>
+
+/* The terminal as it was, for whoever breaks off in the middle. */
+static struct termios shown;
+
+static void restore_and_go(int number)
+{
+    tcsetattr(STDIN_FILENO, TCSAFLUSH, &shown);
+    signal(number, SIG_DFL);
+    raise(number);
+}
+
+static const int deadly[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+enum { DEADLY = sizeof deadly / sizeof *deadly };
+
+/* To the end, or of a terminal to the end of the line; `*len` is more than `size` when there is no
+ * room. */
+static bool take(char *text, size_t size, bool line, size_t *len)
+{
+    ssize_t got;
+    *len = 0;
+    do {
+        got = read(STDIN_FILENO, text + *len, size - *len);
+        if (got < 0 && errno == EINTR)
+            continue;
+        *len += got > 0 ? (size_t)got : 0;
+    } while (got != 0 && *len < size && !(got > 0 && line && text[*len - 1] == '\n') &&
+             !(got < 0 && errno != EINTR));
+    return got >= 0;
+}
+
+static bool take_unseen(const char *prompt, char *text, size_t size, size_t *len)
+{
+    struct termios hidden;
+    void (*before[DEADLY])(int);
+    if (tcgetattr(STDIN_FILENO, &shown) != 0)
+        return false;
+    for (size_t i = 0; i < DEADLY; i++)
+        before[i] = signal(deadly[i], restore_and_go);
+    hidden = shown;
+    hidden.c_lflag &= ~(tcflag_t)ECHO;
+    hidden.c_lflag |= ICANON | ECHONL;
+    bool good = tcsetattr(STDIN_FILENO, TCSAFLUSH, &hidden) == 0;
+    fprintf(stderr, "%s", prompt);
+    good = good && take(text, size, true, len);
+    int reason = errno;
+    tcsetattr(STDIN_FILENO, TCSAFLUSH, &shown);
+    for (size_t i = 0; i < DEADLY; i++)
+        signal(deadly[i], before[i]);
+    errno = reason;
+    return good;
+}
+
+bool cli_ask_secret(const char *prompt, char *secret, size_t size, struct error *error)
+{
+    size_t len;
+    bool good = isatty(STDIN_FILENO) ? take_unseen(prompt, secret, size, &len)
+                                     : take(secret, size, false, &len);
+    if (!good)
+        return error_errno(error, errno, "standard input cannot be read");
+    if (len == size)
+        return error_set(error, "too long: %zu bytes at most", size - 1);
+    if (len > 0 && secret[len - 1] == '\n')
+        len--;
+    if (len > 0 && secret[len - 1] == '\r')
+        len--;
+    secret[len] = '\0';
+    return !memchr(secret, '\0', len) || error_set(error, "holds a NUL");
+}
