@@ -96,8 +96,13 @@ $(BUILD)/flags: force
 	@echo '$(CC) $(CPPFLAGS) $(CFLAGS) $(llhttp_flags)' | cmp -s - $@ || \
 		echo '$(CC) $(CPPFLAGS) $(CFLAGS) $(llhttp_flags)' > $@
 
+# What is embedded is made anew when a file comes or goes, too.
 migrations := $(sort $(wildcard sql/*/*.sql))
-$(BUILD)/gen/migrations.c: sql/embed.awk $(migrations)
+$(BUILD)/gen/migrations.list: force
+	@mkdir -p $(@D)
+	@echo '$(migrations)' | cmp -s - $@ || echo '$(migrations)' > $@
+.SECONDARY: $(BUILD)/gen/migrations.c
+$(BUILD)/gen/migrations.c: sql/embed.awk $(migrations) $(BUILD)/gen/migrations.list
 	@mkdir -p $(@D)
 	awk -f sql/embed.awk $(migrations) > $@.new && mv $@.new $@
 

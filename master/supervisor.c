@@ -22,18 +22,25 @@
 
 enum { TURN_MS = 100, SETTLE_MS = 500 };
 
-static volatile sig_atomic_t stop_signals, reload_asked, upgrade_asked, replaced, child_changed;
+static volatile sig_atomic_t stop_signals, reload_asked, upgrade_asked, child_changed;
 
-static void on_signal(int number)
+/* The master that takes over, or has, and what it has told this one. */
+static volatile sig_atomic_t successor, dismissed, hurried;
+
+static void on_signal(int number, siginfo_t *info, void *context)
 {
+    bool by_successor = successor != 0 && info->si_code == SI_USER && info->si_pid == successor;
+    (void)context;
     if (number == SIGCHLD)
         child_changed = 1;
     else if (number == SIGHUP)
         reload_asked = 1;
+    else if (number == SIGUSR2 && by_successor)
+        hurried = 1;
     else if (number == SIGUSR2)
         upgrade_asked = 1;
     else if (number == SIGUSR1)
-        replaced = 1;
+        dismissed |= by_successor;
     else
         stop_signals++;
 }
@@ -43,7 +50,7 @@ static void on_signal(int number)
 static void take_signals(sigset_t *during_wait)
 {
     static const int taken[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD};
-    struct sigaction action = {.sa_handler = on_signal};
+    struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO};
     sigset_t blocked;
     sigemptyset(&blocked);
     for (size_t i = 0; i < sizeof taken / sizeof *taken; i++) {
@@ -124,6 +131,7 @@ static bool open_counters(struct supervisor *s, const struct config *config, str
         return false;
     STEP(counters_opened);
     atomic_store(&s->counters.header->master_pid, getpid());
+    atomic_store(&s->counters.header->stopping, 0);
     STEP(counters_taken_over);
     accounts_start(&s->counters);
     return true;
@@ -707,11 +715,11 @@ static void take_turn(struct supervisor *s)
     struct supervisor_signals signals = {.stop = stop_signals > 0,
                                          .reload = reload_asked,
                                          .upgrade = upgrade_asked,
-                                         .replaced = replaced};
+                                         .dismissed = dismissed,
+                                         .hurried = hurried};
     upgrade_asked = 0;
-    if (s->upgrade.state == UPGRADE_IDLE)
-        replaced = 0; /* a stranger's word */
     supervisor_tend_upgrade(s, is_changing(s), &signals);
+    successor = s->upgrade.pid;
     supervisor_tend_takeover(s, stop_signals > 0);
     tend_reload(s);
     tend_tokens(s);

@@ -71,11 +71,11 @@ bool supervisor_has_stopped(const struct supervisor *s);
 
 /* --- supervisor_upgrade.c --- */
 
-/* Which signals the master has got; `upgrade` only since the last turn. The one that has taken over
- * sends SIGUSR1 when the old one's workers shall not begin anything more, and SIGUSR2 when they
- * shall not wait for what they have begun. */
+/* Which signals the master has got; `upgrade` only since the last turn. `dismissed` and `hurried`
+ * come from the one that takes over: with SIGUSR1 the old one's workers shall not begin anything
+ * more, with SIGUSR2 not wait for what they have begun. From anybody else SIGUSR1 means nothing. */
 struct supervisor_signals {
-    bool stop, reload, upgrade, replaced;
+    bool stop, reload, upgrade, dismissed, hurried;
 };
 
 /* The old one's. Reloads and changes of tokens wait while one is under way; `busy` says that one of

@@ -13,7 +13,8 @@ static void dismiss_all(struct supervisor *s, int64_t timeout_ms)
     s->requests_end_ms = clock_now_ms() + timeout_ms;
     s->rows_wait_until_ms = s->requests_end_ms + (has_old ? 2 : 1) * GENERATION_GRACE_MS;
     for (unsigned i = 0; i < s->count; i++)
-        generation_dismiss(s->generations[i], s->generations[i]->state, SIGTERM, timeout_ms);
+        generation_dismiss(s->generations[i], s->generations[i]->state,
+                           s->hurried ? SIGQUIT : SIGTERM, timeout_ms);
     supervisor_dismiss_old(s);
 }
 
@@ -23,6 +24,7 @@ static void begin_stop(struct supervisor *s)
     log_info("stopping: requests in flight have %lld ms to end", (long long)timeout_ms);
     notify_stopping(&s->notify, "stopping");
     s->stopping = true;
+    atomic_store(&s->counters.header->stopping, 1);
     dismiss_all(s, timeout_ms);
 }
 

@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+enum { KEEPER_COMES_MS = 2000 }; /* a keeper that was started, or may begin */
+
 /* --- the old master: beginning --- */
 
 /* In the child. */
@@ -77,12 +79,19 @@ static void begin(struct supervisor *s)
 
 /* --- the old master: going on --- */
 
+/* Conversations wait until then for one that answers, and a little longer. */
+static void await_keeper(struct supervisor *s, int64_t within_ms)
+{
+    atomic_store(&s->counters.header->keeper_awaited_ms, clock_now_ms() + within_ms);
+}
+
 /* Whatever they have taken is on the disk, and what they have not is in pipes and in workers: the
  * next ones go on with it. */
 static void end_writers(struct supervisor *s)
 {
     struct process *writers[] = {&s->logger, &s->keeper};
     bool gone = true;
+    await_keeper(s, UPGRADE_LONGEST_MS);
     for (size_t i = 0; i < sizeof writers / sizeof *writers; i++) {
         if (writers[i]->pid == 0)
             continue;
@@ -124,6 +133,7 @@ static void undo(struct supervisor *s)
     if (!instance_sign(&s->instance, &error) || !control_begin(&s->control, &error))
         log_error("%s", error.message);
     atomic_store(&s->counters.header->master_pid, getpid());
+    await_keeper(s, KEEPER_COMES_MS);
     if (serving)
         supervisor_publish(s, serving);
 }
@@ -132,7 +142,7 @@ static void dismiss_replaced(struct supervisor *s, bool at_once)
 {
     for (unsigned i = 0; i < s->count; i++) {
         struct generation *generation = s->generations[i];
-        generation_dismiss(generation, GENERATION_RETIRING, SIGTERM,
+        generation_dismiss(generation, GENERATION_RETIRING, at_once ? SIGQUIT : SIGTERM,
                            at_once ? 0 : generation->config->shutdown_timeout_ms);
     }
 }
@@ -140,10 +150,12 @@ static void dismiss_replaced(struct supervisor *s, bool at_once)
 /* The new master's end is as if it had said so. */
 static void tend_replaced(struct supervisor *s, const struct supervisor_signals *signals)
 {
-    if (signals->upgrade && !s->hurried) {
+    if (signals->upgrade)
+        log_warning("process %d is the master now: ask that one to upgrade", (int)s->upgrade.pid);
+    if (signals->hurried && !s->hurried) {
         s->hurried = s->stopping = true;
         dismiss_replaced(s, true);
-    } else if ((signals->replaced || signals->stop || s->upgrade.ended) && !s->stopping) {
+    } else if ((signals->dismissed || signals->stop || s->upgrade.ended) && !s->stopping) {
         s->stopping = true;
         dismiss_replaced(s, false);
     }
@@ -245,7 +257,10 @@ static bool check_slots(const struct supervisor *s, const struct config *config,
     if (handover->slots != s->counters.header->workers)
         return error_set(error, "what was handed over does not fit the counters file");
     return config->workers <= lent ||
-           error_set(error, "workers: at most %u by an upgrade: restart needed", lent);
+           error_set(error,
+                     "workers: at most %u by this upgrade: wait until earlier ones have ended, or "
+                     "restart",
+                     lent);
 }
 
 bool supervisor_take_over(struct supervisor *s, const struct config *config, struct error *error)
@@ -294,6 +309,7 @@ static void take_office(struct supervisor *s)
     STEP(takeover_done);
     takeover_say(&s->takeover, "serving");
     atomic_store(&s->counters.header->master_pid, getpid());
+    await_keeper(s, KEEPER_COMES_MS);
     if (!instance_sign(&s->instance, &error) || !control_begin(&s->control, &error))
         log_error("%s", error.message);
     log_info("took over from process %d", (int)s->takeover.old);

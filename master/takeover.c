@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -77,6 +78,7 @@ bool takeover_find(struct takeover *takeover)
 bool takeover_wait(struct takeover *takeover)
 {
     char word[16];
+    prctl(PR_SET_PDEATHSIG, 0);
     takeover_say(takeover, "prepared " PROMPTGATE_VERSION);
     ssize_t len = recv(takeover->channel, word, sizeof word, 0);
     return len == 2 && memcmp(word, "go", 2) == 0;

@@ -16,6 +16,8 @@
 
 enum { PREPARE_MS = 15000, CLEAR_MS = 10000, TAKE_MS = 10000, SWITCH_MS = 5000, WORD_BYTES = 600 };
 
+_Static_assert(UPGRADE_LONGEST_MS == CLEAR_MS + TAKE_MS + SWITCH_MS, "what is awaited");
+
 static char binary[PATH_MAX];
 
 void upgrade_note_binary(const char *argv0)
@@ -143,7 +145,7 @@ static void say(int channel, const char *word)
 
 static void reset_signals(void)
 {
-    static const int handled[] = {SIGTERM, SIGINT, SIGHUP, SIGCHLD, SIGUSR2, SIGPIPE};
+    static const int handled[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD, SIGPIPE};
     sigset_t none;
     for (size_t i = 0; i < sizeof handled / sizeof *handled; i++)
         signal(handled[i], SIG_DFL);
@@ -152,13 +154,16 @@ static void reset_signals(void)
 }
 
 _Noreturn static void become_new(const char *directory, const struct handover *handover, int memory,
-                                 int channel)
+                                 int channel, pid_t master)
 {
     char text[64];
     struct error error;
     char *const argv[] = {binary, (char[]){"serve"}, (char[]){"--config"}, strdup(directory), NULL};
     setpgid(0, 0);
     reset_signals();
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* until it can see for itself that this one is dead */
+    if (getppid() != master)
+        _exit(1);
     int kept[] = {dup(memory), dup(channel)};
     snprintf(text, sizeof text, "%d:%d", kept[0], kept[1]);
     if (kept[0] < 0 || kept[1] < 0 || !handover_mark(handover, false) ||
@@ -178,6 +183,7 @@ void upgrade_begin(struct upgrade *upgrade, const char *directory, const struct 
 {
     int channel[2] = {-1, -1};
     int memory = make_memory(handover);
+    pid_t master = getpid();
     if (memory < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, channel) != 0 ||
         prctl(PR_SET_CHILD_SUBREAPER, 1) != 0 || (upgrade->pid = fork()) < 0) {
         upgrade->pid = 0;
@@ -185,7 +191,7 @@ void upgrade_begin(struct upgrade *upgrade, const char *directory, const struct 
         prctl(PR_SET_CHILD_SUBREAPER, 0);
     } else if (upgrade->pid == 0) {
         prepare(context);
-        become_new(directory, handover, memory, channel[1]);
+        become_new(directory, handover, memory, channel[1], master);
     } else {
         setpgid(upgrade->pid, upgrade->pid);
         log_info("upgrade: %s is process %d", binary, (int)upgrade->pid);
@@ -263,7 +269,9 @@ static void hear(struct upgrade *upgrade)
     if (len > 0)
         take_word(upgrade, (struct str){said, (size_t)len});
     else if (clock_now_ms() >= upgrade->deadline_ms)
-        upgrade_cancel(upgrade, "the new binary was not ready in time");
+        upgrade_cancel(upgrade, upgrade->state == UPGRADE_CLEARING
+                                    ? "logger and keeper did not end in time"
+                                    : "the new binary was not ready in time");
 }
 
 enum upgrade_state upgrade_tend(struct upgrade *upgrade)

@@ -33,6 +33,9 @@ enum upgrade_state {
     UPGRADE_UNDOING,   /* its processes are being killed */
 };
 
+/* From the moment that logger and keeper are being ended, until it is done or given up. */
+enum { UPGRADE_LONGEST_MS = 25000 };
+
 struct upgrade {
     enum upgrade_state state;
     uint64_t asked, answered; /* numbers of requests */

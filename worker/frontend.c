@@ -123,6 +123,19 @@ static void refuse_method(struct frontend *frontend, struct http_connection *con
     buf_free(&headers);
 }
 
+/* The gateway stops: what it has in hand is all that it still does. */
+static void refuse_new(struct frontend *frontend, struct http_connection *connection,
+                       const struct http_request *request, const struct route *route)
+{
+    const struct config_project *project =
+        config_project(frontend->services->config, &route->project);
+    const struct failure failure = {.code = API_draining};
+    struct buf headers = {0};
+    cors_headers(project, request, &headers);
+    refuse(frontend, connection, request, &failure, &headers);
+    buf_free(&headers);
+}
+
 static void on_head(void *context, struct http_connection *connection, struct http_request *request)
 {
     struct frontend *frontend = context;
@@ -134,6 +147,8 @@ static void on_head(void *context, struct http_connection *connection, struct ht
         refuse_method(frontend, connection, request, &route);
     } else if (route.kind == ROUTE_HEALTH || route.kind == ROUTE_READY) {
         tell_health(frontend, connection, request, route.kind);
+    } else if (frontend->refusing) {
+        refuse_new(frontend, connection, request, &route);
     } else {
         struct exchange *ex = exchange_begin(frontend->services, connection, request);
         ex->route = route;

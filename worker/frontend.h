@@ -10,6 +10,7 @@ struct frontend {
     struct services *services;
     const struct http_server *server;
     bool draining;                   /* /readyz answers 503 */
+    bool refusing;                   /* and so does everything else, but /healthz */
     void (*all_idle)(void *context); /* http_events.idle */
     void *context;
 };

@@ -4,10 +4,11 @@
 #include "shared/base/log.h"
 #include "shared/base/xalloc.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 
 enum {
-    WAIT_MS = 2000, /* for an answer, while keepers come and go */
+    WAIT_MS = 2000, /* for an answer, while keepers come and go; in an upgrade from its end on */
     /* Until then the keeper stores what it was sent; whether it did must be known before the client
      * is told that it could not be. */
     PATIENT_MS = 8000,
@@ -18,6 +19,7 @@ enum {
 struct keeper_client {
     uv_loop_t *loop;
     const char *path;
+    const _Atomic int64_t *awaited_ms;
     uv_pipe_t *pipe; /* NULL = not connected, nor about to be */
     bool connected;
     uv_timer_t timer; /* while anybody waits */
@@ -169,13 +171,34 @@ static void on_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *room)
         disconnect(client);
 }
 
+/* Until when whoever asks now may be without an answer. */
+static int64_t end_of_wait(const struct keeper_client *client)
+{
+    int64_t now_ms = clock_now_ms(), awaited_ms = atomic_load(client->awaited_ms);
+    return (awaited_ms > now_ms ? awaited_ms : now_ms) + WAIT_MS;
+}
+
+/* Who asked before the upgrade began has as much time as who asks now: nothing that was asked of
+ * the last keeper, which is dead, can still be done by it. */
+static void wait_on(struct keeper_client *client, struct keeper_call *call)
+{
+    int64_t until_ms = end_of_wait(client);
+    if (call->until_ms == 0 || until_ms <= clock_now_ms() + WAIT_MS)
+        return;
+    call->until_ms = until_ms;
+    if (call->patient_ms > 0)
+        keeper_write_deadline(&call->frame, until_ms);
+}
+
 /* The new keeper hears what is open before anything is asked of it. */
 static void greet(struct keeper_client *client)
 {
     for (struct keeper_holding *one = client->holdings; one; one = one->next)
         send_bytes(client, buf_view(&one->frame));
-    for (struct keeper_call *call = client->calls; call; call = call->next)
+    for (struct keeper_call *call = client->calls; call; call = call->next) {
+        wait_on(client, call);
         send_bytes(client, buf_view(&call->frame));
+    }
 }
 
 static void on_connected(uv_connect_t *connect, int status)
@@ -231,11 +254,13 @@ static void on_tick(uv_timer_t *timer)
         uv_timer_stop(timer);
 }
 
-struct keeper_client *keeper_client_new(uv_loop_t *loop, const char *path)
+struct keeper_client *keeper_client_new(uv_loop_t *loop, const char *path,
+                                        const _Atomic int64_t *awaited_ms)
 {
     struct keeper_client *client = xcalloc(1, sizeof *client);
     client->loop = loop;
     client->path = path;
+    client->awaited_ms = awaited_ms;
     uv_timer_init(loop, &client->timer);
     client->timer.data = client;
     return client;
@@ -247,7 +272,7 @@ void keeper_ask(struct keeper_client *client, struct keeper_call *call,
 {
     bool fits = message->body.len + message->answer.len <= KEEPER_BODY_MAX;
     call->ticket = message->ticket = ++client->last_ticket;
-    call->until_ms = fits ? clock_now_ms() + WAIT_MS : 0;
+    call->until_ms = fits ? end_of_wait(client) : 0;
     if (message->type == KEEPER_COMMIT) {
         message->deadline_ms = call->until_ms;
         call->patient_ms = fits ? PATIENT_MS : 0;

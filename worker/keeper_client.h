@@ -28,8 +28,10 @@ struct keeper_holding {
     bool open;
 };
 
-/* Connects when somebody asks for the first time. `path` stays the caller's. */
-struct keeper_client *keeper_client_new(uv_loop_t *loop, const char *path);
+/* Connects when somebody asks for the first time. `path` stays the caller's; `awaited_ms` says
+ * until when (monotonic) it is no failure that there is no keeper. */
+struct keeper_client *keeper_client_new(uv_loop_t *loop, const char *path,
+                                        const _Atomic int64_t *awaited_ms);
 
 /* HOLD, BEGIN, COMMIT or ABORT: `call` is all zero, the message's ticket is filled in. `answered`
  * is called once, not from within, unless the call is cancelled before; then it is all zero again.

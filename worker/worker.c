@@ -26,7 +26,7 @@
 #include <sanitizer/lsan_interface.h>
 #endif
 
-enum { HEARTBEAT_MS = 200, STARTING_MS = 10 };
+enum { HEARTBEAT_MS = 200, STARTING_MS = 10, LOOK_MS = 20 };
 
 struct worker {
     const struct worker_setup *setup;
@@ -37,11 +37,13 @@ struct worker {
     struct http_server server;
     struct acceptor *acceptor;
     struct tls_server **tls; /* of each address; NULL where it has none */
-    uv_signal_t on_term, on_hup;
+    uv_signal_t on_term, on_hup, on_quit;
     uv_poll_t lifeline;
-    uv_timer_t heartbeat, deadline;
+    uv_timer_t heartbeat, deadline, others;
     bool leaving;  /* accepts nothing any more */
     bool draining; /* and keeps no idle connection */
+    bool refusing; /* accepts, to say that the gateway stops */
+    bool hurried;  /* what is in hand is broken off */
     bool connections_gone;
     char keeper_path[PATH_MAX];
     size_t spare_bytes; /* free, but still ours, when it was looked at last */
@@ -88,10 +90,13 @@ static void on_all_idle(void *context)
     leave_when_done(worker);
 }
 
+static void drain(struct worker *worker);
+
 /* Whatever is still open after shutdown_timeout is answered now. */
 static void on_deadline(uv_timer_t *timer)
 {
     struct worker *worker = timer->data;
+    drain(worker);
     http_server_drain(&worker->server);
     while (worker->services.open)
         pipeline_break_off(worker->services.open, API_draining,
@@ -114,7 +119,8 @@ static void begin_leaving(struct worker *worker)
     atomic_store(&worker->services.counts->state, SHM_SLOT_DRAINING);
     STEP(worker_draining);
     wake_master(worker);
-    uv_timer_start(&worker->deadline, on_deadline, (uint64_t)timeout_ms, 0);
+    if (!worker->refusing && !worker->hurried)
+        uv_timer_start(&worker->deadline, on_deadline, (uint64_t)timeout_ms, 0);
 }
 
 static void drain(struct worker *worker)
@@ -128,20 +134,69 @@ static void drain(struct worker *worker)
     http_server_drain(&worker->server);
 }
 
-/* The second one hurries. */
+/* Of all workers, whoever is their master. */
+static bool anything_in_hand(const struct worker *worker)
+{
+    const struct counters *counters = worker->setup->counters;
+    bool any = worker->services.open_count > 0;
+    for (uint32_t i = 0; !any && i < counters->header->workers; i++)
+        any = atomic_load(&counters->workers[i].requests) > atomic_load(&counters->workers[i].rows);
+    return any;
+}
+
+static void on_refusing(uv_timer_t *timer)
+{
+    struct worker *worker = timer->data;
+    if (anything_in_hand(worker))
+        return;
+    uv_timer_stop(timer);
+    drain(worker);
+}
+
+/* As long as anybody has a request in hand, whoever comes is told that the gateway stops. */
+static void refuse_what_comes(struct worker *worker)
+{
+    int64_t timeout_ms = worker->setup->config->shutdown_timeout_ms;
+    log_debug("refusing");
+    worker->refusing = worker->frontend.draining = worker->frontend.refusing = true;
+    http_server_close_after_answers(&worker->server);
+    uv_timer_start(&worker->deadline, on_deadline, (uint64_t)timeout_ms, 0);
+    uv_timer_start(&worker->others, on_refusing, 0, LOOK_MS);
+}
+
+/* Else this one alone is to end. */
+static bool gateway_stops(const struct worker *worker)
+{
+    const struct shm_header *header = worker->setup->counters->header;
+    return atomic_load(&header->stopping) && !worker->leaving &&
+           atomic_load(&header->serving_generation) == worker->setup->generation;
+}
+
+/* It shall not begin anything more. */
 static void on_term(uv_signal_t *signal, int number)
 {
     struct worker *worker = signal->data;
-    bool again = worker->draining;
     (void)number;
-    drain(worker);
-    if (again)
-        uv_timer_start(&worker->deadline, on_deadline, 0, 0);
+    if (worker->refusing || worker->hurried)
+        return;
+    if (gateway_stops(worker))
+        refuse_what_comes(worker);
+    else
+        drain(worker);
+}
+
+/* Nor shall it wait for what it has begun. */
+static void on_quit(uv_signal_t *signal, int number)
+{
+    struct worker *worker = signal->data;
+    (void)number;
+    worker->hurried = true;
+    uv_timer_start(&worker->deadline, on_deadline, 0, 0);
 }
 
 static void retire(struct worker *worker)
 {
-    if (worker->leaving)
+    if (worker->leaving || worker->refusing)
         return;
     log_debug("retiring");
     begin_leaving(worker);
@@ -241,7 +296,8 @@ static void open_services(struct worker *worker)
     services->counting = counters_shm_new(setup->counters, setup->slot);
     services->waiting = budget_queue_new(&worker->loop, budget_try);
     snprintf(worker->keeper_path, sizeof worker->keeper_path, "%s/keeper", config->runtime_dir);
-    services->keeper = keeper_client_new(&worker->loop, worker->keeper_path);
+    services->keeper = keeper_client_new(&worker->loop, worker->keeper_path,
+                                         &setup->counters->header->keeper_awaited_ms);
     services->log = log_writer_new(&worker->loop, setup->log_pipe, (size_t)config->log_queue,
                                    &worker->requests, on_log_emptied, worker);
     services->ended = on_exchange_ended;
@@ -314,6 +370,9 @@ static void watch_master(struct worker *worker)
     uv_signal_init(&worker->loop, &worker->on_hup);
     worker->on_hup.data = worker;
     uv_signal_start(&worker->on_hup, on_hup, SIGHUP);
+    uv_signal_init(&worker->loop, &worker->on_quit);
+    worker->on_quit.data = worker;
+    uv_signal_start(&worker->on_quit, on_quit, SIGQUIT);
     uv_poll_init(&worker->loop, &worker->lifeline, worker->setup->lifeline);
     worker->lifeline.data = worker;
     uv_poll_start(&worker->lifeline, UV_READABLE | UV_DISCONNECT, on_lifeline);
@@ -322,6 +381,8 @@ static void watch_master(struct worker *worker)
     uv_timer_start(&worker->heartbeat, on_heartbeat, 0, STARTING_MS);
     uv_timer_init(&worker->loop, &worker->deadline);
     worker->deadline.data = worker;
+    uv_timer_init(&worker->loop, &worker->others);
+    worker->others.data = worker;
 }
 
 static void tell_ready(struct worker *worker)

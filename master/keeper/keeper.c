@@ -19,6 +19,7 @@ enum {
     /* Those who were connected to the one before come back at once, and say what they have open;
      * nobody else begins a turn before. And a store in a network is reached meanwhile. */
     ANNOUNCING_MS = 500,
+    BEGIN_MS = 10, /* between two looks whether the master serves */
     KEPT_BUFFER_BYTES = 256 * 1024,
 };
 
@@ -42,7 +43,7 @@ struct keeper {
     uv_pipe_t listener;
     uv_poll_t lifeline;
     uv_signal_t on_term;
-    uv_timer_t heartbeat, announcing, sweep, renewal;
+    uv_timer_t heartbeat, announcing, sweep, renewal, beginning;
     uv_check_t flush;
     struct sessions_store *store; /* NULL = it can't be opened */
     struct turns *turns;
@@ -51,7 +52,7 @@ struct keeper {
     struct commits *commits;
     struct peer *peers;
     struct waiting *waiting, **last_waiting;
-    bool announced, orphaned;
+    bool begun, announced, orphaned;
 };
 
 /* --- writing --- */
@@ -365,7 +366,7 @@ static void open_store(struct keeper *keeper)
 {
     struct error error;
     struct buf name = {0};
-    if (keeper->store)
+    if (keeper->store || !keeper->begun)
         return;
     name_host(keeper->setup->config, &name);
     if (sessions_open(keeper->setup->config, buf_cstr(&name), &keeper->store, &error))
@@ -401,10 +402,30 @@ static void on_lifeline(uv_poll_t *poll, int status, int events)
     leave_if_done(keeper);
 }
 
+/* While an upgrade may still be given up the store is as the earlier version knows it: nobody is
+ * answered, and workers wait. */
+static void on_beginning(uv_timer_t *timer)
+{
+    struct keeper *keeper = timer->data;
+    if (counters_parent_is_second(keeper->setup->counters))
+        return;
+    uv_timer_stop(timer);
+    if (keeper->orphaned)
+        return;
+    keeper->begun = true;
+    open_store(keeper);
+    if (!keeper->announced)
+        uv_timer_start(&keeper->announcing, on_announced, ANNOUNCING_MS, 0);
+    if (uv_listen((uv_stream_t *)&keeper->listener, 128, on_connection) != 0) {
+        log_error("keeper: its socket cannot be listened on");
+        _exit(1);
+    }
+}
+
 static void start_timers(struct keeper *keeper)
 {
     uv_timer_t *const timers[] = {&keeper->heartbeat, &keeper->announcing, &keeper->sweep,
-                                  &keeper->renewal};
+                                  &keeper->renewal, &keeper->beginning};
     for (size_t i = 0; i < sizeof timers / sizeof *timers; i++) {
         uv_timer_init(&keeper->loop, timers[i]);
         timers[i]->data = keeper;
@@ -412,8 +433,7 @@ static void start_timers(struct keeper *keeper)
     uv_timer_start(&keeper->heartbeat, on_heartbeat, HEARTBEAT_MS, HEARTBEAT_MS);
     uv_timer_start(&keeper->sweep, on_sweep, SWEEP_MS, 0);
     uv_timer_start(&keeper->renewal, on_renewal, SESSIONS_LEASE_MS / 3, SESSIONS_LEASE_MS / 3);
-    if (!keeper->announced)
-        uv_timer_start(&keeper->announcing, on_announced, ANNOUNCING_MS, 0);
+    uv_timer_start(&keeper->beginning, on_beginning, 0, BEGIN_MS);
 }
 
 static bool start(struct keeper *keeper)
@@ -428,8 +448,7 @@ static bool start(struct keeper *keeper)
     start_timers(keeper);
     return uv_poll_init(&keeper->loop, &keeper->lifeline, keeper->setup->lifeline) == 0 &&
            uv_poll_start(&keeper->lifeline, UV_READABLE | UV_DISCONNECT, on_lifeline) == 0 &&
-           uv_pipe_open(&keeper->listener, keeper->setup->socket) == 0 &&
-           uv_listen((uv_stream_t *)&keeper->listener, 128, on_connection) == 0;
+           uv_pipe_open(&keeper->listener, keeper->setup->socket) == 0;
 }
 
 _Noreturn void keeper_main(const struct keeper_setup *setup)
@@ -444,7 +463,6 @@ _Noreturn void keeper_main(const struct keeper_setup *setup)
     keeper.commits = commits_new(keeper.turns, keeper.holds, &keeper.answers);
     keeper.announced = !setup->replaces && strcmp(setup->config->store.driver, "sqlite") == 0;
     keeper.last_waiting = &keeper.waiting;
-    open_store(&keeper);
     if (uv_loop_init(&keeper.loop) != 0 || !start(&keeper)) {
         log_error("keeper: no event loop");
         _exit(1);

@@ -2,6 +2,7 @@
 
 #include "master/logger/run.h"
 #include "master/store/background.h"
+#include "master/store/migrations.h"
 #include "shared/base/log.h"
 #include "shared/base/xalloc.h"
 
@@ -85,6 +86,7 @@ void logger_main(const struct logger_setup *setup)
         _exit(1);
     }
     set_segment_bytes(spool);
+    migrations_hold_while(counters_parent_is_second, setup->counters);
     store_in_background(&store);
     int status = logger_run(setup, spool, store);
     store_close(&store);

@@ -2,6 +2,15 @@
 
 #include <string.h>
 
+static bool (*holds)(const void *context);
+static const void *holds_context;
+
+void migrations_hold_while(bool (*held)(const void *context), const void *context)
+{
+    holds = held;
+    holds_context = context;
+}
+
 const struct migration *migrations_after(const char *driver, int number)
 {
     for (size_t i = 0; i < migrations_count; i++)
@@ -19,12 +28,19 @@ int migrations_newest(const char *driver)
     return newest;
 }
 
-bool migrations_known(const char *driver, int number, struct error *error)
+enum schema_state migrations_look(const char *driver, int number, struct error *error)
 {
     int newest = migrations_newest(driver);
-    return number <= newest ||
-           error_set(error,
-                     "the store's schema is step %d, this program knows %d: a newer promptgate has "
-                     "used it, run that one or a later one",
-                     number, newest);
+    if (number > newest) {
+        error_set(error,
+                  "the store's schema is step %d, this program knows %d: a newer promptgate has "
+                  "used it, run that one or a later one",
+                  number, newest);
+        return SCHEMA_TOO_NEW;
+    }
+    if (number == newest || !holds || !holds(holds_context))
+        return SCHEMA_GOOD;
+    error_set(error, "the store's schema is step %d: it is brought to %d when the upgrade is over",
+              number, newest);
+    return SCHEMA_HELD;
 }

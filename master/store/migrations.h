@@ -12,6 +12,11 @@ struct migration {
     const char *sql;
 };
 
+/* Steps are run only while `held` is false, or none was given: a master that may still be given up
+ * must not leave a schema that the one before it does not know. Called in whatever thread has the
+ * store. */
+void migrations_hold_while(bool (*held)(const void *context), const void *context);
+
 /* Sorted by driver, then number. */
 extern const struct migration migrations[];
 extern const size_t migrations_count;
@@ -20,6 +25,12 @@ extern const size_t migrations_count;
 const struct migration *migrations_after(const char *driver, int number);
 /* The number of the newest step; 0 when there is none. */
 int migrations_newest(const char *driver);
-/* False, with a sentence, when a store at step `number` is newer than this program knows. */
-bool migrations_known(const char *driver, int number, struct error *error)
+enum schema_state {
+    SCHEMA_GOOD,    /* up to date, or about to be */
+    SCHEMA_HELD,    /* behind, and no step may be run now */
+    SCHEMA_TOO_NEW, /* ahead of what this program knows */
+};
+
+/* Of a store at step `number`; with a sentence unless it is good. */
+enum schema_state migrations_look(const char *driver, int number, struct error *error)
     __attribute__((warn_unused_result));

@@ -61,7 +61,7 @@ struct store {
     enum store_reason reason;
     enum store_result verdict; /* of the job, once nothing is under way */
     /* The schema. */
-    bool schema_there, schema_wrong;
+    bool schema_there, schema_wrong, schema_held;
     int schema;
     /* The batch, and the months that have a partition, as months since 1970. */
     struct store_batch *batch;
@@ -354,8 +354,10 @@ static void take_number(struct store *store, const PGresult *result)
         return;
     struct error error;
     store->schema = atoi(number);
-    store->schema_wrong = !migrations_known(store_postgres.name, store->schema, &error);
-    if (store->schema_wrong)
+    enum schema_state state = migrations_look(store_postgres.name, store->schema, &error);
+    store->schema_wrong = state == SCHEMA_TOO_NEW;
+    store->schema_held = state == SCHEMA_HELD;
+    if (state != SCHEMA_GOOD)
         say(store, "can't be the store", error.message);
 }
 
@@ -605,6 +607,8 @@ static enum store_result step_query(struct store *store)
         return PQstatus(store->conn) == CONNECTION_OK ? judge(store) : server_left(store);
     if (store->schema_wrong)
         return schema_is_wrong(store);
+    if (store->schema_held)
+        return leave_with(store, STORE_REASON_locked, STORE_AWAY);
     if (store->state == STATE_COPYING || (store->state == STATE_COMMITTING && !store->committed))
         return not_committed(store);
     choose_fn *choose = rules[store->state].choose;
@@ -684,7 +688,7 @@ static enum store_result connect_anew(struct store *store, struct error *error)
     store->reason = STORE_REASON_resources;
     if (!store->attempt)
         return STORE_AWAY;
-    store->schema_there = store->schema_wrong = false;
+    store->schema_there = store->schema_wrong = store->schema_held = false;
     store->schema = 0;
     enter(store, STATE_CONNECTING);
     return STORE_WORKING;

@@ -339,7 +339,7 @@ static bool check_schema(struct postgres_link *link, struct error *error)
     }
     if (number < link->setup.schema)
         return postgres_link_say(link, beginning, "the logger has not made the tables yet", error);
-    return migrations_known(store_postgres.name, number, &newer) ||
+    return migrations_look(store_postgres.name, number, &newer) != SCHEMA_TOO_NEW ||
            postgres_link_say(link, beginning, newer.message, error);
 }
 

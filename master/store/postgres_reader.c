@@ -98,7 +98,7 @@ static bool check_schema(struct store *store, struct error *error)
     if (tables < 3)
         return error_set(error, "no rows yet in PostgreSQL at %s", place);
     if (!ask_number(store, newest_step, &number, error) ||
-        !migrations_known(store_postgres.name, (int)number, error))
+        migrations_look(store_postgres.name, (int)number, error) == SCHEMA_TOO_NEW)
         return false;
     int newest = migrations_newest(store_postgres.name);
     return number == newest ||

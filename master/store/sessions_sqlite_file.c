@@ -101,17 +101,17 @@ static int apply(struct sessions_store *store, const struct migration *step)
     return code == SQLITE_OK ? run(store, note) : code;
 }
 
-/* All missing steps in one transaction. True in `*too_new` for a schema of a later program. */
-static int migrate(struct sessions_store *store, bool *too_new, struct error *error)
+/* All missing steps in one transaction. Without SCHEMA_GOOD in `*state` nothing was done. */
+static int migrate(struct sessions_store *store, enum schema_state *state, struct error *error)
 {
     int number = 0;
     int code = run(store, "BEGIN IMMEDIATE");
     if (code == SQLITE_OK)
         code = read_version(store, &number);
-    if (code == SQLITE_OK && !migrations_known(driver, number, error)) {
-        *too_new = true;
+    if (code == SQLITE_OK)
+        *state = migrations_look(driver, number, error);
+    if (code == SQLITE_OK && *state != SCHEMA_GOOD)
         return run(store, "ROLLBACK");
-    }
     const struct migration *step;
     while (code == SQLITE_OK && (step = migrations_after(driver, number))) {
         code = apply(store, step);
@@ -178,13 +178,13 @@ bool sessions_sqlite_bring_up(struct sessions_store *store, struct error *error)
     if (!create_file(store, error))
         return false;
     watch_folder(store);
-    bool too_new = false;
+    enum schema_state schema = SCHEMA_GOOD;
     int code = connect_file(store);
     if (code == SQLITE_OK)
-        code = migrate(store, &too_new, error);
-    if (code == SQLITE_OK && !too_new)
+        code = migrate(store, &schema, error);
+    if (code == SQLITE_OK && schema == SCHEMA_GOOD)
         code = prepare_statements(store);
-    bool up = code == SQLITE_OK && !too_new;
+    bool up = code == SQLITE_OK && schema == SCHEMA_GOOD;
     if (code != SQLITE_OK)
         error_set(error, "%s: can't open the sessions: %s", store->path, sqlite3_errmsg(store->db));
     else if (up && sqlite3_db_readonly(store->db, "main") == 1)

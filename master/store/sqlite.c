@@ -217,8 +217,8 @@ static int note_migration(struct store *store, const struct migration *step)
     return code;
 }
 
-/* All missing steps in one transaction. True in `*too_new` for a schema of a later program. */
-static int migrate(struct store *store, bool *too_new, struct error *error)
+/* All missing steps in one transaction. Without SCHEMA_GOOD in `*state` nothing was done. */
+static int migrate(struct store *store, enum schema_state *state, struct error *error)
 {
     int code = sqlite_run(store, "BEGIN IMMEDIATE");
     STEP(schema_begun);
@@ -230,10 +230,10 @@ static int migrate(struct store *store, bool *too_new, struct error *error)
     int64_t number = 0;
     if (code == SQLITE_OK)
         code = sqlite_read_number(store, "SELECT max(number) FROM schema_migrations", &number);
-    if (code == SQLITE_OK && !migrations_known(store_sqlite.name, (int)number, error)) {
-        *too_new = true;
+    if (code == SQLITE_OK)
+        *state = migrations_look(store_sqlite.name, (int)number, error);
+    if (code == SQLITE_OK && *state != SCHEMA_GOOD)
         return sqlite_run(store, "ROLLBACK");
-    }
     const struct migration *step;
     while (code == SQLITE_OK && (step = migrations_after(store_sqlite.name, (int)number))) {
         code = sqlite_run(store, step->sql);
@@ -300,13 +300,16 @@ static bool bring_up(struct store *store, struct error *error)
     disconnect(store);
     if (!create_file(store, error))
         return false;
-    bool too_new = false;
+    static const enum store_reason reasons[] = {[SCHEMA_GOOD] = STORE_REASON_none,
+                                                [SCHEMA_HELD] = STORE_REASON_locked,
+                                                [SCHEMA_TOO_NEW] = STORE_REASON_schema};
+    enum schema_state schema = SCHEMA_GOOD;
     int code = connect_file(store);
     if (code == SQLITE_OK)
-        code = migrate(store, &too_new, error);
-    if (code == SQLITE_OK && !too_new)
+        code = migrate(store, &schema, error);
+    if (code == SQLITE_OK && schema == SCHEMA_GOOD)
         code = prepare_statements(store);
-    store->reason = too_new ? STORE_REASON_schema : STORE_REASON_none;
+    store->reason = reasons[schema];
     if (code != SQLITE_OK) {
         store->reason = reason_of(store, code);
         sqlite_failed(store, error, "can't open the store");

@@ -14,7 +14,7 @@ static bool check_schema(struct store *store, struct error *error)
     if (sqlite_read_number(store, "SELECT max(number) FROM schema_migrations", &number) !=
         SQLITE_OK)
         return sqlite_failed(store, error, "can't read the schema's number");
-    if (!migrations_known(store_sqlite.name, (int)number, error))
+    if (migrations_look(store_sqlite.name, (int)number, error) == SCHEMA_TOO_NEW)
         return false;
     return number == migrations_newest(store_sqlite.name) ||
            error_set(error,

@@ -276,6 +276,12 @@ uint32_t counters_accounts_mapped(const struct counters *counters)
     return (uint32_t)(bytes / sizeof(struct shm_account));
 }
 
+bool counters_parent_is_second(const void *counters)
+{
+    int64_t master = atomic_load(&((const struct counters *)counters)->header->master_pid);
+    return master != 0 && master != getppid();
+}
+
 void counters_in_child(struct counters *counters)
 {
     if (counters->fd >= 0)

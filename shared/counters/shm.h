@@ -18,7 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SHM_LAYOUT = 10, SHM_SOCKETS_MAX = 256 };
+enum { SHM_LAYOUT = 11, SHM_SOCKETS_MAX = 256 };
 /* As many records as a log pipe and a full gateway_logs.queue hold, or nearly: their requests keep
  * their entries until the spool has them. */
 enum { SHM_REQUESTS_PER_SLOT = 16384 };
@@ -133,11 +133,13 @@ struct shm_header {
     _Atomic uint32_t accounts; /* places; grows */
     _Atomic int32_t cold;      /* made anew: what was spent before is not in it yet */
     _Atomic int64_t master_pid;
+    _Atomic int32_t stopping; /* all of it: SIGTERM to a worker means that it is not alone */
     _Atomic int64_t logger_pid;
     _Atomic uint64_t logger_start_ticks;
     _Atomic int64_t keeper_pid; /* 0 = there was none yet */
     _Atomic uint64_t keeper_start_ticks;
     _Atomic int64_t keeper_heartbeat_ms; /* monotonic */
+    _Atomic int64_t keeper_awaited_ms;   /* monotonic: in an upgrade there may be none until then */
     _Atomic int64_t sessions_away_ms;    /* since when they can't be stored (wall); 0 = they can */
     _Atomic int64_t idempotency_bytes; /* by the master, of the newest configuration that serves */
     /* The generation of workers that the table below is for, and which worker (by its index) is to
@@ -185,6 +187,9 @@ bool counters_grow(struct counters *counters, uint32_t accounts, struct error *e
     __attribute__((warn_unused_result));
 /* How many accounts the mapping has addresses for; fewer may have memory. */
 uint32_t counters_accounts_mapped(const struct counters *counters);
+/* In a child of a master: whether the file says that another one is the master, as long as an
+ * upgrade may still be given up. The argument is a struct counters. */
+bool counters_parent_is_second(const void *counters);
 /* A child has no use for the file itself. */
 void counters_in_child(struct counters *counters);
 void counters_close(struct counters *counters);

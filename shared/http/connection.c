@@ -303,7 +303,7 @@ static bool end_answer(struct http_connection *c)
         return false;
     if (c->ended) {
         close_connection(c);
-    } else if (c->must_close || (c->server->draining && bytes_ahead(c) == 0)) {
+    } else if (c->must_close || (c->server->closes && bytes_ahead(c) == 0)) {
         c->must_close = true;
         c->transport->class->shutdown(c->transport);
         c->thrown_away = 0;
@@ -545,15 +545,20 @@ void http_server_accept(struct http_server *server, uv_stream_t *listener, struc
         log_debug("accept: %s", uv_strerror(error));
 }
 
+void http_server_close_after_answers(struct http_server *server)
+{
+    server->closes = true;
+}
+
 void http_server_retire(struct http_server *server)
 {
-    server->draining = true;
+    server->closes = server->draining = true;
     tell_idle(server);
 }
 
 void http_server_drain(struct http_server *server)
 {
-    server->draining = true;
+    server->closes = server->draining = true;
     for (struct http_connection *c = server->connections; c; c = c->next)
         if (c->phase == IDLE)
             close_connection(c);
@@ -649,7 +654,7 @@ static void pass_over_body(struct http_connection *c)
 static void prepare_answer(struct http_connection *c, const struct http_response *response)
 {
     pass_over_body(c);
-    if (response->close || c->server->draining || !c->parser.whole || !c->parser.keep_alive)
+    if (response->close || c->server->closes || !c->parser.whole || !c->parser.keep_alive)
         c->must_close = true;
 }
 

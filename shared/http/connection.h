@@ -91,6 +91,7 @@ struct http_server {
     struct http_connection *connections;
     size_t connections_count;
     struct buf answer; /* being written; no call keeps anything in it */
+    bool closes;       /* after each answer */
     bool draining;
     bool told_idle;
 };
@@ -105,8 +106,9 @@ void http_server_accept(struct http_server *server, uv_stream_t *listener, struc
 /* Serves any transport, whose `events` and `context` this sets; it is the server's from here on. */
 void http_server_take(struct http_server *server, struct transport *transport);
 /* From now on each answer carries `Connection: close`, and its connection ends; one that is idle
- * stays until its idle timeout, for its client may be about to send. `idle` is called once when no
- * connection is left (at once if so). */
+ * stays until its idle timeout, for its client may be about to send. New ones are still taken. */
+void http_server_close_after_answers(struct http_server *server);
+/* The same, without new ones: `idle` is called once when no connection is left (at once if so). */
 void http_server_retire(struct http_server *server);
 /* The same, and connections without an open request and without a byte of one are closed. */
 void http_server_drain(struct http_server *server);

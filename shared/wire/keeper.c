@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-enum { LENGTH_BYTES = 4, TEXTS = 7 };
+enum { LENGTH_BYTES = 4, TEXTS = 7, DEADLINE_PLACE = LENGTH_BYTES + 3 + 8 };
 
 void keeper_refuse(struct keeper_message *answer, enum keeper_refusal refusal)
 {
@@ -47,6 +47,12 @@ void keeper_write(struct buf *out, const struct keeper_message *message)
     size_t len = out->len - before - LENGTH_BYTES;
     for (size_t i = 0; i < LENGTH_BYTES; i++)
         out->data[before + i] = (char)(len >> (8 * i) & 0xFF);
+}
+
+void keeper_write_deadline(struct buf *frame, int64_t deadline_ms)
+{
+    for (size_t i = 0; i < 8; i++)
+        frame->data[DEADLINE_PLACE + i] = (char)((uint64_t)deadline_ms >> (8 * i) & 0xFF);
 }
 
 /* --- reading --- */

@@ -69,6 +69,8 @@ struct keeper_message {
 void keeper_refuse(struct keeper_message *answer, enum keeper_refusal refusal);
 
 void keeper_write(struct buf *out, const struct keeper_message *message);
+/* Another `deadline_ms` for a frame that was written. */
+void keeper_write_deadline(struct buf *frame, int64_t deadline_ms);
 
 enum keeper_read { KEEPER_MORE, KEEPER_READ, KEEPER_BROKEN };
 

@@ -82,15 +82,22 @@ class Line {
     }
 }
 
-/** Lets the held requests go as soon as new clients are refused. */
-async function drains() {
-    const isRefused = () => new Promise((resolve) => {
+/** Whoever comes is told that the gateway stops; then the held requests go, and nobody listens. */
+async function drains(idle = null) {
+    const ask = (path) => fetch(`${gateway.base}${path}`, { headers: { connection: 'close' } });
+    await until('the drain', async () => (await ask('/readyz')).status === 503);
+    assert.equal((await ask('/healthz')).status, 200);
+    for (const line of [new Line(gateway), new Line(gateway), ...(idle ? [idle] : [])]) {
+        const answer = await line.ask();
+        assert.deepEqual([answer.status, JSON.parse(answer.text).error.code], [503, 'draining']);
+        assert.equal(answer.headers.connection, 'close');
+    }
+    mock.release();
+    await until('a refusal', () => new Promise((resolve) => {
         const socket = net.connect(gateway.port, '127.0.0.1');
         socket.on('connect', () => socket.destroy()).on('error', ({ code }) =>
             resolve(code === 'ECONNREFUSED')).on('close', () => resolve(false));
-    });
-    await until('a refusal', isRefused);
-    mock.release();
+    }));
 }
 
 /** What every row must be, whatever was killed when. Rows of the worker `died` that it could not write
@@ -224,7 +231,7 @@ test('kill -9 of the logger under load: no request fails, nothing is lost', asyn
     assertWhole(rows);
 });
 
-test('SIGTERM drains: the request in flight is answered, its row committed, new clients are refused, exit 0', async () => {
+test('SIGTERM drains: the request in flight is answered, its row committed, whoever comes is told 503 draining, exit 0', async () => {
     await start();
     mock.clear();
     const idle = new Line(gateway);
@@ -234,11 +241,12 @@ test('SIGTERM drains: the request in flight is answered, its row committed, new 
     await until('the call at the mock', () => mock.requests.length === 1);
     const began = Date.now();
     const stopping = gateway.stop();
-    await drains();
+    await drains(idle);
     const answer = await slow;
     assert.equal(answer.status, 200, answer.text);
     assert.equal(answer.headers.connection, 'close', 'no further request on this connection');
     await stopping;
+    assert.deepEqual(gateway.refused().map(({ code, count }) => [code, Number(count)]), [['draining', 3]]);
     assert.ok(Date.now() - began < 25_000, 'idle connections hold nothing up until shutdown_timeout');
     assert.equal(gateway.rows('endpoint = ?', 'held')[0]?.request_id, answer.id);
     assert.equal(gateway.rowCount(), 2);
@@ -275,6 +283,38 @@ test('a second SIGTERM does not wait: what is in flight is answered with 503, an
     await stopping;
     assert.ok(Date.now() - began < 30_000, `${Date.now() - began} ms, not the minute of shutdown_timeout`);
     assert.deepEqual(gateway.rows('endpoint = ?', 'never').map(({ status }) => status), ['draining', 'draining']);
+});
+
+test('two signals that come while the master looks elsewhere: it does not wait either', async () => {
+    await start({ service: { shutdown_timeout: '60s' } });
+    mock.clear();
+    const slow = new Line(gateway).ask('never');
+    await until('the call at the mock', () => mock.requests.length === 1);
+    const began = Date.now();
+    for (const signal of ['SIGSTOP', 'SIGTERM', 'SIGINT', 'SIGCONT']) {
+        process.kill(gateway.pid, signal);
+    }
+    const answer = await slow;
+    assert.equal(answer.status, 503, answer.text);
+    assert.match(answer.text, /"code":"draining"/);
+    await gateway.stop(0);
+    assert.ok(Date.now() - began < 30_000);
+    assert.deepEqual(gateway.rows().map(({ status }) => status), ['draining']);
+});
+
+test('SIGTERM to one worker: it alone ends, and nobody hears of a stop', async () => {
+    await start({ workers: 2 });
+    mock.clear();
+    const slow = new Line(gateway).ask('held');
+    await until('the call at the mock', () => mock.requests.length === 1);
+    const victim = gateway.worker(0);
+    process.kill(victim.pid, 'SIGTERM');
+    await until('another worker', () => (gateway.worker(0)?.pid ?? victim.pid) !== victim.pid || mock.release());
+    for (let i = 0; i < 20; i++) {
+        assert.equal((await new Line(gateway).ask()).status, 200);
+    }
+    mock.release();
+    assert.equal((await slow).status, 200);
 });
 
 test('"drain up to shutdown_timeout": a request that never ends does not hold it longer', async () => {

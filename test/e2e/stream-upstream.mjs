@@ -3,8 +3,9 @@
 import http from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** script: { status, type, pieces, gap (ms between pieces; 0 = all in one write), end } with end
- * 'clean', 'cut' (the connection is reset), 'hold' (nothing more comes). */
+/** script: { status, type, pieces, gap (ms between pieces; 0 = all in one write), end, held } with end
+ * 'clean', 'cut' (the connection is reset), 'hold' (nothing more comes); the last piece waits for the
+ * promise `held`. */
 export class StreamUpstream {
     calls = [];
     script = {};
@@ -29,12 +30,15 @@ export class StreamUpstream {
 
     async #play(response, call, script) {
         const { status = 200, type = 'text/event-stream', pieces = [], gap = 0, end = 'clean',
-                before = 0, headers = {} } = script;
+                before = 0, headers = {}, held } = script;
         await sleep(before);
         if (pieces.length > 0 || end === 'clean') {
             response.writeHead(status, { ...(type ? { 'content-type': type } : {}), ...headers });
         }
         for (const piece of gap === 0 ? [Buffer.concat(pieces.map((it) => Buffer.from(it)))] : pieces) {
+            if (piece === pieces.at(-1)) {
+                await held;
+            }
             if (response.destroyed) {
                 return;
             }

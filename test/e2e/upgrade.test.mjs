@@ -105,7 +105,10 @@ async function assertRows(answers) {
 test(`with ${STREAMS} streams open: none of them fails, nor anybody who comes`, { timeout: 300_000 * PATIENCE }, async () => {
     await start();
     const { pieces, type } = RECORDINGS.openai;
-    upstream.play({ pieces, type, gap: 500 * PATIENCE });
+    let letGo;
+    upstream.play({ pieces, type, gap: 100, held: new Promise((resolve) => {
+        letGo = resolve;
+    }) });
     const streams = Array.from({ length: STREAMS }, () =>
         gateway.post('stream', { messages: [{ role: 'user', content: 'Hi' }], stream: true }));
     const clients = new Clients();
@@ -117,9 +120,12 @@ test(`with ${STREAMS} streams open: none of them fails, nor anybody who comes`, 
     assert.match(said.stdout, /^process \d+, version \S+, has taken over\n$/);
     assert.notEqual(gateway.pid, old);
     assert.ok(workers.every(lives), 'the old workers have streams to end');
+    const whole = pieces.reduce((sum, piece) => sum + piece.length, 0);
+    assert.equal(upstream.calls.filter(({ sent }) => sent < whole).length, STREAMS, 'all are open');
     const { replaces_pid: replaces, generations, pid } = await status();
     assert.deepEqual([replaces, pid, generations.map(({ number, state }) => [number, state])],
                      [old, gateway.pid, [[2, 'serving']]]);
+    letGo();
     const told = await Promise.all(streams);
     assert.deepEqual(told.filter(({ status: code, text }) => code !== 200 || !text.includes('data: [DONE]')), []);
     await until('the end of the old one', () => !look(old));
@@ -379,6 +385,36 @@ test('the signal does the same; a stop ends both of them', { timeout: 120_000 * 
     await gateway.stop();
     assert.equal(look(old), null);
     assert.deepEqual(gateway.rows().map(({ status: code }) => code), ['draining']);
+});
+
+test('whoever still has the earlier master\'s number and signals it: its requests go on', { timeout: 120_000 * PATIENCE }, async () => {
+    await start();
+    const old = gateway.pid;
+    const held = await gateway.begin('late', { message: 'Hi' });
+    assert.equal((await gateway.upgrade()).status, 0);
+    for (const signal of ['SIGUSR2', 'SIGUSR1', 'SIGUSR2', 'SIGHUP']) {
+        assert.ok(look(old), 'it has a request in hand');
+        process.kill(old, signal);
+        await sleep(50);
+    }
+    assert.equal((await held.answer).status, 200);
+    await until('the end of the old one', () => !look(old));
+    assert.equal((await gateway.post('hello', { message: 'Hi' })).status, 200);
+    assert.equal(gateway.stderr.match(/has taken over/g).length, 1);
+});
+
+test('the master is killed while a new binary hangs at its start: the next start finds nobody', { timeout: 60_000 * PATIENCE }, async () => {
+    await start();
+    install('#!/bin/sh\nexec sleep 600\n');
+    process.kill(gateway.pid, 'SIGUSR2');
+    const [, pid] = await until('the new one', () => /upgrade: .* is process (\d+)/.exec(gateway.stderr));
+    const hanging = look(Number(pid));
+    process.kill(gateway.pid, 'SIGKILL');
+    await gateway.end();
+    await until('its end', () => !lives(hanging));
+    install();
+    await gateway.restart();
+    assert.equal((await gateway.post('hello', { message: 'Hi' })).status, 200);
 });
 
 test('the earlier master is killed while its workers drain: their requests have rows', { timeout: 120_000 * PATIENCE }, async () => {

@@ -20,6 +20,7 @@ const MOST_OFF = 0.02;
 
 preferMemory();
 const { PROMPTGATE } = await import('../e2e/harness.mjs');
+const { MOST_WORKERS } = await import('./chaos.mjs');
 const { mebibytes, Run } = await import('./run.mjs');
 const { allocations, measure } = await import('./samples.mjs');
 const { ENDPOINTS } = await import('./traffic.mjs');
@@ -98,8 +99,14 @@ function compareHeld() {
         const now = after.get(pid);
         const shown = `${count} -> ${now?.count} allocations, ${bytes} -> ${now?.bytes} bytes`;
         console.log(`${title} (${pid}): ${shown}`);
-        if (now?.count !== count) {
+        if (!(count > 0) || now?.count !== count) {
             found.push(`${title}: ${shown}`);
+        }
+    }
+    // A master, a logger, a keeper and the workers: nobody else came or went.
+    for (const measured of [before, after, quarters]) {
+        if (measured.size !== 3 + MOST_WORKERS) {
+            found.push(`${measured.size} processes were measured: ${[...measured.values()].map(({ title }) => title).join(', ')}`);
         }
     }
 }
