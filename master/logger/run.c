@@ -378,8 +378,11 @@ static void take_result(struct logger *logger, enum store_result result, struct 
     else if (result == STORE_REFUSED && !logger->away && !reached_before(logger)) {
         log_error("%s", error->message);
         finish(logger, 1);
-    } else
+    } else {
         store_is_away(logger, error);
+        if (starting && counters_parent_is_second(logger->setup->counters))
+            tell_ready(logger); /* requests are being served: their rows wait in the spool */
+    }
 }
 
 /* ---- from the spool into the store ---- */
