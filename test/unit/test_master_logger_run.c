@@ -34,6 +34,24 @@ static void a_lonely_row_is_committed_soon(void **state)
     assert_int_equal(number(place, "SELECT count(*) FROM gateway_logs"), 1);
 }
 
+/* While another master may still go on, the logger takes rows and leaves the schema alone. */
+static void an_upgrade_that_may_fail_changes_no_schema(void **state)
+{
+    struct place *place = *state;
+    atomic_store(&place->counters.header->master_pid, getppid()); /* not this one */
+    start(place);
+    assert_true(is_ready(place, PATIENCE_MS));
+    send_row(place, 0, 1, 10);
+    usleep(300000);
+    assert_int_equal(atomic_load(&place->counters.header->logger.store), LOGGER_STORE_AWAY);
+    assert_int_equal(number(place, "SELECT count(*) FROM sqlite_schema"), 0);
+    atomic_store(&place->counters.header->master_pid, getpid());
+    wait_for_rows(place, 1);
+    close_inputs(place);
+    assert_int_equal(wait_for_end(place), 0);
+    assert_int_equal(number(place, "SELECT count(*) FROM gateway_logs"), 1);
+}
+
 static void termination_is_not_for_the_logger(void **state)
 {
     struct place *place = *state;
@@ -300,6 +318,7 @@ int main(void)
         TEST(every_row_arrives),
         TEST(old_rows_are_deleted_beside_new_ones),
         TEST(a_lonely_row_is_committed_soon),
+        TEST(an_upgrade_that_may_fail_changes_no_schema),
         TEST(termination_is_not_for_the_logger),
         TEST(killed_and_started_again),
         TEST(a_locked_store_holds_nobody_up),

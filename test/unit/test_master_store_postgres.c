@@ -631,6 +631,28 @@ static void a_newer_schema_is_refused(void **state)
     assert_non_null(strstr(error.message, "9000"));
 }
 
+static bool is_held(const void *held)
+{
+    return *(const bool *)held;
+}
+
+static void no_step_is_run_while_they_are_held(void **state)
+{
+    struct place *place = *state;
+    bool held = true;
+    migrations_hold_while(is_held, &held);
+    assert_start(place, STORE_AWAY, STORE_REASON_locked, "when the upgrade is over");
+    assert_string_equal(
+        ask(place, "SELECT count(*) FROM pg_tables WHERE tablename = 'gateway_logs'"), "0;");
+    held = false;
+    struct store *store = open_store(place, no_offset, NULL);
+    store_close(&store);
+    held = true;
+    store = open_store(place, no_offset, NULL); /* nothing is missing */
+    store_close(&store);
+    migrations_hold_while(NULL, NULL);
+}
+
 /* One whose schema became newer while it ran: nothing of its is lost. */
 static void a_schema_that_became_newer_is_away(void **state)
 {
@@ -694,6 +716,7 @@ int main(void)
         TEST(a_silent_server_is_away),
         TEST(migrations_are_applied_once),
         TEST(a_newer_schema_is_refused),
+        TEST(no_step_is_run_while_they_are_held),
         TEST(a_schema_that_became_newer_is_away),
         TEST(a_restarted_server_is_found_again),
     };

@@ -57,6 +57,11 @@ static void there_and_back(void **state)
     assert_int_equal(keeper_read(buf_view(&out), &read, &used), KEEPER_READ);
     assert_int_equal(used, first);
     assert_same(&read, &full);
+    struct keeper_message later = full;
+    later.deadline_ms = INT64_C(0x123456789abcdef0);
+    keeper_write_deadline(&out, later.deadline_ms);
+    assert_int_equal(keeper_read(buf_view(&out), &read, &used), KEEPER_READ);
+    assert_same(&read, &later);
     assert_int_equal(keeper_read((struct str){out.data + first, out.len - first}, &read, &used),
                      KEEPER_READ);
     assert_int_equal(read.type, KEEPER_ABORT);
