@@ -390,6 +390,34 @@ drill: drill-faults
 	+@$(MAKE) --no-print-directory STORE=postgres MINUTES=$(DRILL_MINUTES) soak
 	+@$(MAKE) --no-print-directory soak-steady
 
+# Below DESTDIR: binary, manual pages, systemd unit and user, and the commented configuration where there is
+# none yet.
+prefix ?= /usr/local
+sysconfdir ?= /etc
+sbindir = $(prefix)/sbin
+mandir = $(prefix)/share/man
+systemdir = $(prefix)/lib/systemd/system
+sysusersdir = $(prefix)/lib/sysusers.d
+configdir = $(DESTDIR)$(sysconfdir)/promptgate
+.PHONY: install uninstall
+install: $(BUILD)/promptgate
+	install -d $(addprefix $(DESTDIR),$(sbindir) $(systemdir) $(sysusersdir))
+	install -m 755 $(BUILD)/promptgate $(DESTDIR)$(sbindir)/promptgate.new
+	mv -f $(DESTDIR)$(sbindir)/promptgate.new $(DESTDIR)$(sbindir)/promptgate
+	sed 's|/usr/sbin/|$(sbindir)/|' packaging/systemd/promptgate.service \
+		> $(DESTDIR)$(systemdir)/promptgate.service
+	install -m 644 packaging/systemd/promptgate.sysusers $(DESTDIR)$(sysusersdir)/promptgate.conf
+	for page in man/*.[1-9]; do \
+		install -D -m 644 -t $(DESTDIR)$(mandir)/man$${page##*.} $$page || exit 1; done
+	install -d -m 750 $(configdir)
+	cd etc && find . -type f | while read -r file; do \
+		[ -e "$(configdir)/$$file" ] || install -D -m 640 "$$file" "$(configdir)/$$file" || exit 1; done
+# Configuration and state stay.
+uninstall:
+	rm -f $(DESTDIR)$(sbindir)/promptgate $(DESTDIR)$(systemdir)/promptgate.service \
+		$(DESTDIR)$(sysusersdir)/promptgate.conf
+	for page in man/*.[1-9]; do rm -f $(DESTDIR)$(mandir)/man$${page##*.}/$${page##*/}; done
+
 .PHONY: man-lint
 man-lint:
 	mandoc -T lint -W warning $(sort $(wildcard man/*.[1-9]))
