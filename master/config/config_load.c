@@ -1,6 +1,7 @@
 #include "master/config/config_load.h"
 
 #include "master/config/resolve.h"
+#include "master/config/sealed.h"
 #include "shared/base/xalloc.h"
 
 #include <dirent.h>
@@ -8,6 +9,7 @@
 #include <limits.h>
 #include <sodium.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static void wipe(const char *secret)
@@ -133,6 +135,19 @@ static void warn_stray(struct reading *reading, const struct config_source *sour
     }
 }
 
+/* Whoever can read the key opens everything that is sealed. */
+static void warn_open_key(struct reading *reading)
+{
+    struct config_file file = {
+        .path = arena_printf(reading->scratch, "%s/" SEALING_KEY_FILE, reading->directory),
+        .order = UINT_MAX};
+    struct stat status;
+    if (stat(file.path, &status) == 0 && (status.st_mode & 077) != 0)
+        problem_warning(reading->problems, &file, (struct yaml_mark){0, 0}, "",
+                        "others than its owner may read it (mode %04o): 0600 is wanted",
+                        (unsigned)status.st_mode & 07777);
+}
+
 static bool check_directory(struct reading *reading, const struct config_source *source)
 {
     struct config_file file = {.path = reading->directory};
@@ -167,6 +182,7 @@ static void parse_all(struct reading *reading, struct config_source *source, str
     config_folder_parse(&source->tokens, scratch, problems);
     token_drafts_read(reading, &source->tokens, drafts);
     warn_stray(reading, source);
+    warn_open_key(reading);
     resolve_check(reading, drafts);
 }
 

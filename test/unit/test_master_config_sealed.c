@@ -70,6 +70,12 @@ static void files_have_their_modes(void **state)
     assert_int_equal(status.st_mode & 0777, 0644);
     assert_false(key_pair_make(folder->path, &exists, &error));
     assert_true(exists);
+    folder_expect_ok(folder);
+    chmod(folder_path(folder, "secret.key"), 0640);
+    folder_expect(folder,
+                  "secret.key: warning: others than its owner may read it (mode 0640): 0600 is "
+                  "wanted\n");
+    assert_non_null(folder->config);
 }
 
 static void two_boxes_of_one_secret_differ(void **state)
