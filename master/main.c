@@ -23,6 +23,7 @@ static const struct command {
     {"schema", cmd_schema, "check a JSON Schema, or a value against one"},
     {"token", cmd_token, "create, list, revoke and rotate client tokens"},
     {"credential", cmd_credential, "add, list, remove or reseal provider keys"},
+    {"endpoint", cmd_endpoint, "list endpoints, show what one comes to"},
     {"project", cmd_project, "create and list projects"},
     {"session", cmd_session, "list, show and delete conversations"},
     {"logs", cmd_logs, "show what was logged of requests"},

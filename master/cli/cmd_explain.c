@@ -1,8 +1,9 @@
 /* explain: what would happen to a request, on the counters of the running gateway. */
 #include "master/cli/commands.h"
+#include "master/cli/find.h"
 #include "master/cli/live.h"
 #include "master/cli/options.h"
-#include "master/cli/table.h"
+#include "master/cli/words.h"
 #include "master/config/config_load.h"
 #include "shared/base/json.h"
 #include "worker/explain.h"
@@ -83,99 +84,7 @@ static void begin_anew(struct subject *subject, struct counters *counters,
         config->credentials[i].account = CREDENTIALS + (uint32_t)i;
 }
 
-/* --- words for people --- */
-
-static void write_indent(struct buf *out, int depth)
-{
-    for (int i = 0; i < depth; i++)
-        buf_puts(out, "  ");
-}
-
-static void write_value(struct json_object *value, int depth, struct buf *out);
-
-/* Several lines stand below their name. */
-static void write_text(struct str text, int depth, struct buf *out)
-{
-    struct str rest = text;
-    bool several = memchr(text.at, '\n', text.len);
-    buf_puts(out, several ? " |\n" : text.len ? " " : "");
-    while (rest.at) {
-        struct buf line = {0};
-        buf_str(&line, str_split(&rest, '\n'));
-        cli_clean_line(&line);
-        if (several)
-            write_indent(out, depth + 1);
-        buf_str(out, buf_view(&line));
-        buf_putc(out, '\n');
-        buf_free(&line);
-    }
-}
-
-static void write_members(struct json_object *object, int depth, bool in_list, struct buf *out)
-{
-    json_object_object_foreach(object, name, value)
-    {
-        if (!in_list)
-            write_indent(out, depth);
-        in_list = false;
-        buf_printf(out, "%s:", name);
-        write_value(value, depth, out);
-    }
-}
-
-static void write_elements(struct json_object *list, int depth, struct buf *out)
-{
-    for (size_t i = 0; i < json_object_array_length(list); i++) {
-        struct json_object *one = json_object_array_get_idx(list, i);
-        write_indent(out, depth + 1);
-        buf_putc(out, '-');
-        if (json_object_is_type(one, json_type_object)) {
-            buf_putc(out, ' ');
-            write_members(one, depth + 2, true, out);
-        } else {
-            write_value(one, depth + 1, out);
-        }
-    }
-}
-
-static void write_value(struct json_object *value, int depth, struct buf *out)
-{
-    if (json_object_is_type(value, json_type_string)) {
-        write_text(json_text(value), depth, out);
-    } else if (json_object_is_type(value, json_type_object)) {
-        buf_putc(out, '\n');
-        write_members(value, depth + 1, false, out);
-    } else if (json_object_is_type(value, json_type_array)) {
-        buf_puts(out, json_object_array_length(value) > 0 ? "\n" : " none\n");
-        write_elements(value, depth, out);
-    } else if (json_object_is_type(value, json_type_boolean)) {
-        buf_puts(out, json_object_get_boolean(value) ? " yes\n" : " no\n");
-    } else {
-        buf_printf(out, " %s\n", value ? json_object_get_string(value) : "none");
-    }
-}
-
 /* --- what is asked for --- */
-
-/* "project/slug" of the configuration; false when there is none, which was said. */
-static bool find_endpoint(struct subject *subject, const char *name)
-{
-    struct str slug = str_of(name);
-    struct str project = str_split(&slug, '/');
-    struct config *config = subject->config;
-    for (size_t i = 0; i < config->projects_count; i++)
-        if (str_eq(project, str_of(config->projects[i].name)))
-            subject->project = &config->projects[i];
-    for (size_t i = 0; subject->project && i < subject->project->endpoints_count; i++)
-        if (str_eq(slug, str_of(subject->project->endpoints[i].slug)))
-            subject->endpoint = &subject->project->endpoints[i];
-    if (!subject->project)
-        fprintf(stderr, "promptgate explain: there is no project %.*s\n", STR_ARG(project));
-    else if (!subject->endpoint)
-        fprintf(stderr, "promptgate explain: project %s has no endpoint %.*s\n",
-                subject->project->name, STR_ARG(slug));
-    return subject->endpoint;
-}
 
 static bool find_token(struct subject *subject, const char *name)
 {
@@ -220,7 +129,7 @@ static bool explain_subject(struct subject *subject, const struct cli_options *o
     if (options->json)
         json_write(&out, told);
     else
-        write_members(told, 0, false, &out);
+        cli_write_words(told, &out);
     printf("%.*s%s", STR_ARG(buf_view(&out)), options->json ? "\n" : "");
     buf_free(&out);
     json_object_put(told);
@@ -245,7 +154,9 @@ int cmd_explain(int argc, char **argv)
     if (!subject.config)
         config_report_print(&report, stderr);
     config_report_free(&report);
-    bool found = subject.config && find_endpoint(&subject, argv[1]) && find_token(&subject, token);
+    bool found = subject.config &&
+                 cli_find_endpoint(subject.config, argv[1], &subject.project, &subject.endpoint) &&
+                 find_token(&subject, token);
     if (found && strcmp(body, "-") == 0 && !cli_read_input(&input)) {
         perror("promptgate explain: standard input");
         found = false;

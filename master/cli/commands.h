@@ -12,6 +12,7 @@ int cmd_explain(int argc, char **argv);
 int cmd_schema(int argc, char **argv);
 int cmd_token(int argc, char **argv);
 int cmd_credential(int argc, char **argv);
+int cmd_endpoint(int argc, char **argv);
 int cmd_project(int argc, char **argv);
 int cmd_session(int argc, char **argv);
 int cmd_logs(int argc, char **argv);
