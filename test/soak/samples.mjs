@@ -43,7 +43,7 @@ export function allocations(file) {
     return held;
 }
 
-function median(values) {
+export function median(values) {
     const sorted = [...values].sort((a, b) => a - b);
     return sorted.length === 0 ? NaN : sorted[Math.floor(sorted.length / 2)];
 }
