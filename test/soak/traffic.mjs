@@ -348,7 +348,9 @@ export class Traffic {
         const request = this.#begin('talking', connection, 'talk', { expect, marker, said });
         try {
             await connection.connected;
-            request.sends();
+            if (!connection.over) {
+                request.sends();
+            }
             await connection.send(post(this.#path('talk'), body, { ...headers, ...this.auth }));
             const answer = await connection.answer();
             request.answered(answer);
