@@ -399,19 +399,21 @@ mandir = $(prefix)/share/man
 systemdir = $(prefix)/lib/systemd/system
 sysusersdir = $(prefix)/lib/sysusers.d
 configdir = $(DESTDIR)$(sysconfdir)/promptgate
+# Nothing else that may lie there: it may be somebody's own, with keys.
+installed_etc = etc/promptgate.yaml etc/models.yaml $(wildcard etc/*/*.example)
 .PHONY: install uninstall
 install: $(BUILD)/promptgate
 	install -d $(addprefix $(DESTDIR),$(sbindir) $(systemdir) $(sysusersdir))
 	install -m 755 $(BUILD)/promptgate $(DESTDIR)$(sbindir)/promptgate.new
 	mv -f $(DESTDIR)$(sbindir)/promptgate.new $(DESTDIR)$(sbindir)/promptgate
-	sed 's|/usr/sbin/|$(sbindir)/|' packaging/systemd/promptgate.service \
-		> $(DESTDIR)$(systemdir)/promptgate.service
+	sed 's|/usr/sbin/|$(sbindir)/|; s|/etc/promptgate|$(sysconfdir)/promptgate|' \
+		packaging/systemd/promptgate.service > $(DESTDIR)$(systemdir)/promptgate.service
 	install -m 644 packaging/systemd/promptgate.sysusers $(DESTDIR)$(sysusersdir)/promptgate.conf
 	for page in man/*.[1-9]; do \
 		install -D -m 644 -t $(DESTDIR)$(mandir)/man$${page##*.} $$page || exit 1; done
 	install -d -m 750 $(configdir)
-	cd etc && find . -type f | while read -r file; do \
-		[ -e "$(configdir)/$$file" ] || install -D -m 640 "$$file" "$(configdir)/$$file" || exit 1; done
+	for file in $(patsubst etc/%,%,$(installed_etc)); do [ -e $(configdir)/$$file ] || \
+		install -D -m 640 etc/$$file $(configdir)/$$file || exit 1; done
 # Configuration and state stay.
 uninstall:
 	rm -f $(DESTDIR)$(sbindir)/promptgate $(DESTDIR)$(systemdir)/promptgate.service \

@@ -178,8 +178,9 @@ static bool add_file(const struct addition *addition, const char *sealed, struct
     bool good = folder_make(addition->directory, "credentials.d", error) &&
                 file_create(addition->path, buf_view(&text), FILE_OF_GROUP, &exists, error);
     buf_free(&text);
-    return good || !exists ||
-           error_set(error, "there is %.300s already: --replace changes its key", addition->path);
+    if (exists)
+        error_set(error, "there is %.300s already: --replace changes its key", addition->path);
+    return good;
 }
 
 static bool replace_key(const struct addition *addition, const struct config_file *file,
@@ -189,7 +190,10 @@ static bool replace_key(const struct addition *addition, const struct config_fil
     struct yaml_edit edit = {file->root, "api_key", sealed};
     bool good = (file->root && file->root->kind == NODE_MAP && file->root->count > 0 &&
                  yaml_edit(file->text, file->root, &edit, 1, &text)) ||
-                error_set(error, "%.300s cannot be edited safely", addition->path);
+                error_set(error,
+                          "%.300s cannot be edited safely: write api_key there as one plain value, "
+                          "without anchors and aliases",
+                          addition->path);
     good = good && file_replace(addition->path, buf_view(&text), error);
     buf_free(&text);
     return good;
@@ -214,27 +218,42 @@ static bool store_key(struct addition *addition, const struct config_file *file)
     return true;
 }
 
-static bool add(struct addition *addition, const struct view *view)
+/* Nobody else is kept waiting while the key is typed; what was there before may be another by then.
+ */
+static bool add_locked(struct addition *addition)
 {
-    const struct config_file *file = view_find(view, addition->name);
     struct error error;
-    if (!addition->replace && file) {
-        fprintf(stderr, "promptgate credential: there is %s already: --replace changes its key\n",
-                addition->path);
-        return false;
-    }
-    if (addition->replace && !file) {
-        fprintf(stderr, "promptgate credential: there is no %s\n", addition->path);
-        return false;
-    }
+    struct view view;
     int lock = key_pair_lock(addition->directory, &error);
     bool good = lock >= 0 && key_pair_public(addition->directory, &addition->public_key, &error);
     if (!good)
         fail(error.message);
-    good = good && ask_key(addition) && store_key(addition, file);
+    view_open(&view, addition->directory);
+    const struct config_file *file = view_find(&view, addition->name);
+    if (good && addition->replace && !file) {
+        fprintf(stderr, "promptgate credential: there is no %s\n", addition->path);
+        good = false;
+    }
+    good = good && store_key(addition, addition->replace ? file : NULL);
+    view_close(&view);
     if (lock >= 0)
         close(lock);
     return good;
+}
+
+/* What is wrong before anything is asked. */
+static bool can_add(struct addition *addition)
+{
+    struct error error;
+    bool exists = access(addition->path, F_OK) == 0;
+    if (addition->replace && !exists)
+        error_set(&error, "there is no %.300s", addition->path);
+    else if (!addition->replace && exists)
+        error_set(&error, "there is %.300s already: --replace changes its key", addition->path);
+    else if (key_pair_public(addition->directory, &addition->public_key, &error))
+        return true;
+    fail(error.message);
+    return false;
 }
 
 static int credential_add(int argc, char **argv, const struct cli_options *options)
@@ -258,10 +277,7 @@ static int credential_add(int argc, char **argv, const struct cli_options *optio
     addition.secret = sodium_malloc(SECRET_MAX_BYTES + 1);
     if (!addition.secret)
         return fail("there is no memory for the key");
-    struct view view;
-    view_open(&view, options->config);
-    bool good = add(&addition, &view);
-    view_close(&view);
+    bool good = can_add(&addition) && ask_key(&addition) && add_locked(&addition);
     sodium_free(addition.secret);
     return good ? 0 : 1;
 }
@@ -279,9 +295,18 @@ static const char *shown_key(const struct config_file *file)
     return strncmp(key, "env:", 4) == 0 || strncmp(key, "file:", 5) == 0 ? key : "plain";
 }
 
-static void append_json(struct buf *out, const struct config_file *file)
+/* One that `check` refuses may hold a password. */
+static const char *shown_url(const struct config_file *file)
 {
     const char *url = text_of(file, "base_url");
+    struct error error;
+    struct str kept;
+    return !*url || base_url_check(str_of(url), true, &kept, &error) ? url : "(not a base URL)";
+}
+
+static void append_json(struct buf *out, const struct config_file *file)
+{
+    const char *url = shown_url(file);
     buf_puts(out, "{\"name\":");
     json_write_string(out, str_of(file->name));
     buf_puts(out, ",\"provider\":");
@@ -295,7 +320,7 @@ static void append_json(struct buf *out, const struct config_file *file)
 
 static void append_row(struct buf *out, const struct config_file *file)
 {
-    const char *url = text_of(file, "base_url");
+    const char *url = shown_url(file);
     buf_printf(out, "%-24s %-10s %-24s %s", file->name, text_of(file, "provider"), shown_key(file),
                *url ? url : "the provider's own");
     cli_clean_line(out);
@@ -346,16 +371,22 @@ static unsigned print_uses(const struct config_file *file, const struct yaml_nod
     return uses;
 }
 
-static unsigned print_all_uses(struct view *view, const char *name)
+/* `*unread` counts files that could not be looked at. */
+static unsigned print_all_uses(struct view *view, const char *name, unsigned *unread)
 {
+    unsigned uses = 0;
     static const char *const folders[] = {"templates.d", "projects.d"};
-    unsigned uses = 0, order = 1;
+    unsigned order = 1;
+    *unread = 0;
     for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
         struct config_files files =
             config_folder_fetch(view->directory, folders[i], ".yaml", &order, &view->arena);
         config_folder_parse(&files, &view->arena, &view->problems);
-        for (size_t j = 0; j < files.count; j++)
+        *unread += files.folder.unreadable != NULL;
+        for (size_t j = 0; j < files.count; j++) {
+            *unread += !files.at[j].root;
             uses += print_uses(&files.at[j], files.at[j].root, name);
+        }
     }
     return uses;
 }
@@ -368,8 +399,13 @@ static bool remove_one(struct view *view, const char *name, bool force)
                 name, view->directory);
         return false;
     }
-    if (print_all_uses(view, name) > 0 && !force) {
+    unsigned unread;
+    if (print_all_uses(view, name, &unread) > 0 && !force) {
         fail("it is in use: change that first, or say --force");
+        return false;
+    }
+    if (unread > 0 && !force) {
+        fail("files that cannot be read may use it: mend them first, or say --force");
         return false;
     }
     if (unlink(file->path) != 0) {
@@ -412,17 +448,20 @@ static int with_lock(int argc, const struct cli_options *options,
 
 static bool init(const char *directory, struct error *error)
 {
-    bool exists;
-    if (key_pair_make(directory, &exists, error))
+    enum key_pair_made made;
+    if (!key_pair_make(directory, &made, error))
+        return false;
+    if (made == KEY_PAIR_MADE)
         fprintf(stderr,
                 "A pair of keys is in %s: " SEALING_PUBLIC_FILE
                 " seals, and only who can read " SEALING_KEY_FILE
                 " opens what is sealed. Keep a copy of that one in a safe place.\n",
                 directory);
-    else if (exists)
-        fprintf(stderr, "There is a pair of keys already.\n");
     else
-        return false;
+        fputs(made == KEY_PAIR_COMPLETED ? SEALING_PUBLIC_FILE
+                  " was missing, and is made from " SEALING_KEY_FILE ".\n"
+                                         : "There is a pair of keys already.\n",
+              stderr);
     return true;
 }
 
@@ -434,7 +473,7 @@ static bool reseal(const char *directory, struct error *error)
         return error_set(error, "%.400s: nothing is lost, say it again when that is mended",
                          why.message);
     fprintf(stderr,
-            "%u sealed text%s %s sealed for a new pair of keys. A running gateway that "
+            "There is a new pair of keys, and %u text%s %s sealed for it. A running gateway that "
             "has " SEALING_KEY_FILE
             " from systemd, or was started as root, needs a restart before its next "
             "reload.\n",

@@ -36,6 +36,9 @@ static bool take(char *text, size_t size, bool line, size_t *len)
     return got >= 0;
 }
 
+/* Of a line that is longer the kernel keeps so much, and says nothing. */
+enum { TERMINAL_LINE_BYTES = 4096 };
+
 static bool take_unseen(const char *prompt, char *text, size_t size, size_t *len)
 {
     struct termios hidden;
@@ -44,6 +47,7 @@ static bool take_unseen(const char *prompt, char *text, size_t size, size_t *len
         return false;
     for (size_t i = 0; i < DEADLY; i++)
         before[i] = signal(deadly[i], restore_and_go);
+    void (*stop)(int) = signal(SIGTSTP, SIG_IGN); /* it would leave the terminal as it is now */
     hidden = shown;
     hidden.c_lflag &= ~(tcflag_t)ECHO;
     hidden.c_lflag |= ICANON | ECHONL;
@@ -54,6 +58,7 @@ static bool take_unseen(const char *prompt, char *text, size_t size, size_t *len
     tcsetattr(STDIN_FILENO, TCSAFLUSH, &shown);
     for (size_t i = 0; i < DEADLY; i++)
         signal(deadly[i], before[i]);
+    signal(SIGTSTP, stop);
     errno = reason;
     return good;
 }
@@ -61,10 +66,13 @@ static bool take_unseen(const char *prompt, char *text, size_t size, size_t *len
 bool cli_ask_secret(const char *prompt, char *secret, size_t size, struct error *error)
 {
     size_t len;
-    bool good = isatty(STDIN_FILENO) ? take_unseen(prompt, secret, size, &len)
-                                     : take(secret, size, false, &len);
+    bool terminal = isatty(STDIN_FILENO);
+    bool good =
+        terminal ? take_unseen(prompt, secret, size, &len) : take(secret, size, false, &len);
     if (!good)
         return error_errno(error, errno, "standard input cannot be read");
+    if (terminal && len >= TERMINAL_LINE_BYTES)
+        return error_set(error, "too long for a terminal: give it on standard input");
     if (len == size)
         return error_set(error, "too long: %zu bytes at most", size - 1);
     if (len > 0 && secret[len - 1] == '\n')

@@ -44,23 +44,57 @@ static void wipe(struct buf *text)
 }
 
 /* The secret half comes first: without the other nobody seals for it. */
-bool key_pair_make(const char *directory, bool *exists, struct error *error)
+static bool make_both(const char *directory, struct error *error)
 {
     char key_path[PATH_MAX], public_path[PATH_MAX];
     struct buf public_text = {0}, secret_text = {0};
-    struct error why;
-    *exists = is_there(directory, SEALING_KEY_FILE) || is_there(directory, SEALING_PUBLIC_FILE) ||
-              secret_sealing_keys(directory, &why);
-    if (*exists)
-        return error_set(error, "there is a pair of keys already");
+    bool exists;
     path_of(directory, SEALING_KEY_FILE, key_path);
     path_of(directory, SEALING_PUBLIC_FILE, public_path);
     sealing_new_pair(&public_text, &secret_text);
-    bool good = file_create(key_path, buf_view(&secret_text), FILE_OF_OWNER, exists, error) &&
-                file_create(public_path, buf_view(&public_text), FILE_OF_ALL, exists, error);
+    bool good = file_create(key_path, buf_view(&secret_text), FILE_OF_OWNER, &exists, error) &&
+                file_create(public_path, buf_view(&public_text), FILE_OF_ALL, &exists, error);
     buf_free(&public_text);
     wipe(&secret_text);
     return good;
+}
+
+static bool write_public(const char *directory, const struct sealing_public *key,
+                         struct error *error)
+{
+    char path[PATH_MAX];
+    struct buf text = {0};
+    bool exists;
+    path_of(directory, SEALING_PUBLIC_FILE, path);
+    sealing_public_write(key, &text);
+    bool good = is_there(directory, SEALING_PUBLIC_FILE)
+                    ? file_replace(path, buf_view(&text), error)
+                    : file_create(path, buf_view(&text), FILE_OF_ALL, &exists, error);
+    buf_free(&text);
+    return good;
+}
+
+bool key_pair_make(const char *directory, enum key_pair_made *made, struct error *error)
+{
+    struct sealing_public key;
+    struct error why;
+    const char *keys = secret_sealing_keys(directory, &why);
+    bool has_public = is_there(directory, SEALING_PUBLIC_FILE);
+    *made = KEY_PAIR_THERE;
+    if (!keys && is_there(directory, SEALING_KEY_FILE))
+        return error_set(error, "%.400s", why.message);
+    if (!keys && has_public)
+        return error_set(error,
+                         "%.300s has " SEALING_PUBLIC_FILE " and no " SEALING_KEY_FILE
+                         ": what is sealed needs the key that belongs to it; without it "
+                         "remove " SEALING_PUBLIC_FILE
+                         " for a new pair, and add the credentials again",
+                         directory);
+    if (has_public)
+        return key_pair_public(directory, &key, error);
+    *made = keys ? KEY_PAIR_COMPLETED : KEY_PAIR_MADE;
+    return keys ? sealing_public_of(keys, &key, error) && write_public(directory, &key, error)
+                : make_both(directory, error);
 }
 
 /* --- the public half --- */
@@ -124,9 +158,11 @@ static bool replace_key_file(const char *directory, struct str text, struct erro
 /* The new key before all others, unless there is one from a change that did not end. */
 static bool begin_change(const char *directory, struct error *error)
 {
-    const char *keys = secret_sealing_keys(directory, error);
+    struct error why;
+    const char *keys = secret_sealing_keys(directory, &why);
     if (!keys)
-        return false;
+        return error_set(error, "%.400s (`promptgate credential init` makes a pair of keys)",
+                         why.message);
     if (!is_there(directory, SEALING_KEY_FILE))
         return error_set(error, "%.300s has no " SEALING_KEY_FILE " that could be changed",
                          directory);
@@ -139,20 +175,6 @@ static bool begin_change(const char *directory, struct error *error)
     bool good = replace_key_file(directory, buf_view(&secret_text), error);
     buf_free(&public_text);
     wipe(&secret_text);
-    return good;
-}
-
-static bool write_public(const struct change *change)
-{
-    char path[PATH_MAX];
-    struct buf text = {0};
-    bool exists;
-    path_of(change->directory, SEALING_PUBLIC_FILE, path);
-    sealing_public_write(&change->public_key, &text);
-    bool good = is_there(change->directory, SEALING_PUBLIC_FILE)
-                    ? file_replace(path, buf_view(&text), change->error)
-                    : file_create(path, buf_view(&text), FILE_OF_ALL, &exists, change->error);
-    buf_free(&text);
     return good;
 }
 
@@ -247,7 +269,8 @@ bool key_pair_change(const char *directory, unsigned *resealed, struct error *er
         return false;
     change.opened = secret_memory_new(SECRETS_NOBODY);
     bool good = sealing_public_of(change.keys, &change.public_key, error) &&
-                write_public(&change) && reseal_files(&change) && end_change(&change);
+                write_public(directory, &change.public_key, error) && reseal_files(&change) &&
+                end_change(&change);
     *resealed = change.resealed;
     secret_memory_free(&change.opened);
     arena_free(&arena);

@@ -7,9 +7,14 @@
 /* Those who change the pair or seal for it come one after the other. Returns a descriptor to be
  * closed when done, -1 with the reason. */
 int key_pair_lock(const char *directory, struct error *error) __attribute__((warn_unused_result));
-/* Both files. False with `*exists` set when one of them, or the service manager's secret.key, is
- * there already. */
-bool key_pair_make(const char *directory, bool *exists, struct error *error)
+enum key_pair_made {
+    KEY_PAIR_MADE,
+    KEY_PAIR_COMPLETED, /* secret.pub from secret.key, which may be the service manager's */
+    KEY_PAIR_THERE,     /* nothing was missing */
+};
+
+/* Both files, unless they are there; never another key in the place of one. */
+bool key_pair_make(const char *directory, enum key_pair_made *made, struct error *error)
     __attribute__((warn_unused_result));
 /* Whom to seal for. Where this process may read secret.key, too, the halves must fit. */
 bool key_pair_public(const char *directory, struct sealing_public *key, struct error *error)

@@ -61,14 +61,14 @@ void sealing_public_write(const struct sealing_public *key, struct buf *text)
 
 bool sealing_read_public(struct str text, struct sealing_public *key, struct error *error)
 {
-    return read_key(str_trim(str_split(&text, '\n')), PUBLIC_MARK, key->bytes) ||
+    return read_key(str_trim_lines(str_split(&text, '\n')), PUBLIC_MARK, key->bytes) ||
            error_set(error, "holds no public key: \"" PUBLIC_MARK "…\" is wanted");
 }
 
 static bool next_key(struct str *rest, uint8_t key[KEY_BYTES])
 {
     while (rest->at) {
-        struct str line = str_trim(str_split(rest, '\n'));
+        struct str line = str_trim_lines(str_split(rest, '\n'));
         if (line.len > 0)
             return read_key(line, SECRET_MARK, key);
     }

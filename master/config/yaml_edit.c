@@ -108,6 +108,8 @@ static void plan(struct str text, const struct yaml_edit *edit, struct splice *s
     }
     splice->begin = entry->value->begin;
     splice->end = entry->value->end;
+    if (splice->begin > 0 && text.at[splice->begin - 1] == ':')
+        buf_putc(&splice->with, ' '); /* there was no value */
     buf_puts(&splice->with, edit->value);
 }
 

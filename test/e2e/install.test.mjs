@@ -23,7 +23,8 @@ test('everything has its place below DESTDIR; what an admin has changed stays', 
     const directory = temporaryDirectory();
     make('install', directory);
     const pages = fs.readdirSync(path.join(ROOT, 'man')).map((name) => `usr/share/man/man${name.at(-1)}/${name}`);
-    const etc = files(path.join(ROOT, 'etc')).map((name) => `etc/promptgate/${name}`);
+    const etc = ['promptgate.yaml', 'models.yaml', ...files(path.join(ROOT, 'etc')).filter((name) => name.endsWith('.example'))]
+        .map((name) => `etc/promptgate/${name}`).sort();
     assert.deepEqual(files(directory), [...etc, 'usr/lib/systemd/system/promptgate.service', 'usr/lib/sysusers.d/promptgate.conf',
                                         'usr/sbin/promptgate', ...pages].sort());
     const binary = path.join(directory, 'usr/sbin/promptgate');

@@ -78,7 +78,7 @@ test('added, used, replaced, resealed, removed', async () => {
     assert.equal(await keyOfCall(), NEXT);
 
     const before = secretKey();
-    assert.match((await good('reseal')).stderr, /^1 sealed text is sealed for a new pair/);
+    assert.match((await good('reseal')).stderr, /^There is a new pair of keys, and 1 text is sealed for it/);
     assert.notEqual(secretKey(), before);
     assert.equal((await run('reload', '--config', gateway.config)).status, 0);
     assert.equal(await keyOfCall(), NEXT);
@@ -109,6 +109,17 @@ test('what is wrong with it is said, and nothing is written', async () => {
     await refused(/^usage: /, 2, 'add', 'a', { input: KEY });
     await refused(/^usage: /, 2, 'add', 'a', '--provider', 'openai', '--key', KEY);
     await refused(/there is no credential a in/, 1, 'rm', 'a');
+    const project = path.join(gateway.config, 'projects.d/demo.yaml');
+    const text = fs.readFileSync(project, 'utf8');
+    fs.writeFileSync(project, `${text}: [`);
+    await refused(/files that cannot be read may use it/, 1, 'rm', 'main');
+    fs.writeFileSync(project, text);
+    const folder = path.join(gateway.config, 'credentials.d');
+    fs.renameSync(folder, `${folder}.away`);
+    fs.writeFileSync(folder, '');
+    await refused(/credentials\.d.*(Not a directory|cannot)/, 1, 'add', 'a', '--provider', 'openai', { input: KEY });
+    fs.rmSync(folder);
+    fs.renameSync(`${folder}.away`, folder);
     await refused(/there is no .*a\.yaml/, 1, 'add', 'a', '--replace', { input: KEY });
     fs.rmSync(path.join(gateway.config, 'secret.pub'));
     await refused(/`promptgate credential init` makes a pair/, 1, 'add', 'a', '--provider', 'openai', { input: KEY });
@@ -138,6 +149,8 @@ test('a key that is typed is not shown; whoever breaks off gets the terminal bac
     const { status, shown } = await onTerminal(add('typed'), `${NEXT}\n`);
     assert.equal(status, 0, shown);
     assert.ok(!shown.includes(NEXT));
+    const long = await onTerminal(add('long'), `${'k'.repeat(5000)}\n`);
+    assert.deepEqual([long.status, /too long for a terminal/.test(long.shown)], [1, true], long.shown);
     const broken = await onTerminal(`trap : INT; ${add('broken')}; stty -a`, '\x03');
     assert.match(broken.shown, /[^-]echo /);
     assert.deepEqual(fs.readdirSync(path.join(gateway.config, 'credentials.d')).sort(), ['main.yaml', 'typed.yaml']);

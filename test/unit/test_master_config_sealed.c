@@ -20,9 +20,10 @@ static int set_up(void **state)
 static void make_pair(const struct config_folder *folder)
 {
     struct error error;
-    bool exists;
-    if (!key_pair_make(folder->path, &exists, &error))
+    enum key_pair_made made;
+    if (!key_pair_make(folder->path, &made, &error))
         fail_msg("%s", error.message);
+    assert_int_equal(made, KEY_PAIR_MADE);
 }
 
 /* "api_key: sealed:…" of the folder's pair. */
@@ -61,21 +62,56 @@ static void files_have_their_modes(void **state)
 {
     struct config_folder *folder = *state;
     struct stat status;
-    struct error error;
-    bool exists;
     make_pair(folder);
     assert_int_equal(stat(folder_path(folder, "secret.key"), &status), 0);
     assert_int_equal(status.st_mode & 0777, 0600);
     assert_int_equal(stat(folder_path(folder, "secret.pub"), &status), 0);
     assert_int_equal(status.st_mode & 0777, 0644);
-    assert_false(key_pair_make(folder->path, &exists, &error));
-    assert_true(exists);
     folder_expect_ok(folder);
     chmod(folder_path(folder, "secret.key"), 0640);
     folder_expect(folder,
                   "secret.key: warning: others than its owner may read it (mode 0640): 0600 is "
                   "wanted\n");
     assert_non_null(folder->config);
+}
+
+static void a_half_is_completed_or_named(void **state)
+{
+    struct config_folder *folder = *state;
+    static char public_text[256];
+    struct error error;
+    enum key_pair_made made;
+    make_pair(folder);
+    strcpy(public_text, folder_read(folder, "secret.pub"));
+    assert_true(key_pair_make(folder->path, &made, &error));
+    assert_int_equal(made, KEY_PAIR_THERE);
+    unlink(folder_path(folder, "secret.pub"));
+    assert_true(key_pair_make(folder->path, &made, &error));
+    assert_int_equal(made, KEY_PAIR_COMPLETED);
+    assert_string_equal(folder_read(folder, "secret.pub"), public_text);
+    unlink(folder_path(folder, "secret.key"));
+    unsetenv("PROMPTGATE_SECRET_KEY");
+    assert_false(key_pair_make(folder->path, &made, &error));
+    assert_non_null(strstr(error.message, "has secret.pub and no secret.key"));
+    folder_write(folder, "secret.key", "");
+    assert_false(key_pair_make(folder->path, &made, &error));
+    assert_non_null(strstr(error.message, "secret.key holds no key"));
+}
+
+static void line_ends_of_another_system_are_no_harm(void **state)
+{
+    struct config_folder *folder = *state;
+    struct sealing_public key;
+    struct error error;
+    char text[512];
+    make_pair(folder);
+    for (size_t i = 0; i < 2; i++) {
+        const char *name = i ? "secret.key" : "secret.pub";
+        snprintf(text, sizeof text, "%.200s", folder_read(folder, name));
+        strcpy(strchr(text, '\n'), "\r\n");
+        folder_write(folder, name, text);
+    }
+    assert_true(key_pair_public(folder->path, &key, &error));
 }
 
 static void two_boxes_of_one_secret_differ(void **state)
@@ -323,12 +359,20 @@ int main(void)
 {
 #define TEST(function) cmocka_unit_test_setup_teardown(function, set_up, folder_teardown)
     const struct CMUnitTest tests[] = {
-        TEST(who_has_no_key_only_looks),       TEST(a_key_that_was_read_is_remembered),
-        TEST(the_key_may_come_from_elsewhere), TEST(a_sealed_key_is_opened),
-        TEST(files_have_their_modes),          TEST(two_boxes_of_one_secret_differ),
-        TEST(what_is_damaged_is_said),         TEST(another_pair_opens_nothing),
-        TEST(everything_is_sealed_anew),       TEST(a_change_that_was_broken_off_goes_on),
-        TEST(what_cannot_be_opened_stops_it),  TEST(the_halves_must_fit),
+        TEST(who_has_no_key_only_looks),
+        TEST(a_key_that_was_read_is_remembered),
+        TEST(the_key_may_come_from_elsewhere),
+        TEST(a_sealed_key_is_opened),
+        TEST(files_have_their_modes),
+        TEST(a_half_is_completed_or_named),
+        TEST(line_ends_of_another_system_are_no_harm),
+        TEST(two_boxes_of_one_secret_differ),
+        TEST(what_is_damaged_is_said),
+        TEST(another_pair_opens_nothing),
+        TEST(everything_is_sealed_anew),
+        TEST(a_change_that_was_broken_off_goes_on),
+        TEST(what_cannot_be_opened_stops_it),
+        TEST(the_halves_must_fit),
     };
     if (sodium_init() < 0)
         return 1;
