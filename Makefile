@@ -414,6 +414,11 @@ install: $(BUILD)/promptgate
 	install -d -m 750 $(configdir)
 	for file in $(patsubst etc/%,%,$(installed_etc)); do [ -e $(configdir)/$$file ] || \
 		install -D -m 640 etc/$$file $(configdir)/$$file || exit 1; done
+# Debian's package, in BUILD/deb; needs debhelper.
+.PHONY: deb
+deb:
+	packaging/deb.sh $(BUILD)
+
 # Configuration and state stay.
 uninstall:
 	rm -f $(DESTDIR)$(sbindir)/promptgate $(DESTDIR)$(systemdir)/promptgate.service \

@@ -85,12 +85,6 @@ class Request {
         return `${kind} ${marker} (${id}) from ${ip} to ${endpoint}`;
     }
 
-    /** It goes out now: the calls that it says again are its own from here on, and no longer those
-     * of the request that said them before. */
-    sends() {
-        this.audit._sends(this);
-    }
-
     /** The whole answer is there: { status, id (X-Request-Id), json }. */
     answered(answer) {
         this.ended = now();
@@ -107,7 +101,7 @@ class Request {
 
 export class Audit {
     #open = new Map(); // marker -> request that has not ended, or whose row is awaited
-    #saying = new Map(); // marker that stands in a message -> the request that said it last
+    #repeated = new Map(); // marker -> { calls, attempts } of all requests that said it, if several did
     #byId = new Map(); // id -> request that was answered and whose row is awaited
     #groups = new Map(); // address -> { open, broken, rows }
     #unexpected = []; // [request, what is wrong with its answer]
@@ -147,8 +141,7 @@ export class Audit {
 
     /** A client begins a request.
      *   marker    its own; it stands in its message
-     *   said      another request's that stands there, because this one says the same again, once
-     *             it `sends`
+     *   said      another request's that stands there, because this one says the same again
      *   ip        the client's address
      *   row       'must' | 'may' (it leaves so that its head may be lost) | 'never'
      *   endpoint  its slug, for the row
@@ -162,15 +155,26 @@ export class Audit {
             throw new Error(`the marker ${request.marker} is used twice`);
         }
         this.#open.set(request.marker, request);
+        if (request.said && request.said !== request.marker) {
+            this.#repeats(request);
+        }
         this.#group(request.ip).open++;
         this.counts.requests++;
         return request;
     }
 
-    _sends(request) {
-        if (request.said && request.said !== request.marker) {
-            this.#saying.set(request.said, request);
+    /** Whose call it was nobody can tell of a message that was said again: the upstream may read late
+     * what a dead worker had sent. But all their calls must stand in all their rows. */
+    #repeats(request) {
+        const all = this.#repeated.get(request.said) ?? { calls: 0, attempts: 0 };
+        this.#repeated.set(request.said, all);
+        const first = this.#open.get(request.said);
+        if (first && !first.all) {
+            first.all = all;
+            all.calls += first.calls;
+            first.calls = 0;
         }
+        request.all = all;
     }
 
     /** Processes were killed between these times (performance.now), and clients may have lost their
@@ -211,7 +215,7 @@ export class Audit {
         if (request.upstream && outcome === 'replayed' && request.calls > 0) {
             this.#disagree('a call for an answer that was there already', request);
         }
-        if (request.upstream && outcome === 'ok' && request.calls === 0) {
+        if (request.upstream && outcome === 'ok' && (request.all ?? request).calls === 0) {
             this.#disagree('an answer without a call', request);
         }
         const group = this.#group(request.ip);
@@ -243,9 +247,12 @@ export class Audit {
 
     /** The upstream got a call with this marker. */
     call(marker) {
-        const request = this.#saying.get(marker) ?? this.#open.get(marker);
+        const request = this.#open.get(marker);
+        const all = this.#repeated.get(marker);
         this.counts.calls++;
-        if (!request) {
+        if (all) {
+            all.calls++;
+        } else if (!request) {
             this.#disagree('a call that no open request explains', marker);
         } else if (!request.upstream) {
             this.#disagree('a call for an endpoint without upstream', request);
@@ -273,9 +280,6 @@ export class Audit {
     #match(request, row) {
         this.#byId.delete(request.id);
         this.#open.delete(request.marker);
-        if (this.#saying.get(request.said) === request) {
-            this.#saying.delete(request.said);
-        }
         this.#forgetGroup(request.ip);
         const differs = (what, inRow, seen) =>
             this.#disagree('a row that contradicts the answer',
@@ -293,12 +297,20 @@ export class Audit {
         if (row.endpoint !== request.endpoint && !unresolved) {
             differs('endpoint', row.endpoint, request.endpoint);
         }
-        // What a dead worker had tried stands in one object.
-        const attempts = row.attempts === null ? 0
-            : JSON.parse(row.attempts).reduce((sum, { tries = 1 }) => sum + tries, 0);
+        const attempts = this.#countAttempts(request, row);
         if (request.calls > attempts) {
             differs('attempts', attempts, `${request.calls} calls`);
         }
+    }
+
+    /** What a dead worker had tried stands in one object. */
+    #countAttempts(request, { attempts }) {
+        const count = attempts === null ? 0
+            : JSON.parse(attempts).reduce((sum, { tries = 1 }) => sum + tries, 0);
+        if (request.all) {
+            request.all.attempts += count;
+        }
+        return count;
     }
 
     // ---- the end
@@ -359,6 +371,7 @@ export class Audit {
     }
 
     #matchBroken(request, row) {
+        this.#countAttempts(request, row);
         if (row.status === 'worker_died' && !this.#metKill(request)) {
             this.#disagree('worker_died, and none was killed', request);
         }
@@ -376,6 +389,14 @@ export class Audit {
                 }
             }
             this.#settleGroup(group);
+        }
+    }
+
+    #settleRepeated() {
+        for (const [said, { calls, attempts }] of this.#repeated) {
+            if (calls > attempts) {
+                this.#disagree('a call without a row', `${calls} calls of ${said}, which several requests said; ${attempts} are in their rows`);
+            }
         }
     }
 
@@ -448,6 +469,7 @@ export class Audit {
         }
         this.#settleUnexpected();
         this.#settleBroken();
+        this.#settleRepeated();
         this.#settleAnswered();
         if (counters) {
             this.#settleCounters(counters, killed);

@@ -213,16 +213,38 @@ test('a killed process: the call of a message is not that of who could not say i
     assert.deepEqual(audit.finish({ counters: counters(1), killed: { worker: 1 } }), []);
 });
 
-test('a message said again: the call belongs to who said it last', () => {
+test('a message said again: one of them has made the call', () => {
     const [first, again] = [request(1), request(2, { said: 'm-1-' })];
     audit.killed(performance.now(), performance.now() + 1);
     first.broke('ECONNRESET');
     audit.row(row(1, { status: 'worker_died', http_status: null, attempts: null }));
-    again.sends();
     audit.call('m-1-');
     again.answered({ ...answer(2), text: 'm-1-' });
     audit.row(row(2));
     assert.deepEqual(audit.finish({ counters: counters(2), killed: { worker: 1 } }), []);
+});
+
+test('a message said three times: calls that are read late are in the rows of all of them', () => {
+    const first = request(1);
+    const all = [first, request(2, { said: 'm-1-' }), request(3, { said: 'm-1-' })];
+    audit.killed(performance.now(), performance.now() + 1);
+    all.slice(0, 2).forEach((one) => one.broke('ECONNRESET'));
+    for (let i = 0; i < 3; i++) {
+        audit.call('m-1-');
+    }
+    [1, 2].forEach((n) => audit.row(row(n, { status: 'worker_died', http_status: null })));
+    all[2].answered({ ...answer(3), text: 'm-1-' });
+    audit.row(row(3));
+    assert.deepEqual(audit.finish({ counters: counters(3), killed: { worker: 2 } }), []);
+});
+
+test('a message said again: a call too many is in nobody\'s row', () => {
+    whole(1);
+    const again = request(2, { said: 'm-1-' });
+    audit.call('m-1-'); // its answer was there already
+    again.answered({ ...answer(2), headers: { 'idempotent-replayed': 'true' }, json: { meta: { request_id: id(1) } } });
+    audit.row(row(2, { status: 'replayed', attempts: null }));
+    finds('a call without a row', { counters: counters(2) });
 });
 
 test('a killed process: what was answered must have its row', () => {

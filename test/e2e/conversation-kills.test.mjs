@@ -40,7 +40,6 @@ class Clients {
         const request = this.audit.request({ kind: 'turn', marker, said, ip: connection.ip, endpoint: 'talk', upstream: true });
         try {
             await connection.connected;
-            request.sends();
             await connection.send(post(PATH, body, { ...headers, Authorization: `Bearer ${this.gateway.token}` }));
             const answer = await connection.answer(30);
             request.answered(answer);

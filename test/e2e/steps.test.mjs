@@ -191,7 +191,6 @@ class Load {
             : post(`/api/${PROJECT_ID}/${slug}`, next.body, { ...next.headers, Authorization: `Bearer ${token}` });
         try {
             await connection.connected;
-            request.sends();
             await connection.send(bytes);
             const answer = await connection.answer(15);
             request.answered(answer);

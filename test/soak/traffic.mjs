@@ -347,10 +347,6 @@ export class Traffic {
         const { body, headers, said } = state.talk.next(marker);
         const request = this.#begin('talking', connection, 'talk', { expect, marker, said });
         try {
-            await connection.connected;
-            if (!connection.over) {
-                request.sends();
-            }
             await connection.send(post(this.#path('talk'), body, { ...headers, ...this.auth }));
             const answer = await connection.answer();
             request.answered(answer);
