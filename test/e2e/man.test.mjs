@@ -26,6 +26,25 @@ test('promptgate(8) describes every subcommand of commands.h', () => {
     }
 });
 
+test('promptgate(8) has every flag of every subcommand in its synopsis, and no others', () => {
+    const page = source('man/promptgate.8');
+    const synopsis = page.slice(page.indexOf('.Sh SYNOPSIS'), page.indexOf('.Sh DESCRIPTION'));
+    const entries = synopsis.split('.Nm\n').slice(1).map((entry) => ({
+        command: /^\.Cm (\w+)/.exec(entry)[1], flags: [...entry.matchAll(/\bFl (-[a-z-]+)/g)].map(([, flag]) => `-${flag}`) }));
+    const common = ['--config', '--json']; // options.c takes these for all
+    let found = 0;
+    for (const file of fs.readdirSync(new URL('../../master/cli', import.meta.url)).filter((name) => /^cmd_.*\.c$/.test(name))) {
+        const code = source(`master/cli/${file}`);
+        const commands = [...code.matchAll(/^int cmd_(\w+)\(/gm)].map(([, name]) => name);
+        const taken = [...code.matchAll(/"(--[a-z][a-z-]*)"/g)].map(([, flag]) => flag);
+        const named = entries.filter(({ command }) => commands.includes(command)).flatMap(({ flags }) => flags);
+        const sorted = (flags) => [...new Set(flags)].filter((flag) => !common.includes(flag)).sort();
+        assert.deepEqual(sorted(named), sorted(taken), file);
+        found += taken.length;
+    }
+    assert.ok(found > 20);
+});
+
 /** Words of `.It NAME` and `.Ql a , b` lines. */
 const words = (page, macro) => [...page.matchAll(new RegExp(`^\\.${macro} (.+)$`, 'gm'))]
     .flatMap(([, line]) => line.split(/ ,? ?/)).filter((word) => /^[\w.-]+$/.test(word));
