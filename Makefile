@@ -390,25 +390,32 @@ drill: drill-faults
 	+@$(MAKE) --no-print-directory STORE=postgres MINUTES=$(DRILL_MINUTES) soak
 	+@$(MAKE) --no-print-directory soak-steady
 
-# Below DESTDIR: binary, manual pages, systemd unit and user, and the commented configuration where there is
-# none yet.
+# Below DESTDIR: binary, manual pages, completions for shells, systemd unit and user, and the commented
+# configuration where there is none yet.
 prefix ?= /usr/local
 sysconfdir ?= /etc
 sbindir = $(prefix)/sbin
 mandir = $(prefix)/share/man
 systemdir = $(prefix)/lib/systemd/system
 sysusersdir = $(prefix)/lib/sysusers.d
+bashdir = $(prefix)/share/bash-completion/completions
+zshdir = $(prefix)/share/zsh/vendor-completions
+fishdir = $(prefix)/share/fish/vendor_completions.d
+completions = awk -v shell=$(1) -f packaging/completions.awk man/promptgate.8
 configdir = $(DESTDIR)$(sysconfdir)/promptgate
 # Nothing else that may lie there: it may be somebody's own, with keys.
 installed_etc = etc/promptgate.yaml etc/models.yaml $(wildcard etc/*/*.example)
 .PHONY: install uninstall
 install: $(BUILD)/promptgate
-	install -d $(addprefix $(DESTDIR),$(sbindir) $(systemdir) $(sysusersdir))
+	install -d $(addprefix $(DESTDIR),$(sbindir) $(systemdir) $(sysusersdir) $(bashdir) $(zshdir) $(fishdir))
 	install -m 755 $(BUILD)/promptgate $(DESTDIR)$(sbindir)/promptgate.new
 	mv -f $(DESTDIR)$(sbindir)/promptgate.new $(DESTDIR)$(sbindir)/promptgate
 	sed 's|/usr/sbin/|$(sbindir)/|; s|/etc/promptgate|$(sysconfdir)/promptgate|' \
 		packaging/systemd/promptgate.service > $(DESTDIR)$(systemdir)/promptgate.service
 	install -m 644 packaging/systemd/promptgate.sysusers $(DESTDIR)$(sysusersdir)/promptgate.conf
+	$(call completions,bash) > $(DESTDIR)$(bashdir)/promptgate
+	$(call completions,zsh) > $(DESTDIR)$(zshdir)/_promptgate
+	$(call completions,fish) > $(DESTDIR)$(fishdir)/promptgate.fish
 	for page in man/*.[1-9]; do \
 		install -D -m 644 -t $(DESTDIR)$(mandir)/man$${page##*.} $$page || exit 1; done
 	install -d -m 750 $(configdir)
@@ -422,7 +429,8 @@ deb:
 # Configuration and state stay.
 uninstall:
 	rm -f $(DESTDIR)$(sbindir)/promptgate $(DESTDIR)$(systemdir)/promptgate.service \
-		$(DESTDIR)$(sysusersdir)/promptgate.conf
+		$(DESTDIR)$(sysusersdir)/promptgate.conf $(DESTDIR)$(bashdir)/promptgate \
+		$(DESTDIR)$(zshdir)/_promptgate $(DESTDIR)$(fishdir)/promptgate.fish
 	for page in man/*.[1-9]; do rm -f $(DESTDIR)$(mandir)/man$${page##*.}/$${page##*/}; done
 
 .PHONY: man-lint

@@ -26,7 +26,9 @@ test('everything has its place below DESTDIR; what an admin has changed stays', 
     const etc = ['promptgate.yaml', 'models.yaml', ...files(path.join(ROOT, 'etc')).filter((name) => name.endsWith('.example'))]
         .map((name) => `etc/promptgate/${name}`).sort();
     assert.deepEqual(files(directory), [...etc, 'usr/lib/systemd/system/promptgate.service', 'usr/lib/sysusers.d/promptgate.conf',
-                                        'usr/sbin/promptgate', ...pages].sort());
+                                        'usr/sbin/promptgate', 'usr/share/bash-completion/completions/promptgate',
+                                        'usr/share/fish/vendor_completions.d/promptgate.fish', 'usr/share/zsh/vendor-completions/_promptgate',
+                                        ...pages].sort());
     const binary = path.join(directory, 'usr/sbin/promptgate');
     const config = path.join(directory, 'etc/promptgate');
     assert.match(execFileSync(binary, ['check', '--config', config], { encoding: 'utf8' }), /: ok/);
@@ -37,6 +39,28 @@ test('everything has its place below DESTDIR; what an admin has changed stays', 
     assert.equal(fs.readFileSync(path.join(config, 'promptgate.yaml'), 'utf8'), 'listen: 127.0.0.1:0\n');
     make('uninstall', directory);
     assert.deepEqual(files(directory), etc);
+});
+
+test('a shell completes commands, their subcommands and their flags', () => {
+    const directory = temporaryDirectory();
+    make('install', directory);
+    const script = path.join(directory, 'usr/share/bash-completion/completions/promptgate');
+    const complete = (...line) => execFileSync('bash', ['-c', `source ${script}; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _promptgate; ` +
+        'printf "%s\\n" "${COMPREPLY[@]}"', 'bash', 'x', 'promptgate', ...line], { encoding: 'utf8' }).trim().split('\n');
+    const commands = [...fs.readFileSync(path.join(ROOT, 'master/cli/commands.h'), 'utf8').matchAll(/^int cmd_(\w+)\(/gm)].map(([, name]) => name);
+    assert.deepEqual(complete('').sort(), commands.sort());
+    assert.deepEqual(complete('re'), ['reload']);
+    assert.deepEqual(complete('credential', '').sort(), ['add', 'init', 'list', 'reseal', 'rm']);
+    assert.deepEqual(complete('token', 'create', '--p'), ['--project']);
+    assert.deepEqual(complete('--config', directory, 'project', 'create', '--').sort(), ['--config', '--name', '--title']);
+    assert.deepEqual(complete('explain', 'demo/x', '--t'), ['--token']);
+    assert.deepEqual(complete('check', '--config', `${directory}/us`), [`${directory}/usr`]);
+    for (const [shell, name] of [['zsh', 'zsh/vendor-completions/_promptgate'], ['fish', 'fish/vendor_completions.d/promptgate.fish']]) {
+        const text = fs.readFileSync(path.join(directory, 'usr/share', name), 'utf8');
+        commands.forEach((command) => assert.ok(text.includes(command), `${command} for ${shell}`));
+        const checked = spawnSync(shell, ['-n', path.join(directory, 'usr/share', name)], { encoding: 'utf8' });
+        assert.ok(checked.error?.code === 'ENOENT' || checked.status === 0, checked.stderr); // where the shell is there
+    }
 });
 
 test('the unit names the prefix that it is installed to', () => {
