@@ -397,4 +397,27 @@ export const MUTATIONS = [
       from: '        else if (concerns(name, json_text(type)))\n',
       to: '        else\n',
       tests: ['unit/test_worker_schema_form'] },
+    // ---- memory that comes back
+    { name: 'memory: what a rush has taken is kept', file: 'shared/base/spares.c',
+      from: '    unsigned surplus = (spares->least + 1) / 2;\n',
+      to: '    unsigned surplus = 0;\n',
+      tests: ['unit/test_base_spares'] },
+    { name: 'memory: what is needed now and then is given up', file: 'shared/base/spares.c',
+      from: '    if (spares->count < spares->least)\n        spares->least = spares->count;\n',
+      to: '',
+      tests: ['unit/test_base_spares'] },
+    // ---- an upgrade that may still be given up
+    { name: 'upgrade: the schema is changed before it is certain', file: 'master/store/migrate.c',
+      from: '    if (number == newest || !holds || !holds(holds_context))\n',
+      to: '    if (true)\n',
+      tests: ['unit/test_master_logger_run'] },
+    // ---- sealed keys
+    { name: 'sealed: the old key goes before anything is sealed anew', file: 'master/config/key_pair.c',
+      from: '    buf_puts(&secret_text, keys);\n',
+      to: '',
+      tests: ['unit/test_master_config_sealed'] },
+    { name: 'sealed: a change that was broken off begins once more', file: 'master/config/key_pair.c',
+      from: '    if (count != 1)\n',
+      to: '    if (count < 1)\n',
+      tests: ['unit/test_master_config_sealed'] },
 ];
