@@ -2,6 +2,7 @@
 #include "master/cli/options.h"
 #include "master/cli/reader.h"
 #include "master/cli/table.h"
+#include "master/cli/terminal.h"
 #include "master/config/values.h"
 #include "master/store/store.h"
 #include "shared/base/clock.h"
@@ -21,8 +22,8 @@ enum column {
 };
 
 struct output {
-    bool json;
-    struct buf line;
+    bool json, colours;
+    struct buf line, shown;
 };
 
 static int usage(void)
@@ -93,13 +94,16 @@ static void append_endpoint(struct buf *line, const struct str *values)
     buf_free(&both);
 }
 
-static void append_row(struct buf *line, const struct str *values)
+/* From the status on, two places: `*status` and `*behind`. */
+static void append_row(struct buf *line, const struct str *values, size_t *status, size_t *behind)
 {
     append_cell(line, 24, values[COLUMN_created_at]);
     append_cell(line, 36, values[COLUMN_request_id]);
     append_endpoint(line, values);
     append_cell(line, 16, values[COLUMN_token]);
-    append_cell(line, 20, values[COLUMN_status]);
+    *status = line->len;
+    append_cell(line, 26, values[COLUMN_status]);
+    *behind = line->len;
     append_right(line, 4, values[COLUMN_http_status]);
     append_cell(line, 20, values[COLUMN_model]);
     append_right(line, 8, values[COLUMN_total_tokens]);
@@ -113,16 +117,42 @@ static void print_heading(void)
            "PROJECT/ENDPOINT", "TOKEN", "STATUS", "HTTP", "MODEL", "TOKENS", "MS", "NANO-USD");
 }
 
+/* As terminals understand it (ECMA-48): what is well, what its client was told to mend, and what
+ * the gateway or a provider could not do. */
+static const char *colour_of(const struct str *values)
+{
+    struct str status = values[COLUMN_status], http = values[COLUMN_http_status];
+    if (str_eq(status, STR("ok")) || str_eq(status, STR("replayed")))
+        return "\033[32m";
+    return http.at && http.len == 3 && http.at[0] == '4' ? "\033[33m" : "\033[31m";
+}
+
+static void append_table_row(struct output *output, const struct str *values)
+{
+    size_t status, behind;
+    struct buf *line = &output->line;
+    append_row(line, values, &status, &behind);
+    cli_clean_line(line);
+    if (!output->colours)
+        return;
+    buf_clear(&output->shown);
+    buf_append(&output->shown, line->data, status);
+    buf_puts(&output->shown, colour_of(values));
+    buf_append(&output->shown, line->data + status, behind - status);
+    buf_puts(&output->shown, "\033[0m");
+    buf_append(&output->shown, line->data + behind, line->len - behind);
+    buf_clear(line);
+    buf_str(line, buf_view(&output->shown));
+}
+
 static bool print_one(void *context, const struct str *values)
 {
     struct output *output = context;
     buf_clear(&output->line);
-    if (output->json) {
+    if (output->json)
         append_json(&output->line, values);
-    } else {
-        append_row(&output->line, values);
-        cli_clean_line(&output->line);
-    }
+    else
+        append_table_row(output, values);
     buf_putc(&output->line, '\n');
     return fwrite(output->line.data, 1, output->line.len, stdout) == output->line.len;
 }
@@ -142,7 +172,7 @@ static bool print_query(struct store *store, struct store_query *query, struct o
 static int show(struct store *store, const struct store_filter *filter, size_t limit, bool follow,
                 bool json)
 {
-    struct output output = {.json = json};
+    struct output output = {.json = json, .colours = cli_has_colours()};
     struct store_query query = {.filter = *filter, .limit = limit, .after = -1};
     if (!json)
         print_heading();
@@ -154,6 +184,7 @@ static int show(struct store *store, const struct store_filter *filter, size_t l
         good = print_query(store, &query, &output);
     }
     buf_free(&output.line);
+    buf_free(&output.shown);
     return good ? 0 : 1;
 }
 

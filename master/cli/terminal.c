@@ -3,9 +3,16 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <termios.h>
 #include <unistd.h>
+
+bool cli_has_colours(void)
+{
+    const char *unwanted = getenv("NO_COLOR"), *kind = getenv("TERM");
+    return isatty(STDOUT_FILENO) && !(unwanted && *unwanted) && kind && strcmp(kind, "dumb") != 0;
+}
 
 /* The terminal as it was, for whoever breaks off in the middle. */
 static struct termios shown;

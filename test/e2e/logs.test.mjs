@@ -1,6 +1,6 @@
 // `promptgate logs`: the rows, as a table, as JSON, and as they come.
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { after, before, test } from 'node:test';
 
 import { demo, PROMPTGATE, run, startGateway, until, writeFiles } from './harness.mjs';
@@ -57,6 +57,21 @@ test('logs: a table for people', async () => {
     assert.ok(line, stdout);
     assert.match(stdout, /\bok\b/);
     assert.match(stdout, /\bprovider_error\b|\b502\b/);
+});
+
+test('logs on a terminal: the status has a colour; not elsewhere, nor where none is wanted', async () => {
+    const onTerminal = (env) => execFileSync('script', ['-qec', `${PROMPTGATE} logs --config ${gateway.config}`, '/dev/null'],
+                                             { encoding: 'utf8', env: { ...process.env, TERM: 'xterm', NO_COLOR: '', ...env } });
+    const shown = onTerminal({});
+    assert.match(shown, /\x1b\[32mok +\x1b\[0m/);
+    assert.match(shown, /\x1b\[31mprovider_error +\x1b\[0m/);
+    for (const env of [{ NO_COLOR: '1' }, { TERM: 'dumb' }]) {
+        assert.ok(!onTerminal(env).includes('\x1b'));
+    }
+    const { stdout } = await run('logs', '--config', gateway.config);
+    assert.ok(!stdout.includes('\x1b'));
+    const [heading, row] = stdout.split('\n');
+    assert.equal(heading.indexOf('STATUS'), row.search(/\b(ok|provider_error)\b/), 'columns stand below their names');
 });
 
 test('logs --limit: the newest', async () => {
