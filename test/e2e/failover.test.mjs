@@ -334,8 +334,9 @@ describe('streams', () => {
     }
 
     const behind = {
-        breaks: { pieces: [role, chunk({ content: 'Half' })], gap: 20, end: 'cut' },
-        fails: { pieces: [role, chunk({ content: 'Half' }), error], gap: 20 },
+        // So far apart that they do not come together: then nothing would have been said yet.
+        breaks: { pieces: [role, chunk({ content: 'Half' })], gap: 400, end: 'cut' },
+        fails: { pieces: [role, chunk({ content: 'Half' }), error], gap: 400 },
     };
     for (const [what, script] of Object.entries(behind)) {
         test(`one that ${what} after it has said something ends with an error`, async () => {
