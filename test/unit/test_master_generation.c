@@ -317,6 +317,7 @@ int main(void)
         TEST(throttled_ones_are_not_started),
         TEST(one_is_sent_away),
     };
+    signal(SIGHUP, SIG_DFL); /* not so below nohup(1) */
     alarm(60);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
