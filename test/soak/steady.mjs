@@ -15,7 +15,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { preferMemory } from './place.mjs';
 
 const MINUTES = Number(process.env.MINUTES ?? 60);
-const WARM_UP_SECONDS = Number(process.env.WARM_UP_SECONDS ?? 120);
+const WARM_UP_SECONDS = Number(process.env.WARM_UP_SECONDS ?? 400); // SQLite's page caches fill
 const SEED = Number(process.env.SEED || Date.now() % 2 ** 31);
 const TTL_SECONDS = 60;
 const MOST_OFF = 0.02;
