@@ -62,6 +62,16 @@ const char *provider_name(enum provider_id id)
     return names[id];
 }
 
+bool provider_needs_key(enum provider_id id)
+{
+    static const bool needs[] = {
+#define PROVIDER(id, name, url, key) key,
+#include "shared/providers.def"
+#undef PROVIDER
+    };
+    return needs[id];
+}
+
 static void wipe(const char *secret)
 {
     if (secret)

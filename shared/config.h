@@ -277,6 +277,8 @@ bool slug_valid(struct str slug);
 bool slug_reserved(struct str slug);
 /* "openai" of PROVIDER_OPENAI. */
 const char *provider_name(enum provider_id id);
+/* Whether its calls need a credential with a key. */
+bool provider_needs_key(enum provider_id id);
 /* Gives back what was compiled; in memory that goes with an arena. */
 void config_schemas_free(struct config_schema *schemas);
 /* Wipes opened keys and gives the memory back; the caller's pointer becomes NULL. */

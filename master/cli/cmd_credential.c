@@ -2,8 +2,8 @@
 #include "master/cli/options.h"
 #include "master/cli/table.h"
 #include "master/cli/terminal.h"
+#include "master/cli/view.h"
 #include "master/config/base_url.h"
-#include "master/config/drafts.h"
 #include "master/config/file_write.h"
 #include "master/config/key_pair.h"
 #include "master/config/secret.h"
@@ -38,53 +38,12 @@ static int fail(const char *message)
     return 1;
 }
 
-static const struct {
-    const char *name;
-    bool needs_key;
-} providers[] = {
-#define PROVIDER(id, name, url, key) {name, key},
-#include "shared/providers.def"
-#undef PROVIDER
-};
-
-enum { PROVIDERS = sizeof providers / sizeof *providers };
-
-/* The credentials as their files say them, with what is wrong in them. Nothing is opened. */
-struct view {
-    const char *directory;
-    struct arena arena;
-    struct problems problems;
-    struct config_files files;
-};
-
-static void view_open(struct view *view, const char *directory)
+static const struct config_file *find(const struct config_files *files, const char *name)
 {
-    unsigned order = 1;
-    *view = (struct view){.directory = directory};
-    view->problems.arena = &view->arena;
-    view->files = config_folder_fetch(directory, "credentials.d", ".yaml", &order, &view->arena);
-    config_folder_parse(&view->files, &view->arena, &view->problems);
-}
-
-static const struct config_file *view_find(const struct view *view, const char *name)
-{
-    for (size_t i = 0; i < view->files.count; i++)
-        if (strcmp(view->files.at[i].name, name) == 0)
-            return &view->files.at[i];
+    for (size_t i = 0; i < files->count; i++)
+        if (strcmp(files->at[i].name, name) == 0)
+            return &files->at[i];
     return NULL;
-}
-
-/* Prints what was wrong; the number of errors. */
-static unsigned view_close(struct view *view)
-{
-    struct config_report report = {0};
-    problems_finish(&view->problems, &report);
-    config_report_print(&report, stderr);
-    unsigned errors = report.errors;
-    config_report_free(&report);
-    problems_free(&view->problems);
-    arena_free(&view->arena);
-    return errors;
 }
 
 /* A scalar of a credential; "" when there is none. */
@@ -114,14 +73,14 @@ struct addition {
 
 static bool check_provider(struct addition *addition)
 {
-    for (size_t i = 0; i < PROVIDERS; i++)
-        if (strcmp(providers[i].name, addition->provider) == 0) {
-            addition->needs_key = providers[i].needs_key;
+    for (enum provider_id id = 0; id < PROVIDER_COUNT; id++)
+        if (strcmp(provider_name(id), addition->provider) == 0) {
+            addition->needs_key = provider_needs_key(id);
             return true;
         }
     fprintf(stderr, "promptgate credential: there is no provider \"%s\":", addition->provider);
-    for (size_t i = 0; i < PROVIDERS; i++)
-        fprintf(stderr, "%s %s", i ? "," : "", providers[i].name);
+    for (enum provider_id id = 0; id < PROVIDER_COUNT; id++)
+        fprintf(stderr, "%s %s", id ? "," : "", provider_name(id));
     fputs(" are known\n", stderr);
     return false;
 }
@@ -223,19 +182,20 @@ static bool store_key(struct addition *addition, const struct config_file *file)
 static bool add_locked(struct addition *addition)
 {
     struct error error;
-    struct view view;
+    struct cli_view view;
     int lock = key_pair_lock(addition->directory, &error);
     bool good = lock >= 0 && key_pair_public(addition->directory, &addition->public_key, &error);
     if (!good)
         fail(error.message);
-    view_open(&view, addition->directory);
-    const struct config_file *file = view_find(&view, addition->name);
+    cli_view_open(&view, addition->directory);
+    struct config_files files = cli_view_folder(&view, "credentials.d");
+    const struct config_file *file = find(&files, addition->name);
     if (good && addition->replace && !file) {
         fprintf(stderr, "promptgate credential: there is no %s\n", addition->path);
         good = false;
     }
     good = good && store_key(addition, addition->replace ? file : NULL);
-    view_close(&view);
+    cli_view_close(&view);
     if (lock >= 0)
         close(lock);
     return good;
@@ -328,28 +288,29 @@ static void append_row(struct buf *out, const struct config_file *file)
 
 static int credential_list(int argc, const struct cli_options *options)
 {
-    struct view view;
+    struct cli_view view;
     struct buf line = {0};
     bool any = false;
     if (argc > 1)
         return usage();
-    view_open(&view, options->config);
+    cli_view_open(&view, options->config);
+    struct config_files files = cli_view_folder(&view, "credentials.d");
     if (!options->json)
         printf("%-24s %-10s %-24s %s\n", "NAME", "PROVIDER", "KEY", "BASE URL");
-    for (size_t i = 0; i < view.files.count; i++) {
-        if (!view.files.at[i].root)
+    for (size_t i = 0; i < files.count; i++) {
+        if (!files.at[i].root)
             continue;
         buf_clear(&line);
         if (options->json)
             buf_puts(&line, any ? ",\n" : "[");
-        (options->json ? append_json : append_row)(&line, &view.files.at[i]);
+        (options->json ? append_json : append_row)(&line, &files.at[i]);
         any = true;
         printf("%s%s", buf_cstr(&line), options->json ? "" : "\n");
     }
     if (options->json)
         puts(any ? "]" : "[]");
     buf_free(&line);
-    return view_close(&view) ? 1 : 0;
+    return cli_view_close(&view) ? 1 : 0;
 }
 
 /* --- rm --- */
@@ -372,16 +333,13 @@ static unsigned print_uses(const struct config_file *file, const struct yaml_nod
 }
 
 /* `*unread` counts files that could not be looked at. */
-static unsigned print_all_uses(struct view *view, const char *name, unsigned *unread)
+static unsigned print_all_uses(struct cli_view *view, const char *name, unsigned *unread)
 {
-    unsigned uses = 0;
     static const char *const folders[] = {"templates.d", "projects.d"};
-    unsigned order = 1;
+    unsigned uses = 0;
     *unread = 0;
     for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
-        struct config_files files =
-            config_folder_fetch(view->directory, folders[i], ".yaml", &order, &view->arena);
-        config_folder_parse(&files, &view->arena, &view->problems);
+        struct config_files files = cli_view_folder(view, folders[i]);
         *unread += files.folder.unreadable != NULL;
         for (size_t j = 0; j < files.count; j++) {
             *unread += !files.at[j].root;
@@ -391,12 +349,13 @@ static unsigned print_all_uses(struct view *view, const char *name, unsigned *un
     return uses;
 }
 
-static bool remove_one(struct view *view, const char *name, bool force)
+static bool remove_one(struct cli_view *view, const char *name, bool force)
 {
-    const struct config_file *file = view_find(view, name);
+    struct config_files files = cli_view_folder(view, "credentials.d");
+    const struct config_file *file = find(&files, name);
     if (!file) {
         fprintf(stderr, "promptgate credential: there is no credential %s in %s/credentials.d\n",
-                name, view->directory);
+                name, view->reading.directory);
         return false;
     }
     unsigned unread;
@@ -424,10 +383,10 @@ static int credential_rm(int argc, char **argv, const struct cli_options *option
     bool force = cli_take_flag(&argc, argv, "--force");
     if (!take_name(&argc, argv, &name) || options->json)
         return usage();
-    struct view view;
-    view_open(&view, options->config);
+    struct cli_view view;
+    cli_view_open(&view, options->config);
     bool good = remove_one(&view, name, force);
-    view_close(&view);
+    cli_view_close(&view);
     return good ? 0 : 1;
 }
 

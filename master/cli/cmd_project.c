@@ -1,6 +1,6 @@
 #include "master/cli/commands.h"
 #include "master/cli/options.h"
-#include "master/config/drafts.h"
+#include "master/cli/view.h"
 #include "master/config/file_write.h"
 #include "shared/base/clock.h"
 #include "shared/base/json.h"
@@ -129,30 +129,15 @@ static void print(const struct drafts *drafts, bool json)
 
 static int project_list(int argc, const struct cli_options *options)
 {
-    struct arena lasting = {0}, scratch = {0};
-    struct problems problems = {.arena = &scratch};
-    struct reading reading = {.lasting = &lasting,
-                              .scratch = &scratch,
-                              .problems = &problems,
-                              .directory = options->config};
+    struct cli_view view;
     struct drafts drafts = {0};
-    struct config_report report = {0};
-    unsigned order = 1;
     if (argc > 1)
         return usage();
-    struct config_files files =
-        config_folder_fetch(options->config, "projects.d", ".yaml", &order, &scratch);
-    config_folder_parse(&files, &scratch, &problems);
-    project_drafts_read(&reading, &files, &drafts);
+    cli_view_open(&view, options->config);
+    struct config_files files = cli_view_folder(&view, "projects.d");
+    project_drafts_read(&view.reading, &files, &drafts);
     print(&drafts, options->json);
-    problems_finish(&problems, &report);
-    config_report_print(&report, stderr);
-    int status = report.errors ? 1 : 0;
-    config_report_free(&report);
-    problems_free(&problems);
-    arena_free(&scratch);
-    arena_free(&lasting);
-    return status;
+    return cli_view_close(&view) ? 1 : 0;
 }
 
 int cmd_project(int argc, char **argv)

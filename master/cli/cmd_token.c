@@ -1,5 +1,6 @@
 #include "master/cli/commands.h"
 #include "master/cli/options.h"
+#include "master/cli/view.h"
 #include "master/config/file_write.h"
 #include "master/config/runtime_dir.h"
 #include "master/config/token_file.h"
@@ -12,11 +13,9 @@
 
 enum { LIST_MAX = 256 };
 
-/* The files that the command at hand looks at, with everything that is wrong in them. */
+/* The files that the command at hand looks at, and the tokens in them. */
 struct token_view {
-    struct arena lasting, scratch;
-    struct problems problems;
-    struct reading reading;
+    struct cli_view files;
     struct drafts drafts;
 };
 
@@ -39,25 +38,14 @@ static int fail(const char *message)
 
 static void view_open(struct token_view *view, const char *directory)
 {
-    *view = (struct token_view){0};
-    view->problems.arena = &view->scratch;
-    view->reading = (struct reading){.lasting = &view->lasting,
-                                     .scratch = &view->scratch,
-                                     .problems = &view->problems,
-                                     .directory = directory};
-}
-
-static void view_take(struct token_view *view, struct config_files files)
-{
-    config_folder_parse(&files, &view->scratch, &view->problems);
-    token_drafts_read(&view->reading, &files, &view->drafts);
+    view->drafts = (struct drafts){0};
+    cli_view_open(&view->files, directory);
 }
 
 static void view_read_tokens(struct token_view *view)
 {
-    unsigned order = 1;
-    view_take(view, config_folder_fetch(view->reading.directory, "tokens.d", ".yaml", &order,
-                                        &view->scratch));
+    struct config_files files = cli_view_folder(&view->files, "tokens.d");
+    token_drafts_read(&view->files.reading, &files, &view->drafts);
 }
 
 /* The file that `wanted` begins with, NAME or NAME:PREFIX, if there is such a one: one file is read
@@ -67,29 +55,17 @@ static bool view_read_named(struct token_view *view, const char *wanted)
     struct str rest = str_of(wanted), name = str_split(&rest, ':');
     if (!config_name_valid(name))
         return false;
-    struct config_file *file = arena_alloc(&view->scratch, sizeof *file);
-    *file = (struct config_file){.name = arena_copy(&view->scratch, name).at, .order = 1};
-    file->path =
-        arena_printf(&view->scratch, "%s/tokens.d/%s.yaml", view->reading.directory, file->name);
-    config_file_fetch(file, &view->scratch);
+    struct config_file *file = arena_alloc(&view->files.scratch, sizeof *file);
+    *file = (struct config_file){.name = arena_copy(&view->files.scratch, name).at, .order = 1};
+    file->path = arena_printf(&view->files.scratch, "%s/tokens.d/%s.yaml",
+                              view->files.reading.directory, file->name);
+    config_file_fetch(file, &view->files.scratch);
     if (!file->text.at)
         return false;
-    view_take(view, (struct config_files){.at = file, .count = 1});
+    struct config_files files = {.at = file, .count = 1};
+    config_folder_parse(&files, &view->files.scratch, &view->files.problems);
+    token_drafts_read(&view->files.reading, &files, &view->drafts);
     return true;
-}
-
-/* Prints what was wrong; the number of errors. */
-static unsigned view_close(struct token_view *view)
-{
-    struct config_report report = {0};
-    problems_finish(&view->problems, &report);
-    config_report_print(&report, stderr);
-    unsigned errors = report.errors;
-    config_report_free(&report);
-    problems_free(&view->problems);
-    arena_free(&view->scratch);
-    arena_free(&view->lasting);
-    return errors;
 }
 
 /* --- a gateway that runs --- */
@@ -176,19 +152,20 @@ static bool check_slugs(const struct creation *creation, const struct yaml_node 
 /* The project's own mistakes don't matter here: only whether it is there, and its slugs. */
 static bool check_project(const struct creation *creation, struct token_view *view)
 {
-    struct config_file file = {.path = arena_printf(&view->scratch, "%s/projects.d/%s.yaml",
-                                                    view->reading.directory, creation->project),
+    struct config_file file = {.path =
+                                   arena_printf(&view->files.scratch, "%s/projects.d/%s.yaml",
+                                                view->files.reading.directory, creation->project),
                                .name = creation->project};
     if (config_name_valid(str_of(creation->project)))
-        config_file_fetch(&file, &view->scratch);
+        config_file_fetch(&file, &view->files.scratch);
     if (!file.text.at) {
         fprintf(stderr, "promptgate token: there is no project %s (%s/projects.d/%s.yaml)\n",
-                creation->project, view->reading.directory, creation->project);
+                creation->project, view->files.reading.directory, creation->project);
         return false;
     }
     if (creation->request.endpoints_count == 0)
         return true;
-    config_file_parse(&file, &view->scratch, &view->problems);
+    config_file_parse(&file, &view->files.scratch, &view->files.problems);
     return check_slugs(creation, file.root);
 }
 
@@ -197,7 +174,8 @@ static bool check_request(struct creation *creation, struct token_view *view)
     int64_t expires;
     creation->request.project = creation->project;
     creation->request.expires = creation->expires;
-    if (!read_scopes(creation) || (creation->endpoints && !read_slugs(creation, &view->scratch)))
+    if (!read_scopes(creation) ||
+        (creation->endpoints && !read_slugs(creation, &view->files.scratch)))
         return false;
     if (creation->expires && !value_parse_time(str_of(creation->expires), &expires)) {
         fail("--expires must be a time such as 2027-06-30T00:00:00Z");
@@ -219,20 +197,22 @@ static bool check_request(struct creation *creation, struct token_view *view)
 static const char *write_token(const struct creation *creation, struct token_view *view,
                                struct str text, struct error *error)
 {
-    const char *folder = arena_printf(&view->scratch, "%s/tokens.d", view->reading.directory);
+    const char *folder =
+        arena_printf(&view->files.scratch, "%s/tokens.d", view->files.reading.directory);
     const char *base = creation->name      ? creation->name
                        : creation->project ? creation->project
                                            : "admin";
-    if (!folder_make(view->reading.directory, "tokens.d", error))
+    if (!folder_make(view->files.reading.directory, "tokens.d", error))
         return NULL;
     for (unsigned number = 1; number < 10000; number++) {
-        const char *name = number == 1 ? base : arena_printf(&view->scratch, "%s-%u", base, number);
+        const char *name =
+            number == 1 ? base : arena_printf(&view->files.scratch, "%s-%u", base, number);
         bool exists;
         if (!config_name_valid(str_of(name))) {
             error_set(error, "give the token a --name");
             return NULL;
         }
-        if (file_create(arena_printf(&view->scratch, "%s/%s.yaml", folder, name), text,
+        if (file_create(arena_printf(&view->files.scratch, "%s/%s.yaml", folder, name), text,
                         FILE_OF_GROUP, &exists, error))
             return name;
         if (exists && creation->name)
@@ -259,12 +239,12 @@ static bool create(struct creation *creation, struct token_view *view)
         fprintf(stderr,
                 "Token %s (%.*s…) is in %s/tokens.d/%s.yaml, as a hash. The line above is the "
                 "token: it cannot be shown again.\n",
-                name, TOKEN_PREFIX_LEN, token, view->reading.directory, name);
+                name, TOKEN_PREFIX_LEN, token, view->files.reading.directory, name);
     } else {
         fail(error.message);
     }
     sodium_memzero(token, sizeof token);
-    return name && tell_gateway(view->reading.directory, name);
+    return name && tell_gateway(view->files.reading.directory, name);
 }
 
 static int token_create(int argc, char **argv, const struct cli_options *options)
@@ -287,7 +267,7 @@ static int token_create(int argc, char **argv, const struct cli_options *options
     struct token_view view;
     view_open(&view, options->config);
     bool good = create(&creation, &view);
-    view_close(&view);
+    cli_view_close(&view.files);
     return good ? 0 : 1;
 }
 
@@ -392,7 +372,7 @@ static int token_list(int argc, const struct cli_options *options)
             if (!view.drafts.tokens[i].section.bad[TOKEN_hash])
                 print_row(&view.drafts.tokens[i]);
     }
-    return view_close(&view) ? 1 : 0;
+    return cli_view_close(&view.files) ? 1 : 0;
 }
 
 /* --- revoke --- */
@@ -415,8 +395,8 @@ static struct token_draft *find_token(struct token_view *view, const char *wante
     if (count == 1)
         return found;
     fprintf(stderr, "promptgate token: %s\n",
-            count == 0 ? arena_printf(&view->scratch, "there is no token %s", wanted)
-                       : arena_printf(&view->scratch,
+            count == 0 ? arena_printf(&view->files.scratch, "there is no token %s", wanted)
+                       : arena_printf(&view->files.scratch,
                                       "%s names %zu tokens: give the prefix of one, or its name "
                                       "from `promptgate token list`",
                                       wanted, count));
@@ -500,7 +480,7 @@ static int change(int argc, char **argv, const struct cli_options *options,
     struct token_draft *token = find_token(&view, argv[1]);
     bool good =
         token && change_one(token) && tell_gateway(options->config, token->section.file->name);
-    view_close(&view);
+    cli_view_close(&view.files);
     return good ? 0 : 1;
 }
 

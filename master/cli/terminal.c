@@ -27,20 +27,22 @@ static void restore_and_go(int number)
 static const int deadly[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
 enum { DEADLY = sizeof deadly / sizeof *deadly };
 
-/* To the end, or of a terminal to the end of the line; `*len` is more than `size` when there is no
+/* To the end, or of a terminal to the end of the line; `*len` is `size` when there is no
  * room. */
 static bool take(char *text, size_t size, bool line, size_t *len)
 {
-    ssize_t got;
     *len = 0;
-    do {
-        got = read(STDIN_FILENO, text + *len, size - *len);
+    while (*len < size) {
+        ssize_t got = read(STDIN_FILENO, text + *len, size - *len);
         if (got < 0 && errno == EINTR)
             continue;
-        *len += got > 0 ? (size_t)got : 0;
-    } while (got != 0 && *len < size && !(got > 0 && line && text[*len - 1] == '\n') &&
-             !(got < 0 && errno != EINTR));
-    return got >= 0;
+        if (got <= 0)
+            return got == 0;
+        *len += (size_t)got;
+        if (line && text[*len - 1] == '\n')
+            break;
+    }
+    return true;
 }
 
 /* Of a line that is longer the kernel keeps so much, and says nothing. */

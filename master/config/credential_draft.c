@@ -3,11 +3,8 @@
 #include "master/config/sealed.h"
 #include "master/config/secret.h"
 
-static const struct {
-    const char *base_url;
-    bool needs_key;
-} providers[] = {
-#define PROVIDER(id, name, url, key) {url, key},
+static const char *const base_urls[] = {
+#define PROVIDER(id, name, url, key) url,
 #include "shared/providers.def"
 #undef PROVIDER
 };
@@ -16,7 +13,7 @@ static void read_base_url(struct reading *reading, struct credential_draft *cred
 {
     struct section *section = &credential->section;
     if (!credential->base_url) {
-        credential->base_url = providers[credential->provider].base_url;
+        credential->base_url = base_urls[credential->provider];
         return;
     }
     struct error error;
@@ -35,13 +32,16 @@ static void warn_of_key(struct reading *reading, const struct section *section, 
                     "api_key", "%s", what);
 }
 
-/* What is damaged is opened, and fails. */
-static bool stays_closed(struct reading *reading, const char *source, struct error *error)
+/* True, with the reason, when nobody needs it and it can't be opened. What is damaged is opened,
+ * and fails. */
+static bool stays_closed(const struct reading *reading, const char *source, struct error *reason)
 {
     struct error why;
-    return reading->only_looks && sealed_is(source) && sealed_check(source, error) &&
-           !secret_sealing_keys(reading->directory, &why) &&
-           !error_set(error, "it is sealed, and stays closed here: %.400s", why.message);
+    if (!reading->only_looks || !sealed_is(source) || !sealed_check(source, &why) ||
+        secret_sealing_keys(reading->directory, &why))
+        return false;
+    error_set(reason, "it is sealed, and stays closed here: %.400s", why.message);
+    return true;
 }
 
 static void read_api_key(struct reading *reading, struct credential_draft *credential)
@@ -54,7 +54,8 @@ static void read_api_key(struct reading *reading, struct credential_draft *crede
     const char *source = credential->api_key;
     credential->api_key = NULL;
     if (!source) {
-        if (!section->bad[CREDENTIAL_provider] && providers[credential->provider].needs_key)
+        if (!section->bad[CREDENTIAL_provider] &&
+            provider_needs_key((enum provider_id)credential->provider))
             section_error(reading, section, CREDENTIAL_api_key,
                           "missing: %s needs a key, sealed with `promptgate credential add`, or as "
                           "env:NAME or file:PATH",

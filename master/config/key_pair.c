@@ -254,6 +254,7 @@ static bool end_change(const struct change *change)
 {
     struct buf text = {0};
     const char *end = strchr(change->keys, '\n');
+    buf_reserve(&text, strlen(change->keys) + 2); /* growing would leave a copy behind */
     buf_append(&text, change->keys, end ? (size_t)(end - change->keys) : strlen(change->keys));
     buf_putc(&text, '\n');
     bool good = replace_key_file(change->directory, buf_view(&text), change->error);

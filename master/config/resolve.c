@@ -113,16 +113,6 @@ static void report_no_credential(struct reading *reading, struct drafts *drafts,
                   name_hint(reading, names, count, name));
 }
 
-static bool provider_needs_key(int provider)
-{
-    static const bool needs_key[] = {
-#define PROVIDER(id, name, url, key) key,
-#include "shared/providers.def"
-#undef PROVIDER
-    };
-    return needs_key[provider];
-}
-
 /* Whether the name is the row's, or that with a date behind it: -2026-01-31, -20260131, @20260131
  * or -0125. */
 static bool is_dated(const char *model, const char *row)
@@ -245,7 +235,7 @@ static void check_use(struct reading *reading, struct drafts *drafts, bool budge
         check_credential(reading, drafts, section, target, keys);
     else if (target->credential && section->at[keys->provider])
         check_credential(reading, drafts, section, target, keys);
-    else if (!target->credential && provider_needs_key(target->provider))
+    else if (!target->credential && provider_needs_key((enum provider_id)target->provider))
         section_error(reading, section, keys->credential,
                       "missing: %s needs a key, so a file of credentials.d must be named",
                       provider_name((enum provider_id)target->provider));
@@ -311,7 +301,7 @@ static void check_endpoint(struct reading *reading, struct drafts *drafts,
     if (target->credential && !is_all_the_templates(endpoint))
         check_credential(reading, drafts, section, target, &endpoint_keys);
     else if (!target->credential && !section->bad[ENDPOINT_provider] &&
-             provider_needs_key(target->provider))
+             provider_needs_key((enum provider_id)target->provider))
         section_error(reading, section, ENDPOINT_credential,
                       "missing: %s needs a key, so a file of credentials.d must be named",
                       provider_name((enum provider_id)target->provider));
@@ -488,7 +478,7 @@ static void build_credentials(struct reading *reading, struct drafts *drafts, st
 #undef PROVIDER
     };
     for (int i = 0; i < PROVIDER_COUNT; i++)
-        if (!provider_needs_key(i))
+        if (!provider_needs_key((enum provider_id)i))
             config->credentials[config->credentials_count++] =
                 (struct config_credential){.name = provider_name((enum provider_id)i),
                                            .provider = (enum provider_id)i,

@@ -12,6 +12,8 @@ _Static_assert(crypto_box_PUBLICKEYBYTES == 32 && crypto_box_SECRETKEYBYTES == 3
 #define SECRET_MARK "promptgate-secret-key:"
 #define SEALED_MARK "sealed:"
 
+/* For two keys, as while a pair is being changed. */
+enum { SECRET_TEXT_ROOM = 256 };
 enum { KEY_BYTES = 32, KEY_TEXT_LEN = 43, BASE64 = sodium_base64_VARIANT_URLSAFE_NO_PADDING };
 
 static bool decode(struct str text, uint8_t *out, size_t size, size_t *len)
@@ -49,6 +51,7 @@ void sealing_new_pair(struct buf *public_text, struct buf *secret_text)
 {
     uint8_t public_key[KEY_BYTES], secret_key[KEY_BYTES];
     crypto_box_keypair(public_key, secret_key);
+    buf_reserve(secret_text, SECRET_TEXT_ROOM); /* growing would leave a copy behind */
     write_key(PUBLIC_MARK, public_key, public_text);
     write_key(SECRET_MARK, secret_key, secret_text);
     sodium_memzero(secret_key, sizeof secret_key);
